@@ -1,0 +1,45 @@
+// A deadlock: actors still waiting when nobody can run. Reported with the cycle of waiters where the gates know it.
+import { type Finding, findingIdentity } from './finding.ts';
+import type { Process } from './process.ts';
+import type { Sim } from './sim.ts';
+
+/** Follow "waits for" edges from each waiter until an actor repeats. */
+export function cycleOf(waiting: readonly Process[]): Process[] {
+  for (const start of waiting) {
+    const path: Process[] = [];
+    const seen = new Map<Process, number>();
+    let at: Process | undefined = start;
+    while (at !== undefined && !seen.has(at)) {
+      seen.set(at, path.length);
+      path.push(at);
+      at = at.announced.gate?.waitsFor(at).find((other) => other.state !== 'ended');
+    }
+    if (at !== undefined) return path.slice(seen.get(at)!);
+  }
+  return [];
+}
+
+/** The finding for a run that ended with `waiting` actors; daemons that only idle are left out. */
+export function deadlockFinding(sim: Sim, waiting: readonly Process[]): Finding {
+  const stuck = waiting.filter((process) => !process.daemon);
+  const cycle = cycleOf(stuck);
+  const shown = cycle.length > 0 ? cycle : stuck;
+  const line = (p: Process) => `${p.name} waits for ${p.announced.gate?.name} at ${p.announced.step.label}`;
+  return {
+    kind: 'deadlock',
+    message:
+      cycle.length > 0
+        ? `${cycle.map((p) => p.name).join(' -> ')} -> ${cycle[0]!.name} wait for each other`
+        : `${stuck.map((p) => p.name).join(', ')} ${stuck.length === 1 ? 'waits' : 'wait'} and nobody can run`,
+    reasons: shown.map(line),
+    actors: shown.map((p) => p.name),
+    objects: shown.map((p) => p.announced.gate?.name ?? ''),
+    steps: shown.map((p) => ({ actor: p.name, label: p.announced.step.label, timeNs: sim.nowNs, changed: 'waits' })),
+    details: {},
+    identity: findingIdentity(
+      'deadlock',
+      cycle.length > 0 ? 'cycle' : 'stuck',
+      shown.map((p) => p.announced.step.label).sort(),
+    ),
+  };
+}

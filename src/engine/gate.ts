@@ -1,0 +1,14 @@
+// A gate makes a step wait: locks, condition waits, joins and grace periods are gates. The scheduler asks `ready`,
+// and on picking the process calls `take` in the same atomic step, before the process resumes.
+import type { Process } from './process.ts';
+
+export interface Gate {
+  /** What is being waited for, for deadlock reports: `mmap_lock of vmm`. */
+  readonly name: string;
+  /** Pure. False while the process must stay disabled. */
+  ready(process: Process): boolean;
+  /** Runs atomically with the step: takes the lock. */
+  take(process: Process): void;
+  /** Who could end the wait, as far as the gate knows (lock owners): the edges of a deadlock cycle. */
+  waitsFor(process: Process): readonly Process[];
+}

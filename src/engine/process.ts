@@ -1,0 +1,169 @@
+// A process is a generator that announces each shared access before it acts. Kernel functions nest through `call`,
+// which puts the callee on the process's own stack, so that a resume costs the same at every depth.
+import { hashText, mix } from './hash.ts';
+import type { Sim } from './sim.ts';
+import { Access, type Announced } from './step.ts';
+
+/** The body of a process or of a kernel function called by one. */
+export type Steps<R> = Generator<Yielded, R, unknown>;
+export type Yielded = Announced | Generator<unknown, unknown, unknown>;
+
+let callee: Steps<unknown> | null = null;
+
+// `yield* call(gen)` hands `gen` to the driver once, and takes its return value when resumed. One generator runs at a
+// time, so a single iterator serves every call site and nothing is allocated.
+const callIterator = {
+  result: { value: undefined as unknown, done: false },
+  [Symbol.iterator]() {
+    return this;
+  },
+  next(sent?: unknown) {
+    const result = this.result;
+    if (callee !== null) {
+      result.value = callee;
+      result.done = false;
+      callee = null;
+    } else {
+      result.value = sent;
+      result.done = true;
+    }
+    return result;
+  },
+};
+
+/** Run a kernel function as part of this process: `const r = yield* call(f(args))`. */
+export function call<R>(body: Steps<R>): Iterable<Yielded, R, unknown> {
+  callee = body as Steps<unknown>;
+  return callIterator as unknown as Iterable<Yielded, R, unknown>;
+}
+
+export interface SpawnOptions {
+  /** CPU the actor runs on; default: its slot. */
+  readonly cpu?: number;
+  /** Daemons wait, never poll; a run may end while they wait. */
+  readonly daemon?: boolean;
+  /** Tie-break among events of equal time; smaller first. */
+  readonly priority?: number;
+}
+
+export type ProcessState = 'live' | 'ended';
+
+/** One actor. Slots are dense; `identity` depends on the name only, so digests do not depend on spawn order. */
+export class Process {
+  readonly sim: Sim;
+  readonly name: string;
+  readonly slot: number;
+  readonly cpu: number;
+  readonly daemon: boolean;
+  readonly priority: number;
+  readonly identity: number;
+  readonly parent: Process | null;
+  private readonly body: () => Steps<void>;
+  private readonly stack: Steps<unknown>[] = [];
+  private top: Steps<unknown>;
+  /** The next step: announced, not yet acted. */
+  announced = new Access();
+  private spare = new Access();
+  state: ProcessState = 'live';
+  /** Steps acted so far. */
+  stepCount = 0;
+  /** Simulated time of the announcement [ns]; timed clock only. */
+  timeNs = 0;
+  /** Numbering of what this actor creates: content tokens, LRU ages, ids. Restarts with the process. */
+  private numbers = 0;
+  private spawned = 0;
+  /** Object id of the process's end: a join reads it. */
+  readonly doneId: number;
+
+  constructor(sim: Sim, name: string, slot: number, parent: Process | null, body: () => Steps<void>, o: SpawnOptions) {
+    this.sim = sim;
+    this.name = name;
+    this.slot = slot;
+    this.parent = parent;
+    this.cpu = o.cpu ?? slot;
+    this.daemon = o.daemon ?? false;
+    this.priority = o.priority ?? 0;
+    this.identity = mix(hashText(name), 0x70726f63);
+    this.body = body;
+    this.doneId = sim.allotIds(1, this);
+    this.top = body() as Steps<unknown>;
+  }
+
+  /** For object names in reports. */
+  nameOf(): string {
+    return `end of ${this.name}`;
+  }
+
+  /** Run to the first announcement. Code before the first yield may touch nothing shared. */
+  prime(): void {
+    this.resume();
+    this.stepCount = 0;
+  }
+
+  /** Start over from the first line: a rewound world runs the same generator function again. */
+  restart(): void {
+    this.stack.length = 0;
+    this.top = this.body() as Steps<unknown>;
+    this.state = 'live';
+    this.stepCount = 0;
+    this.timeNs = 0;
+    this.numbers = 0;
+    this.spawned = 0;
+    this.announced.reset();
+  }
+
+  /** Next number of this actor: 1, 2, 3... Independent of what other actors do. */
+  nextNumber(): number {
+    return ++this.numbers;
+  }
+
+  nextChildNumber(): number {
+    return ++this.spawned;
+  }
+
+  /** May it act now? */
+  get enabled(): boolean {
+    const gate = this.announced.gate;
+    return gate === null || gate.ready(this);
+  }
+
+  /** Act the announced step and run on to the next announcement. Only schedulers call this, through the sim. */
+  resume(): void {
+    const sim = this.sim;
+    const acting = this.announced;
+    const building = this.spare;
+    building.reset();
+    sim.enter(this, acting, building);
+    if (acting.gate !== null) acting.gate.take(this);
+    let top = this.top;
+    let sent: unknown;
+    for (;;) {
+      const result = top.next(sent);
+      if (result.done === true) {
+        const caller = this.stack.pop();
+        if (caller === undefined) {
+          this.state = 'ended';
+          break;
+        }
+        top = caller;
+        sent = result.value;
+      } else if ((result.value as Announced).announced === true) {
+        break;
+      } else {
+        this.stack.push(top);
+        top = result.value as Steps<unknown>;
+        sent = undefined;
+      }
+    }
+    this.top = top;
+    this.spare = acting;
+    this.announced = building;
+    this.stepCount++;
+    sim.leave(this);
+  }
+
+  /** The step acted by the last `resume`, until the next one. */
+  get acted(): Access {
+    return this.spare;
+  }
+}

@@ -1,0 +1,488 @@
+// The simulation: object ids, the journal that undoes writes, the step in progress, processes, findings and events.
+// It knows neither which clock runs it nor anything about memory.
+import type { EventType } from './event.ts';
+import type { Finding } from './finding.ts';
+import { hashValue, mix } from './hash.ts';
+import { LatencyModel } from './latency.ts';
+import { type Loop, LoopTracker } from './loop.ts';
+import { Process, type SpawnOptions, type Steps } from './process.ts';
+import {
+  type Access,
+  type AccessKind,
+  ADD,
+  ANNOUNCED,
+  type Announced,
+  DID_ADD,
+  DID_READ,
+  DID_WRITE,
+  READ,
+  type Step,
+  WRITE,
+} from './step.ts';
+import { Streams } from './streams.ts';
+
+/** Anything that owns object ids and can name them. */
+export interface Named {
+  readonly name: string;
+  nameOf(row: number): string;
+}
+
+/** Anything whose writes the journal can undo. */
+export interface Undoable {
+  undo(row: number, old: unknown): void;
+}
+
+/** Called around every acted step. Attached, never polled; null costs nothing. */
+export interface StepObserver {
+  /** `process.acted` holds the step with its `did` bits; the journal from `changesFrom` on holds its writes. */
+  stepActed(process: Process, changesFrom: number): void;
+}
+
+/** Where choices and durations come from: a clock's own streams, or a search. */
+export interface ChoiceSource {
+  choose(process: Process | null, alternatives: number, label: string): number;
+}
+
+export interface SimOptions {
+  readonly seed?: string;
+  /** Throw when a step touches what it did not announce. */
+  readonly checked?: boolean;
+  /** Keep the journal (needed to rewind and to report what a step changed). */
+  readonly journaled?: boolean;
+  /** Keep the state digest up to date. */
+  readonly digested?: boolean;
+  readonly latencies?: LatencyModel;
+}
+
+/** A step touched an object that it had not announced: a bug of the model, never of the user. */
+export class UndeclaredAccess extends Error {
+  override readonly name = 'UndeclaredAccess';
+}
+
+/** A stated bound was reached: the run is incomplete, and says which bound. */
+export class LimitReached extends Error {
+  override readonly name = 'LimitReached';
+}
+
+/** Where the set-up ended. */
+interface Mark {
+  readonly journal: number;
+  readonly processes: number;
+  readonly low: number;
+  readonly high: number;
+  readonly findings: number;
+  readonly nextId: number;
+  readonly nextSparseId: number;
+  readonly idBases: readonly number[];
+  readonly idOwners: readonly Named[];
+}
+
+// Sparse stores (page tables over 2^36 page numbers) take their ids from far above, so that ordinary ids stay small
+// integers that V8 keeps unboxed.
+const SPARSE_IDS_FROM = 2 ** 40;
+
+export class Sim {
+  readonly checked: boolean;
+  journaled: boolean;
+  readonly digested: boolean;
+  readonly latencies: LatencyModel;
+  readonly streams: Streams;
+  readonly processes: Process[] = [];
+  readonly findings: Finding[] = [];
+  /** Simulated time [ns]; stays 0 when explored. */
+  nowNs = 0;
+  current: Process | null = null;
+  choices: ChoiceSource | null = null;
+  observer: StepObserver | null = null;
+  /** Told of every newly spawned process (a clock schedules it). */
+  spawned: ((process: Process) => void) | null = null;
+
+  /** True when reads and writes must be noted: checked mode, recording of what was really done, or a tracked loop. */
+  watching: boolean;
+  private recording = false;
+  private acting: Access | null = null;
+  private building: Access | null = null;
+  private outside = 0;
+
+  private nextId = 0;
+  private nextSparseId = SPARSE_IDS_FROM;
+  private idBases: number[] = [];
+  private idOwners: Named[] = [];
+
+  private journalLength = 0;
+  private readonly journalStore: Undoable[] = [];
+  private readonly journalRow: number[] = [];
+  private readonly journalOld: unknown[] = [];
+
+  private digestLow = 0;
+  private digestHigh = 0;
+  private readonly listeners = new Map<string, ((payload: never) => void)[]>();
+  private readonly drains: (() => void)[] = [];
+  private readonly resets: (() => void)[] = [];
+  readonly loops = new LoopTracker();
+  private base: Mark | null = null;
+
+  constructor(options: SimOptions = {}) {
+    this.checked = options.checked ?? false;
+    this.journaled = options.journaled ?? false;
+    this.digested = options.digested ?? false;
+    this.latencies = options.latencies ?? new LatencyModel({});
+    this.streams = new Streams(options.seed ?? '0');
+    this.watching = this.checked;
+  }
+
+  // ---- object ids -------------------------------------------------------------------------------------------------
+
+  /** Allot `count` consecutive object ids to `owner`; returns the first. */
+  allotIds(count: number, owner: Named): number {
+    const base = this.nextId;
+    this.nextId += count;
+    this.noteIds(base, owner);
+    return base;
+  }
+
+  /** As `allotIds`, for stores addressed by numbers too far apart to allot densely. */
+  allotSparseIds(count: number, owner: Named): number {
+    const base = this.nextSparseId;
+    this.nextSparseId += count;
+    this.noteIds(base, owner);
+    return base;
+  }
+
+  private noteIds(base: number, owner: Named): void {
+    let at = this.idBases.length;
+    while (at > 0 && this.idBases[at - 1]! > base) at--;
+    this.idBases.splice(at, 0, base);
+    this.idOwners.splice(at, 0, owner);
+  }
+
+  /** The name of an object id, for reports. */
+  describe(id: number): string {
+    let low = 0;
+    let high = this.idBases.length - 1;
+    while (low < high) {
+      const middle = (low + high + 1) >> 1;
+      if (this.idBases[middle]! <= id) low = middle;
+      else high = middle - 1;
+    }
+    const owner = this.idOwners[low];
+    return owner === undefined ? `object ${id}` : owner.nameOf(id - this.idBases[low]!);
+  }
+
+  // ---- announcing -------------------------------------------------------------------------------------------------
+
+  /** Add an access to the step being announced. Called by stores; the process then yields the result. */
+  announce(lo: number, hi: number, kind: AccessKind, step: Step): Announced {
+    const building = this.building;
+    if (building === null) throw new Error(`'${step.label}' announced outside a process`);
+    building.add(lo, hi, kind);
+    building.step = step;
+    return ANNOUNCED;
+  }
+
+  /** The step being announced: gates and bulk costs are set on it. */
+  announcing(step: Step): Access {
+    const building = this.building;
+    if (building === null) throw new Error(`'${step.label}' announced outside a process`);
+    building.step = step;
+    return building;
+  }
+
+  /** A step that touches nothing shared and only takes time; `times` units of its latency. */
+  local(step: Step, times = 1): Announced {
+    this.announcing(step).times = times;
+    return ANNOUNCED;
+  }
+
+  /** Sleep: in timed mode acts `delayNs` later, explored at any point from now on. */
+  sleep(delayNs: number, step: Step): Announced {
+    this.announcing(step).delayNs = delayNs;
+    return ANNOUNCED;
+  }
+
+  /** The step being announced costs `times` units of its latency (pages of a bulk step). */
+  times(times: number, announced: Announced): Announced {
+    if (this.building !== null) this.building.times = times;
+    return announced;
+  }
+
+  // ---- the step in progress ---------------------------------------------------------------------------------------
+
+  /** Only for Process.resume. */
+  enter(process: Process, acting: Access, building: Access): void {
+    this.current = process;
+    this.acting = acting;
+    this.building = building;
+  }
+
+  /** Only for Process.resume. */
+  leave(_process: Process): void {
+    this.current = null;
+    this.acting = null;
+    this.building = null;
+  }
+
+  /** Let `process` act its announced step. The one entry for every clock and search. */
+  act(process: Process): void {
+    const observer = this.observer;
+    if (observer === null) {
+      process.resume();
+      return;
+    }
+    const changesFrom = this.journalLength;
+    process.resume();
+    observer.stepActed(process, changesFrom);
+  }
+
+  /** Note a read of object `id`; stores call it only while `watching`. */
+  noteRead(id: number): void {
+    this.note(id, DID_READ);
+  }
+
+  /** Note a write of object `id`. */
+  noteWrite(id: number): void {
+    this.note(id, DID_WRITE);
+  }
+
+  /** Note a commuting addition to object `id`. */
+  noteAdd(id: number): void {
+    this.note(id, DID_ADD);
+  }
+
+  private note(id: number, did: number): void {
+    const acting = this.acting;
+    if (acting === null || this.outside > 0) return;
+    if (this.loops.active > 0) this.loops.note(this.current!, id, did);
+    for (let i = 0; i < acting.count; i++) {
+      if (id < acting.lo[i]! || id > acting.hi[i]!) continue;
+      const kind = acting.kind[i]!;
+      if (did === DID_READ ? kind === ADD : did === DID_WRITE ? kind === READ || kind === ADD : kind === READ) continue;
+      acting.did[i]! |= did;
+      return;
+    }
+    if (this.checked) this.undeclared(acting, id, did);
+  }
+
+  private undeclared(acting: Access, id: number, did: number): never {
+    const verb = did === DID_READ ? 'read' : did === DID_WRITE ? 'written' : 'added to';
+    const declared: string[] = [];
+    for (let i = 0; i < acting.count; i++) {
+      const kind = ['', 'read', 'write', 'update', 'add'][acting.kind[i]!];
+      declared.push(`${kind} ${this.describe(acting.lo[i]!)}`);
+    }
+    throw new UndeclaredAccess(
+      `${this.describe(id)} is ${verb} by ${this.current?.name} in the step announced as '${acting.step.label}', ` +
+        `which announced ${declared.length === 0 ? 'nothing' : declared.join(', ')}; ` +
+        `the access belongs to another step, or the announcement lacks it`,
+    );
+  }
+
+  /** Run model code that only looks (checkers, reports): its reads belong to no step. */
+  unwatched<T>(look: () => T): T {
+    this.outside++;
+    try {
+      return look();
+    } finally {
+      this.outside--;
+    }
+  }
+
+  /** Record what every step really does (searches need it for dependence). */
+  record(on: boolean): void {
+    this.recording = on;
+    this.watching = this.checked || on || this.loops.active > 0;
+  }
+
+  // ---- journal, digest, rewind ------------------------------------------------------------------------------------
+
+  /** Stores call this with the old value before every write. */
+  journal(store: Undoable, row: number, old: unknown): void {
+    const at = this.journalLength++;
+    this.journalStore[at] = store;
+    this.journalRow[at] = row;
+    this.journalOld[at] = old;
+  }
+
+  get journalSize(): number {
+    return this.journalLength;
+  }
+
+  /** The journalled writes from `from` on: (store, row, old value). */
+  *changes(from: number): Generator<{ store: Undoable; row: number; old: unknown }> {
+    for (let i = from; i < this.journalLength; i++) {
+      yield { store: this.journalStore[i]!, row: this.journalRow[i]!, old: this.journalOld[i] };
+    }
+  }
+
+  /** Forget journalled writes (a timed run that only wants each step's changes). */
+  dropJournal(): void {
+    this.journalLength = 0;
+  }
+
+  /** Undo every write after `length`. */
+  undoTo(length: number): void {
+    while (this.journalLength > length) {
+      const at = --this.journalLength;
+      this.journalStore[at]!.undo(this.journalRow[at]!, this.journalOld[at]);
+      this.journalOld[at] = undefined;
+    }
+  }
+
+  /** State digests are sums over (store, row, value), so the order of unrelated writes does not show. */
+  digestWrite(storeHash: number, row: number, old: unknown, value: unknown): void {
+    const key = mix(storeHash, row | 0) ^ Math.floor(row / 4294967296);
+    const before = hashValue(old);
+    const after = hashValue(value);
+    this.digestLow = (this.digestLow + mix(key, after) - mix(key, before)) | 0;
+    this.digestHigh = (this.digestHigh + mix(key ^ 0x5bd1e995, after) - mix(key ^ 0x5bd1e995, before)) | 0;
+  }
+
+  /** 64-bit digest of all shared state, as 16 hex digits. Needs `digested`. */
+  get stateDigest(): string {
+    const hex = (n: number) => (n >>> 0).toString(16).padStart(8, '0');
+    return hex(this.digestHigh) + hex(this.digestLow);
+  }
+
+  /** Everything done so far is the set-up: rewind comes back to here. */
+  mark(): void {
+    this.base = {
+      journal: this.journalLength,
+      processes: this.processes.length,
+      low: this.digestLow,
+      high: this.digestHigh,
+      findings: this.findings.length,
+      nextId: this.nextId,
+      nextSparseId: this.nextSparseId,
+      idBases: [...this.idBases],
+      idOwners: [...this.idOwners],
+    };
+  }
+
+  /** Back to the mark: undo writes, drop processes spawned since, run the others from their first line. */
+  rewind(): void {
+    const base = this.base;
+    if (base === null) throw new Error('rewind without a mark');
+    this.undoTo(base.journal);
+    this.digestLow = base.low;
+    this.digestHigh = base.high;
+    this.findings.length = base.findings;
+    if (this.nextId !== base.nextId || this.nextSparseId !== base.nextSparseId) {
+      this.nextId = base.nextId;
+      this.nextSparseId = base.nextSparseId;
+      this.idBases = [...base.idBases];
+      this.idOwners = [...base.idOwners];
+    }
+    this.processes.length = base.processes;
+    this.nowNs = 0;
+    this.streams.restart();
+    this.loops.clear();
+    for (const reset of this.resets) reset();
+    for (const process of this.processes) {
+      process.restart();
+      process.prime();
+    }
+  }
+
+  /** For state that lives outside stores because only observers see it (checkers' notes). */
+  onRewind(reset: () => void): void {
+    this.resets.push(reset);
+  }
+
+  // ---- processes --------------------------------------------------------------------------------------------------
+
+  /** Start an actor. Inside a process the child is named under its parent, whatever the interleaving. */
+  spawn(name: string, body: () => Steps<void>, options: SpawnOptions = {}): Process {
+    const parent = this.current;
+    const fullName = parent === null ? name : `${parent.name}/${name}.${parent.nextChildNumber()}`;
+    const process = new Process(this, fullName, this.processes.length, parent, body, options);
+    this.processes.push(process);
+    const { current, acting, building } = this;
+    process.prime();
+    this.current = current;
+    this.acting = acting;
+    this.building = building;
+    this.spawned?.(process);
+    return process;
+  }
+
+  /** Pick one of `alternatives` inside a step: enumerated by a search, drawn from the actor's stream otherwise. */
+  choose(alternatives: number, label = 'choose'): number {
+    if (alternatives <= 1) return 0;
+    if (this.choices !== null) return this.choices.choose(this.current, alternatives, label);
+    return this.streams.below(this.current === null ? 'set-up' : this.current.name, alternatives);
+  }
+
+  // ---- events, findings, end --------------------------------------------------------------------------------------
+
+  on<T>(type: EventType<T>, listener: (payload: T) => void): void {
+    const list = this.listeners.get(type.name);
+    if (list === undefined) this.listeners.set(type.name, [listener as (payload: never) => void]);
+    else list.push(listener as (payload: never) => void);
+  }
+
+  /** Is anybody listening? Guard the building of a payload with it. */
+  hears<T>(type: EventType<T>): boolean {
+    return this.listeners.has(type.name);
+  }
+
+  emit<T>(type: EventType<T>, payload: T): void {
+    const list = this.listeners.get(type.name);
+    if (list === undefined) return;
+    this.outside++;
+    try {
+      for (const listener of list) (listener as (payload: T) => void)(payload);
+    } finally {
+      this.outside--;
+    }
+  }
+
+  report(finding: Finding): void {
+    this.findings.push(finding);
+  }
+
+  /** A program's own assertion failed (library use). */
+  fail(message: string): void {
+    this.report({
+      kind: 'assertion',
+      message,
+      reasons: [],
+      actors: this.current === null ? [] : [this.current.name],
+      objects: [],
+      steps: [],
+      details: {},
+      identity: `assertion|${message}`,
+    });
+  }
+
+  /** Work that the end of a run completes: per-CPU batches, deferred frees, RCU callbacks. In order of registration. */
+  onDrain(drain: () => void): void {
+    this.drains.push(drain);
+  }
+
+  drain(): void {
+    this.outside++;
+    for (const drain of this.drains) drain();
+    this.outside--;
+  }
+
+  // ---- retry loops ------------------------------------------------------------------------------------------------
+
+  /** Start tracking a retry loop of the current process. See `Loop`. */
+  loop(name: string, bound: number): Loop {
+    const loop = this.loops.start(this, name, bound);
+    this.watching = true;
+    return loop;
+  }
+
+  /** Only for Loop: tracking ended. */
+  loopEnded(): void {
+    this.watching = this.checked || this.recording || this.loops.active > 0;
+  }
+
+  /** The acted step, for loops. */
+  get actingAccess(): Access | null {
+    return this.acting;
+  }
+}
+
+export { DID_ADD, DID_READ, DID_WRITE, READ, WRITE };

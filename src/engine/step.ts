@@ -1,0 +1,95 @@
+// The vocabulary of a step: what a process announces before it touches shared state, and the module-level constant
+// that names the kernel code being modelled. One Access is one announced step; its arrays are reused, never reallocated.
+import type { Gate } from './gate.ts';
+
+/** Kinds of announced access. ADD commutes with ADD and conflicts with everything else (LRU adds, vmstat counters). */
+export const READ = 1;
+export const WRITE = 2;
+/** Read-modify-write: counts as a read when nothing gets assigned. */
+export const UPDATE = 3;
+export const ADD = 4;
+export type AccessKind = typeof READ | typeof WRITE | typeof UPDATE | typeof ADD;
+
+/** Bits of `Access.did`: what the act really did to the object. */
+export const DID_READ = 1;
+export const DID_WRITE = 2;
+export const DID_ADD = 4;
+
+/**
+ * A labelled scheduling point. Made once per call site, at module level.
+ * `label` is `kernel_function:what`; `latency` names the class of quantile table that prices it.
+ */
+export interface Step {
+  readonly label: string;
+  readonly latency: string;
+  /** Dense number, for arrays indexed by latency class. Never part of a digest: it depends on import order. */
+  readonly latencyIndex: number;
+}
+
+const latencyClasses = new Map<string, number>();
+
+/** The dense number of a latency class, allotted on first use. */
+export function latencyIndexOf(name: string): number {
+  let index = latencyClasses.get(name);
+  if (index === undefined) {
+    index = latencyClasses.size;
+    latencyClasses.set(name, index);
+  }
+  return index;
+}
+
+/** Declare a step. Default latency class: `op`. */
+export function step(label: string, latency = 'op'): Step {
+  return { label, latency, latencyIndex: latencyIndexOf(latency) };
+}
+
+/** What a process yields after announcing. Nothing comes back through the yield. */
+export const ANNOUNCED = { announced: true } as const;
+export type Announced = typeof ANNOUNCED;
+
+export const START = step('start', 'none');
+
+/** The accesses of one step: `count` entries over object ids lo..hi inclusive. */
+export class Access {
+  count = 0;
+  readonly lo: number[] = [];
+  readonly hi: number[] = [];
+  readonly kind: AccessKind[] = [];
+  readonly did: number[] = [];
+  step: Step = START;
+  gate: Gate | null = null;
+  /** How many units of the step's latency this step costs (pages of a bulk step). */
+  times = 1;
+  /** Extra simulated time before acting [ns]: sleeps and timers; ignored when explored. */
+  delayNs = 0;
+
+  reset(): void {
+    this.count = 0;
+    this.gate = null;
+    this.times = 1;
+    this.delayNs = 0;
+  }
+
+  add(lo: number, hi: number, kind: AccessKind): void {
+    const i = this.count++;
+    this.lo[i] = lo;
+    this.hi[i] = hi;
+    this.kind[i] = kind;
+    this.did[i] = 0;
+  }
+}
+
+/** May these two announced accesses not commute? Judged on announced kinds (an UPDATE may write). */
+export function mayConflict(a: Access, b: Access): boolean {
+  for (let i = 0; i < a.count; i++) {
+    const aKind = a.kind[i]!;
+    for (let j = 0; j < b.count; j++) {
+      if (a.lo[i]! > b.hi[j]! || b.lo[j]! > a.hi[i]!) continue;
+      const bKind = b.kind[j]!;
+      if (aKind === READ && bKind === READ) continue;
+      if (aKind === ADD && bKind === ADD) continue;
+      return true;
+    }
+  }
+  return false;
+}

@@ -1,0 +1,111 @@
+// The timed clock: a discrete-event loop. A step acts at its announce time plus its cost; events of equal time run in
+// order of (priority, sequence). A step whose gate is shut waits until an object it announced is written.
+import { deadlockFinding } from './deadlock.ts';
+import type { Process } from './process.ts';
+import { EventHeap } from './queue.ts';
+import type { Sim } from './sim.ts';
+import { READ } from './step.ts';
+
+export interface TimedLimits {
+  /** Stop after this many steps; the result says so. */
+  readonly maxSteps?: number;
+  /** Stop at this simulated time [ns]. */
+  readonly maxTimeNs?: number;
+  /** Called every `progressEvery` steps. */
+  readonly onProgress?: (steps: number, nowNs: number) => void;
+}
+
+export interface TimedResult {
+  readonly steps: number;
+  readonly timeNs: number;
+  readonly end: 'done' | 'deadlock' | 'step-limit' | 'time-limit';
+}
+
+const PROGRESS_EVERY = 1 << 16;
+
+/** Run every process of `sim` to its end. Drains deferred work and reports a deadlock. */
+export function runTimed(sim: Sim, limits: TimedLimits = {}): TimedResult {
+  const queue = new EventHeap();
+  const waiting: Process[] = [];
+  let sequence = 0;
+  let steps = 0;
+  let unfinished = 0;
+  let end: TimedResult['end'] = 'done';
+  const maxSteps = limits.maxSteps ?? Number.POSITIVE_INFINITY;
+  const maxTimeNs = limits.maxTimeNs ?? Number.POSITIVE_INFINITY;
+
+  const schedule = (process: Process): void => {
+    const at = sim.nowNs + sim.latencies.durationNs(process, process.announced);
+    process.timeNs = at;
+    queue.push(at, process.priority, sequence++, process.slot);
+  };
+  const admit = (process: Process): void => {
+    if (process.state === 'ended') return;
+    if (!process.daemon) unfinished++;
+    schedule(process);
+  };
+  for (const process of sim.processes) admit(process);
+  sim.spawned = admit;
+
+  // A waiter is looked at again when somebody writes an object it announced; whoever waited longest comes first.
+  const wake = (acted: Process): void => {
+    const access = acted.acted;
+    const ended = acted.state === 'ended';
+    for (let w = 0; w < waiting.length; ) {
+      const process = waiting[w]!;
+      if ((ended || touches(process, access)) && process.enabled) {
+        waiting.splice(w, 1);
+        queue.push(sim.nowNs, process.priority, sequence++, process.slot);
+      } else w++;
+    }
+  };
+
+  while (unfinished > 0 || !onlyIdleDaemons(queue)) {
+    if (queue.size === 0) break;
+    if (steps >= maxSteps) {
+      end = 'step-limit';
+      break;
+    }
+    const timeNs = queue.peekTime();
+    if (timeNs > maxTimeNs) {
+      end = 'time-limit';
+      break;
+    }
+    const process = sim.processes[queue.pop()]!;
+    sim.nowNs = timeNs;
+    if (process.announced.gate !== null && !process.enabled) {
+      waiting.push(process);
+      continue;
+    }
+    sim.act(process);
+    steps++;
+    if (process.state === 'ended') {
+      if (!process.daemon) unfinished--;
+    } else schedule(process);
+    if (waiting.length > 0) wake(process);
+    if (steps % PROGRESS_EVERY === 0) limits.onProgress?.(steps, sim.nowNs);
+  }
+  sim.spawned = null;
+  if (end === 'done' && unfinished > 0) {
+    end = 'deadlock';
+    sim.report(deadlockFinding(sim, waiting));
+  }
+  if (end !== 'step-limit' && end !== 'time-limit') sim.drain();
+  return { steps, timeNs: sim.nowNs, end };
+}
+
+/** Daemons that still have an event run on: only waiting ones are idle. */
+function onlyIdleDaemons(queue: EventHeap): boolean {
+  return queue.size === 0;
+}
+
+function touches(process: Process, acted: Process['acted']): boolean {
+  const announced = process.announced;
+  for (let i = 0; i < acted.count; i++) {
+    if (acted.kind[i] === READ) continue;
+    for (let j = 0; j < announced.count; j++) {
+      if (acted.lo[i]! <= announced.hi[j]! && announced.lo[j]! <= acted.hi[i]!) return true;
+    }
+  }
+  return false;
+}

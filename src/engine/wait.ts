@@ -1,0 +1,100 @@
+// Waiting on a condition: `yield until(...)` is disabled while its pure predicate over announced objects is false.
+// Completions, wait queues, joins and IPI acknowledgements are built on it.
+import { Cell } from './cell.ts';
+import type { Gate } from './gate.ts';
+import type { Process } from './process.ts';
+import type { Sim } from './sim.ts';
+import { type Announced, READ, type Step, step, UPDATE } from './step.ts';
+
+const JOIN = step('join', 'none');
+
+class Condition implements Gate {
+  readonly name: string;
+  private readonly predicate: () => boolean;
+
+  constructor(name: string, predicate: () => boolean) {
+    this.name = name;
+    this.predicate = predicate;
+  }
+
+  ready(): boolean {
+    return this.predicate();
+  }
+
+  take(): void {}
+
+  waitsFor(): readonly Process[] {
+    return [];
+  }
+}
+
+/**
+ * Disabled until `predicate()` holds. The predicate looks with `peek` and only at the given objects; the step's act may
+ * read them. With `update`, the act may also write them (claim what it waited for).
+ */
+export function until(
+  sim: Sim,
+  objects: readonly { readonly id: number }[],
+  predicate: () => boolean,
+  at: Step,
+  options: { readonly name?: string; readonly update?: boolean } = {},
+): Announced {
+  const access = sim.announcing(at);
+  access.gate = new Condition(options.name ?? at.label, predicate);
+  const kind = options.update === true ? UPDATE : READ;
+  for (const object of objects) access.add(object.id, object.id, kind);
+  return sim.local(at);
+}
+
+/** The gate of a join: names the process it waits for. */
+export class JoinGate implements Gate {
+  readonly name: string;
+  readonly target: Process;
+
+  constructor(target: Process) {
+    this.target = target;
+    this.name = `end of ${target.name}`;
+  }
+
+  ready(): boolean {
+    return this.target.state === 'ended';
+  }
+
+  take(): void {}
+
+  waitsFor(): readonly Process[] {
+    return [this.target];
+  }
+}
+
+/** Disabled until `target` has ended. */
+export function join(sim: Sim, target: Process): Announced {
+  const access = sim.announcing(JOIN);
+  access.gate = new JoinGate(target);
+  access.add(target.doneId, target.doneId, READ);
+  return sim.local(JOIN);
+}
+
+/** struct completion: complete_all by anyone lets every waiter through. */
+export class Completion {
+  private readonly sim: Sim;
+  private readonly done: Cell<boolean>;
+
+  constructor(sim: Sim, name: string) {
+    this.sim = sim;
+    this.done = new Cell(sim, name, false);
+  }
+
+  willComplete(at: Step): Announced {
+    return this.done.willWrite(at);
+  }
+
+  /** In the step announced by `willComplete`. */
+  complete(): void {
+    this.done.value = true;
+  }
+
+  wait(at: Step): Announced {
+    return until(this.sim, [this.done], () => this.done.peek(), at, { name: this.done.name });
+  }
+}
