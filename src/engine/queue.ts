@@ -30,7 +30,7 @@ const PRIORITIES = 2 ** 12;
 const INITIAL_CAPACITY = 64;
 
 /** The children of row i are rows 4i+1 … 4i+4; each row sorts no later than its children. */
-export class HeapQueue implements EventQueue {
+export class EventHeap implements EventQueue {
   size = 0;
   poppedTimeNs = 0;
   private timeNs = new Float64Array(INITIAL_CAPACITY);
