@@ -2,7 +2,7 @@
 import { PriorityQueue } from 'js-sdsl';
 import type { EventQueue } from '../src/engine/queue.ts';
 
-interface Event {
+export interface Event {
   readonly timeNs: number;
   readonly priority: number;
   readonly seq: number;

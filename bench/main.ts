@@ -1,0 +1,27 @@
+// The benchmarks by name: `npm run bench` runs all, `npm run bench -- hold resume` those named. Every figure that is
+// judged is a ratio within one run, so that the machine cancels out.
+
+import { hold } from './hold.ts';
+import type { Bench } from './measure.ts';
+import { pingPong } from './ping-pong.ts';
+import { resume } from './resume.ts';
+
+const benches: readonly Bench[] = [hold, pingPong, resume];
+
+function main(names: readonly string[]): number {
+  const unknown = names.filter((name) => !benches.some((bench) => bench.name === name));
+  if (unknown.length > 0) {
+    const known = benches.map((bench) => `  ${bench.name.padEnd(12)} ${bench.about}\n`).join('');
+    process.stderr.write(`no benchmark named ${unknown.join(', ')}; there are\n${known}`);
+    return 2;
+  }
+  let reached = true;
+  for (const bench of benches) {
+    if (names.length > 0 && !names.includes(bench.name)) continue;
+    process.stdout.write(`${bench.name}: ${bench.about}\n`);
+    reached = bench.run((line) => process.stdout.write(`  ${line}\n`)) && reached;
+  }
+  return reached ? 0 : 1;
+}
+
+process.exitCode = main(process.argv.slice(2));
