@@ -114,9 +114,9 @@ export function didYouMean(word: string, names: Iterable<string>): string | unde
   return `did you mean ${near.map((name) => `\`${name}\``).join(' or ')}?`;
 }
 
-/** Names as a sentence shows them: `a`, `b` or `c`, cut after `limit`. */
-export function nameList(names: readonly string[], limit = 12): string {
-  if (names.length === 0) return 'none';
+/** Names as a sentence shows them: `a`, `b` or `c`, cut after `limit`; undefined when there are none. */
+export function nameList(names: readonly string[], limit = 12): string | undefined {
+  if (names.length === 0) return undefined;
   const quoted = names.slice(0, limit).map((name) => `\`${name}\``);
   if (names.length > limit) return `${quoted.join(', ')} and ${names.length - limit} more`;
   if (quoted.length === 1) return quoted[0]!;

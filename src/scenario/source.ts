@@ -66,7 +66,7 @@ export class Source {
 
   private span(path: Path, part: 'key' | 'value'): { start: number; end: number } {
     const { spot, exact } = this.find(path);
-    const key = spot.keyEnd > spot.keyStart && (part === 'key' || !exact);
+    const key = spot.keyEnd > spot.keyStart && (part === 'key' || (!exact && spot.inside.size > 0));
     return key ? { start: spot.keyStart, end: spot.keyEnd } : { start: spot.start, end: spot.end };
   }
 
@@ -74,6 +74,8 @@ export class Source {
     let spot = this.root;
     for (const key of path) {
       const next = typeof key === 'symbol' ? undefined : spot.inside.get(key);
+      // What may be one or a list is parsed as a list; a single one stands where the list would.
+      if (next === undefined && key === 0) continue;
       if (next === undefined) return { spot, exact: false };
       spot = next;
     }

@@ -1,0 +1,151 @@
+// The cases of a scenario: kernels judged by the kernel room, machines merged, expectations inherited.
+import { Kernel, KernelError } from '../kernel/index.ts';
+import { type Diagnostic, didYouMean, nameList } from './diagnostic.ts';
+import type { ExpectedFindings, ScenarioCase } from './scenario.ts';
+import type { CaseSpec, FindingsSpec, ScenarioSpec } from './schema.ts';
+import { type HostSpec, mergeHost } from './schema-host.ts';
+import type { Path, Source } from './source.ts';
+
+/** The kernel of scenarios that name none: the newest whose outcomes were recorded. */
+export const DEFAULT_KERNEL = 'v6.12.117';
+
+/** The cases that the file lists, or the one that it is. */
+export function buildCases(
+  spec: ScenarioSpec,
+  stepNames: ReadonlyMap<string, ReadonlySet<string>>,
+  source: Source,
+  complain: (d: Diagnostic) => void,
+): readonly ScenarioCase[] {
+  const written: readonly { one: CaseSpec; path: Path }[] =
+    spec.cases === undefined
+      ? [{ one: {}, path: [] }]
+      : spec.cases.map((one, index) => ({ one, path: ['cases', index] }));
+  const cases = written.map(({ one, path }) => {
+    checkSteps(one, stepNames, source, path, complain);
+    const built = buildCase(spec, one, source, path);
+    checkHost(spec, built.host, source, path, complain);
+    checkKernel(spec, built, source, path, complain);
+    return built;
+  });
+  for (const [index, { name }] of cases.entries())
+    if (cases.findIndex((other) => other.name === name) < index)
+      complain(
+        source.diagnostic(['cases', index], {
+          message: `there is a case \`${name}\` already`,
+          hint: 'give it a `name`',
+        }),
+      );
+  return cases;
+}
+
+function buildCase(spec: ScenarioSpec, one: CaseSpec, source: Source, path: Path): ScenarioCase {
+  const kernel = kernelOf(one.kernel ?? spec.kernel ?? DEFAULT_KERNEL, spec.arch);
+  const on = [...(spec.with ?? []), ...(one.with ?? [])];
+  const off = [...(spec.without ?? []), ...(one.without ?? [])];
+  return {
+    name: one.name ?? caseName(kernel, one.with ?? [], one.without ?? []),
+    kernel,
+    with: on,
+    without: off,
+    host: one.host === undefined ? (spec.host ?? {}) : mergeHost(spec.host ?? {}, one.host),
+    expect: expectedFindings(one.expect ?? spec.expect),
+    steps: one.steps ?? {},
+    where: source.where(path.length === 0 ? ['title'] : path, 'value'),
+  };
+}
+
+/** `v6.1`, `v6.1 with a, without b`: how a case is called that has no name. */
+export function caseName(kernel: string, on: readonly string[], off: readonly string[]): string {
+  const changes = [...on.map((id) => `with ${id}`), ...off.map((id) => `without ${id}`)];
+  return changes.length === 0 ? kernel : `${kernel} ${changes.join(', ')}`;
+}
+
+/** A kernel of another architecture is named `v6.12+s390x`. */
+function kernelOf(name: string, arch: string | undefined): string {
+  return arch === undefined || arch === 'x86_64' || name.includes('+') ? name : `${name}+${arch}`;
+}
+
+function expectedFindings(spec: FindingsSpec | undefined): ExpectedFindings {
+  return { always: spec?.always ?? [], possible: spec?.possible ?? [] };
+}
+
+function checkSteps(
+  one: CaseSpec,
+  stepNames: ReadonlyMap<string, ReadonlySet<string>>,
+  source: Source,
+  path: Path,
+  complain: (d: Diagnostic) => void,
+): void {
+  const known = [...new Set([...stepNames.values()].flatMap((names) => [...names]))];
+  for (const name of Object.keys(one.steps ?? {}))
+    if (!known.includes(name)) {
+      const hint = didYouMean(name, known) ?? `name a step with \`as: ${name}\``;
+      const what = { message: `no step is named \`${name}\``, expected: nameList(known), hint };
+      complain(source.diagnostic([...path, 'steps', name], what, 'key'));
+    }
+}
+
+function checkHost(
+  spec: ScenarioSpec,
+  host: HostSpec,
+  source: Source,
+  path: Path,
+  complain: (d: Diagnostic) => void,
+): void {
+  const nodes = host.nodes ?? 1;
+  const memory = host.memory;
+  const at = source.has([...path, 'host', 'nodes']) || path.length === 0 ? path : [];
+  const entries = Array.isArray(memory) ? memory.length : 1;
+  if (memory !== undefined && host.nodes !== undefined && entries !== nodes)
+    complain(
+      source.diagnostic([...at, 'host', 'nodes'], {
+        message: `${nodes} nodes, and memory for ${entries}`,
+        expected: `\`memory\` as a list of ${nodes}, or \`nodes: ${entries}\``,
+      }),
+    );
+  if (host.cpus === undefined) return;
+  for (const [name, actor] of Object.entries(spec.actors))
+    if (actor.cpu !== undefined && actor.cpu >= host.cpus)
+      complain(source.diagnostic(['actors', name, 'cpu'], { message: `the host has ${host.cpus} CPUs, from 0` }));
+}
+
+function checkKernel(
+  spec: ScenarioSpec,
+  built: ScenarioCase,
+  source: Source,
+  path: Path,
+  complain: (d: Diagnostic) => void,
+): void {
+  try {
+    new Kernel(built.kernel, { with: built.with, without: built.without, config: built.host.config ?? {} });
+  } catch (error) {
+    if (!(error instanceof KernelError)) throw error;
+    const where = offendingPath(error, spec, source, path);
+    complain(source.diagnostic(where, kernelDiagnostic(error)));
+  }
+}
+
+/** A kernel or behaviour that cannot be, in the words of a diagnostic. */
+export function kernelDiagnostic(error: KernelError): Diagnostic {
+  const hint =
+    error.didYouMean.length === 0
+      ? error.kind === 'unknown-kernel'
+        ? 'see `pinsim list kernels`'
+        : error.kind === 'unknown-behaviour'
+          ? 'see `pinsim list behaviours`'
+          : undefined
+      : `did you mean ${error.didYouMean.map((name) => `\`${name}\``).join(' or ')}?`;
+  const message = error.message.replace(/; did you mean .*$/, '');
+  return { message, ...(hint === undefined ? {} : { hint }) };
+}
+
+function offendingPath(error: KernelError, spec: ScenarioSpec, source: Source, path: Path): Path {
+  if (error.kind === 'unknown-kernel') return source.has([...path, 'kernel']) ? [...path, 'kernel'] : ['kernel'];
+  for (const base of [path, []])
+    for (const key of ['with', 'without'] as const) {
+      const list = source.get([...base, key]);
+      const index = Array.isArray(list) ? list.indexOf(error.offending) : -1;
+      if (index !== -1) return [...base, key, index];
+    }
+  return path.length === 0 && spec.kernel !== undefined ? ['kernel'] : path;
+}

@@ -1,0 +1,113 @@
+// Processes with their mappings, and whether mappings and memslots lie inside what they map.
+import { type Diagnostic, didYouMean, nameList } from './diagnostic.ts';
+import { type Mapping, type Memory, type Process, resolveMapping } from './scenario.ts';
+import type { ScenarioSpec } from './schema.ts';
+import { memoryOfMap } from './schema-world.ts';
+import type { Path, Source } from './source.ts';
+import { formatSize } from './units.ts';
+
+/** Kinds that may be mapped past the end of what backs them. */
+const FILE_KINDS = ['file', 'tmpfs', 'fsdax', 'shmem'];
+
+/** Resolve every mapping of every process; what cannot be resolved is left out after a complaint. */
+export function buildProcesses(
+  spec: ScenarioSpec,
+  memory: readonly Memory[],
+  source: Source,
+  complain: (d: Diagnostic) => void,
+): readonly Process[] {
+  for (const { name, spec: object } of memory)
+    if (object.size === 0n)
+      complain(source.diagnostic(['memory', name, 'size'], { message: 'this memory has no bytes' }));
+  return Object.entries(spec.processes ?? {}).map(([name, process]) => {
+    const maps: Mapping[] = [];
+    for (const [mapName, map] of Object.entries(process.maps ?? {})) {
+      const path = ['processes', name, 'maps', mapName];
+      const object = memory.find((one) => one.name === memoryOfMap(mapName, map));
+      if (object === undefined) {
+        // A reference that was written out is reported with all other references.
+        if (map.memory === undefined) complain(unknownMemory(mapName, memory, source, path));
+        continue;
+      }
+      const where = source.where(path, 'key');
+      const mapping = resolveMapping(mapName, map, object, where);
+      checkMapping(mapping, object, source, path, complain);
+      maps.push(mapping);
+    }
+    return { name, spec: process, maps, where: source.where(['processes', name], 'key') };
+  });
+}
+
+function unknownMemory(name: string, memory: readonly Memory[], source: Source, path: Path): Diagnostic {
+  const known = memory.map((one) => one.name);
+  const hint = didYouMean(name, known) ?? `say what it maps: \`${name}: {memory: ${known[0] ?? '...'}}\``;
+  return source.diagnostic(path, { message: `no memory \`${name}\``, expected: nameList(known), hint }, 'key');
+}
+
+function checkMapping(
+  mapping: Mapping,
+  object: Memory,
+  source: Source,
+  path: Path,
+  complain: (d: Diagnostic) => void,
+): void {
+  const { size, kind } = object.spec;
+  const aligned = (key: 'at' | 'offset', value: bigint | undefined): void => {
+    if (value !== undefined && value % 4096n !== 0n)
+      complain(
+        source.diagnostic([...path, key], {
+          message: `\`${key}\` is not a multiple of the page size`,
+          expected: 'a multiple of 4KiB',
+        }),
+      );
+  };
+  aligned('at', mapping.at);
+  aligned('offset', mapping.offset);
+  if (mapping.length > 0n && (mapping.offset + mapping.length <= size || FILE_KINDS.includes(kind))) return;
+  complain(
+    source.diagnostic(path, {
+      message: `this maps bytes that \`${object.name}\` does not have`,
+      expected: `at most ${formatSize(size)} from offset 0`,
+    }),
+  );
+}
+
+/** Memslots must lie inside a mapping of their VMM. */
+export function checkVms(
+  spec: ScenarioSpec,
+  processes: readonly Process[],
+  source: Source,
+  complain: (d: Diagnostic) => void,
+): void {
+  for (const [name, vm] of Object.entries(spec.vms ?? {})) {
+    const process = processes.find((one) => one.name === vm.process.name);
+    if (process === undefined) continue;
+    for (const [index, region] of (vm.regions ?? []).entries()) {
+      const path = ['vms', name, 'regions', index];
+      const mapping = process.maps.find((one) => one.name === region.memory.name || one.memory === region.memory.name);
+      if (mapping === undefined) {
+        const known = process.maps.map((one) => one.name);
+        const message = `\`${process.name}\` does not map \`${region.memory.name}\``;
+        const hint = didYouMean(region.memory.name, known) ?? `add it under \`processes: ${process.name}: maps:\``;
+        complain(source.diagnostic([...path, 'memory'], { message, expected: nameList(known), hint }));
+        continue;
+      }
+      const offset = region.offset ?? 0n;
+      const size = region.size ?? mapping.length - offset;
+      if (size <= 0n || offset + size > mapping.length)
+        complain(
+          source.diagnostic(path, {
+            message: `this memslot goes past the end of \`${mapping.name}\``,
+            expected: `at most ${formatSize(mapping.length)} from offset 0`,
+          }),
+        );
+    }
+  }
+  for (const [name, device] of Object.entries(spec.devices ?? {})) {
+    const attach = device.attach ?? 'none';
+    if (attach !== 'none' && device.process === undefined) {
+      const what = { message: `\`${name}\` is attached, but to no process`, expected: '`process:`, who attaches it' };
+      complain(source.diagnostic(['devices', name, 'attach'], what));
+    }
+  }
+}
