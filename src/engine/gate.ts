@@ -2,7 +2,15 @@
 // and on picking the process calls `take` in the same atomic step, before the process resumes.
 import type { Process } from './process.ts';
 
+/**
+ * What a search may rely on. `always`: never shut (trylock, unlock). `lasting`: once open for a process that has
+ * announced it, open until that process acts (a join, a place in a fair queue). Without a promise, a gate may open and
+ * shut as its objects change.
+ */
+export type GatePromise = 'always' | 'lasting';
+
 export interface Gate {
+  readonly promise?: GatePromise;
   /** What is being waited for, for deadlock reports: `mmap_lock of vmm`. */
   readonly name: string;
   /** Pure. False while the process must stay disabled. */

@@ -38,7 +38,7 @@ export function call<R>(body: Steps<R>): Iterable<Yielded, R, unknown> {
 }
 
 export interface SpawnOptions {
-  /** CPU the actor runs on; default: its slot. */
+  /** CPU the actor runs on; default: its parent's, at set-up its slot. */
   readonly cpu?: number;
   /** Daemons wait, never poll; a run may end while they wait. */
   readonly daemon?: boolean;
@@ -46,7 +46,8 @@ export interface SpawnOptions {
   readonly priority?: number;
 }
 
-export type ProcessState = 'live' | 'ended';
+/** `cut`: stopped by an exception inside a step (a limit, a failed assertion); it never ended, and never will. */
+export type ProcessState = 'live' | 'ended' | 'cut';
 
 /** One actor. Slots are dense; `identity` depends on the name only, so digests do not depend on spawn order. */
 export class Process {
@@ -80,7 +81,8 @@ export class Process {
     this.name = name;
     this.slot = slot;
     this.parent = parent;
-    this.cpu = o.cpu ?? slot;
+    // A child's slot depends on the interleaving, so it cannot name a CPU.
+    this.cpu = o.cpu ?? parent?.cpu ?? slot;
     this.daemon = o.daemon ?? false;
     this.priority = o.priority ?? 0;
     this.identity = mix(hashText(name), 0x70726f63);
@@ -160,6 +162,18 @@ export class Process {
     this.announced = building;
     this.stepCount++;
     sim.leave(this);
+  }
+
+  /** Give up after an exception escaped from `resume`: the process stays where it is for the rest of the execution. */
+  cut(): void {
+    const acting = this.announced;
+    this.announced = this.spare;
+    this.announced.reset();
+    this.spare = acting;
+    this.stack.length = 0;
+    this.state = 'cut';
+    this.stepCount++;
+    this.sim.leave(this);
   }
 
   /** The step acted by the last `resume`, until the next one. */

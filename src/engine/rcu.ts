@@ -20,7 +20,8 @@ export class Rcu {
   constructor(sim: Sim, name: string) {
     this.sim = sim;
     this.name = name;
-    sim.onRewind(() => this.sections.clear());
+    // Cells made during an execution carry ids of that execution; a domain made during one dies with it.
+    if (sim.current === null) sim.onRewind(() => this.sections.clear());
   }
 
   private cellOf(process: Process): Cell<number> {

@@ -94,6 +94,8 @@ export class Sim {
   current: Process | null = null;
   choices: ChoiceSource | null = null;
   observer: StepObserver | null = null;
+  /** Told of every allotment of object ids (a search gives objects names that do not depend on the interleaving). */
+  allotted: ((base: number, count: number) => void) | null = null;
   /** Told of every newly spawned process (a clock schedules it). */
   spawned: ((process: Process) => void) | null = null;
 
@@ -138,6 +140,7 @@ export class Sim {
     const base = this.nextId;
     this.nextId += count;
     this.noteIds(base, owner);
+    this.allotted?.(base, count);
     return base;
   }
 
@@ -146,6 +149,7 @@ export class Sim {
     const base = this.nextSparseId;
     this.nextSparseId += count;
     this.noteIds(base, owner);
+    this.allotted?.(base, count);
     return base;
   }
 
@@ -376,6 +380,7 @@ export class Sim {
     this.nowNs = 0;
     this.streams.restart();
     this.loops.clear();
+    this.watching = this.checked || this.recording;
     for (const reset of this.resets) reset();
     for (const process of this.processes) {
       process.restart();
@@ -461,8 +466,11 @@ export class Sim {
 
   drain(): void {
     this.outside++;
-    for (const drain of this.drains) drain();
-    this.outside--;
+    try {
+      for (const drain of this.drains) drain();
+    } finally {
+      this.outside--;
+    }
   }
 
   // ---- retry loops ------------------------------------------------------------------------------------------------

@@ -1,0 +1,118 @@
+// Spinlocks addressed by row: one lock per page-table page, without an object each. Same semantics as SpinLock.
+import type { Gate } from './gate.ts';
+import { hashText } from './hash.ts';
+import type { Process } from './process.ts';
+import type { Named, Sim, Undoable } from './sim.ts';
+import { type Announced, READ, type Step, step, UPDATE } from './step.ts';
+
+const LOCK = step('spin_lock', 'lock');
+const UNLOCK = step('spin_unlock', 'lock');
+
+export class LockColumn implements Named, Undoable {
+  readonly sim: Sim;
+  readonly name: string;
+  readonly base: number;
+  private readonly hash: number;
+  private readonly owners = new Map<number, Process>();
+  private readonly gates = new Map<number, RowGates>();
+
+  /** `rows` lock objects with ids of their own, from the sparse range. */
+  constructor(sim: Sim, name: string, rows: number) {
+    this.sim = sim;
+    this.name = name;
+    this.hash = hashText(name);
+    this.base = sim.allotSparseIds(rows, this);
+  }
+
+  nameOf(row: number): string {
+    return `${this.name}[${row}]`;
+  }
+
+  ownerOf(row: number): Process | null {
+    return this.owners.get(row) ?? null;
+  }
+
+  private gatesOf(row: number): RowGates {
+    let gates = this.gates.get(row);
+    if (gates === undefined) {
+      gates = new RowGates(this, row);
+      this.gates.set(row, gates);
+    }
+    return gates;
+  }
+
+  /** Resumes when held. May be announced together with the first accesses under it. */
+  lock(row: number, at: Step = LOCK): Announced {
+    this.sim.announcing(at).gate = this.gatesOf(row).acquire;
+    return this.sim.announce(this.base + row, this.base + row, UPDATE, at);
+  }
+
+  /** Released in the act, before the process's own code of that step. */
+  unlock(row: number, at: Step = UNLOCK): Announced {
+    this.sim.announcing(at).gate = this.gatesOf(row).release;
+    return this.sim.announce(this.base + row, this.base + row, UPDATE, at);
+  }
+
+  /**
+   * Lock, act and unlock within one step: the step waits until the lock is free and leaves it free. Right only where
+   * the critical section has a single write that lockless observers can see.
+   */
+  pass(row: number, at: Step): Announced {
+    this.sim.announcing(at).gate = this.gatesOf(row).passage;
+    return this.sim.announce(this.base + row, this.base + row, READ, at);
+  }
+
+  /** Release inside the current step, which announced the lock (`willChange`). */
+  releaseNow(row: number): void {
+    this.gatesOf(row).release.take(this.sim.current!);
+  }
+
+  willChange(row: number, at: Step): Announced {
+    return this.sim.announce(this.base + row, this.base + row, UPDATE, at);
+  }
+
+  heldBy(row: number, process: Process | null): boolean {
+    return process !== null && this.owners.get(row) === process;
+  }
+
+  /** Only for RowGates. */
+  setOwner(row: number, owner: Process | null): void {
+    const sim = this.sim;
+    if (sim.watching) sim.noteWrite(this.base + row);
+    const old = this.owners.get(row) ?? null;
+    if (sim.journaled) sim.journal(this, row, old);
+    if (sim.digested) sim.digestWrite(this.hash, row, old, owner);
+    this.undo(row, owner);
+  }
+
+  undo(row: number, old: unknown): void {
+    if (old === null) this.owners.delete(row);
+    else this.owners.set(row, old as Process);
+  }
+}
+
+class RowGates {
+  readonly acquire: Gate;
+  readonly release: Gate;
+  readonly passage: Gate;
+
+  constructor(locks: LockColumn, row: number) {
+    const name = locks.nameOf(row);
+    const free = () => locks.ownerOf(row) === null;
+    const owner = () => {
+      const process = locks.ownerOf(row);
+      return process === null ? [] : [process];
+    };
+    this.acquire = { name, ready: free, take: (process) => locks.setOwner(row, process), waitsFor: owner };
+    this.passage = { name, ready: free, take: () => {}, waitsFor: owner };
+    this.release = {
+      name,
+      ready: () => true,
+      take: (process) => {
+        if (locks.ownerOf(row) !== process) throw new Error(`${process.name} unlocks ${name} without holding it`);
+        locks.setOwner(row, null);
+      },
+      waitsFor: () => [],
+    };
+  }
+}

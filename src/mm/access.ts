@@ -1,0 +1,134 @@
+// A CPU access by user code: TLB, page walk, fault. A hit acts in one step with the memory access, because an
+// interrupt (and with it a shootdown) is taken only between instructions.
+import { call, type Steps } from '../engine/process.ts';
+import { step } from '../engine/step.ts';
+import { TlbEntry } from '../hw/cpu.ts';
+import { FRAME_ACCESS } from '../hw/frames.ts';
+import { PMD_PAGES } from '../hw/machine.ts';
+import type { CoreMm } from './core.ts';
+import { handleMmFault, vmaAllows } from './fault.ts';
+import { PAGE_DIRTIED } from './ledger.ts';
+import type { Mm } from './mm.ts';
+import { pmdOf } from './page-table.ts';
+import { PMD_LEAF, PMD_TABLE, PTE_DIRTY, PTE_PRESENT, PTE_WRITE, PTE_YOUNG } from './pte.ts';
+
+const ACCESS = step('user:access', 'op');
+const WALK = step('user:page-walk', 'op');
+const VMA = step('do_user_addr_fault:find-vma', 'fault');
+
+export type AccessResult = { readonly token: number } | { readonly signal: 'SIGSEGV' | 'SIGBUS' | 'SIGKILL' };
+
+/** Read (null) or write a token at page `vpn` of the running thread's address space. */
+export function* cpuAccess(core: CoreMm, vpn: number, write: { readonly token: number } | null): Steps<AccessResult> {
+  const { cpu, task } = core.current;
+  for (;;) {
+    // Only this CPU fills its TLB; others can only take entries away, which the act looks for.
+    const mm = task.mm.peek();
+    if (mm === null) return { signal: 'SIGKILL' };
+    const cached = cpu.tlb.peek().find((entry) => entry.covers(mm.asid, vpn));
+    if (cached !== undefined && (write === null || (cached.write && cached.dirty))) {
+      const done = yield* call(throughTlb(core, mm, cached, vpn, write));
+      if (done !== null) return done;
+      continue;
+    }
+    if (yield* call(walk(core, mm, vpn, write !== null))) continue;
+    const signal = yield* call(userFault(core, mm, vpn, write !== null));
+    if (signal !== null) return { signal };
+  }
+}
+
+function* throughTlb(
+  core: CoreMm,
+  mm: Mm,
+  expected: TlbEntry,
+  vpn: number,
+  write: { readonly token: number } | null,
+): Steps<AccessResult | null> {
+  const { frames, sim } = core;
+  const { cpu } = core.current;
+  const pfn = expected.pfnOf(vpn);
+  cpu.tlb.willRead(ACCESS);
+  // The generation that counts is that of the leaf's first frame, for which the entry was made.
+  frames.willCheck(expected.pfn, ACCESS);
+  yield write === null ? frames.content.willRead(pfn, ACCESS) : frames.content.willWrite(pfn, ACCESS);
+  // Shot down since: the instruction has not run yet and walks again.
+  if (cpu.lookup(mm.asid, vpn) !== expected) return null;
+  if (write !== null) frames.content.set(pfn, write.token);
+  const token = write === null ? frames.content.get(pfn) : write.token;
+  const generation = frames.generationOf(expected.pfn);
+  if (sim.hears(FRAME_ACCESS)) {
+    sim.emit(FRAME_ACCESS, {
+      pfn,
+      write: write !== null,
+      madeFor: expected.generation,
+      generation,
+      through: 'tlb',
+      holder: mm.name,
+      page: vpn,
+      token,
+    });
+  }
+  if (write !== null && sim.hears(PAGE_DIRTIED)) sim.emit(PAGE_DIRTIED, { pfn, token, by: 'cpu' });
+  return { token };
+}
+
+/** The hardware page walk: fills the TLB and sets accessed and dirty bits. False: page fault. */
+function* walk(core: CoreMm, mm: Mm, vpn: number, write: boolean): Steps<boolean> {
+  const { pageTable } = mm;
+  const { cpu } = core.current;
+  const row = pmdOf(vpn);
+  pageTable.willUpdatePmd(row, WALK);
+  pageTable.willUpdatePte(vpn, WALK);
+  yield cpu.tlb.willUpdate(WALK);
+  const pmd = pageTable.pmd(row);
+  const huge = (pmd.bits & PMD_LEAF) !== 0;
+  const entry = huge ? pmd : (pmd.bits & PMD_TABLE) !== 0 ? pageTable.pte(vpn) : null;
+  if (entry === null || (entry.bits & PTE_PRESENT) === 0) return false;
+  if (write && (entry.bits & PTE_WRITE) === 0) return false;
+  const bits = entry.bits | PTE_YOUNG | (write ? PTE_DIRTY : 0);
+  if (bits !== entry.bits) {
+    if (huge) pageTable.setPmd(row, entry.pfn, bits, entry.generation);
+    else pageTable.setPte(vpn, entry.pfn, bits, entry.generation);
+  }
+  cpu.fill(
+    new TlbEntry({
+      asid: mm.asid,
+      vpn: huge ? row * PMD_PAGES : vpn,
+      pages: huge ? PMD_PAGES : 1,
+      pfn: entry.pfn,
+      write: (bits & PTE_WRITE) !== 0,
+      dirty: (bits & PTE_DIRTY) !== 0,
+      generation: entry.generation,
+    }),
+  );
+  return true;
+}
+
+/** do_user_addr_fault (arch/x86/mm/fault.c). Null: resolved, try again. */
+function* userFault(core: CoreMm, mm: Mm, vpn: number, write: boolean): Steps<'SIGSEGV' | 'SIGBUS' | 'SIGKILL' | null> {
+  const { task } = core.current;
+  for (;;) {
+    if (!(yield* call(mm.mmapLock.killable(false, task.killed)))) return 'SIGKILL';
+    yield mm.vmas.willRead(VMA);
+    const vma = mm.vmaAt(vpn);
+    if (vma === undefined || !vmaAllows(vma, { write })) {
+      yield mm.mmapLock.up();
+      return 'SIGSEGV';
+    }
+    const result = yield* call(
+      handleMmFault(core, mm, vma, vpn, {
+        write,
+        unshare: false,
+        remote: false,
+        allowRetry: true,
+        killable: true,
+        memallocPin: false,
+      }),
+    );
+    if (result === 'retry') continue;
+    yield mm.mmapLock.up();
+    if (result === 'ok') return null;
+    if (result === 'oom') return 'SIGKILL';
+    return result === 'sigsegv' ? 'SIGSEGV' : 'SIGBUS';
+  }
+}

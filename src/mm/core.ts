@@ -1,0 +1,228 @@
+// The one shared memory model: everything core mm knows, by reference. Kernel functions are module-level functions that
+// take it first; it has no behaviour of its own beyond look-ups.
+import { Cell, Tally } from '../engine/cell.ts';
+import type { Process } from '../engine/process.ts';
+import type { Sim } from '../engine/sim.ts';
+import { Cpu } from '../hw/cpu.ts';
+import { Frames } from '../hw/frames.ts';
+import type { Machine, Zone } from '../hw/machine.ts';
+import type { Kernel } from '../kernel/kernel.ts';
+import type { AnonVma } from './anon-vma.ts';
+import { Folios } from './folio.ts';
+import type { Inode } from './inode.ts';
+import { PG_ANON, PG_RESERVED, PG_UPTODATE } from './page-flags.ts';
+import { PerCpu } from './per-cpu.ts';
+import { Swap } from './swap.ts';
+import type { Task, Thread } from './task.ts';
+import { Vmstat } from './vmstat.ts';
+
+/** Free memory of a zone beyond the per-CPU lists. */
+export class ZoneState {
+  readonly zone: Zone;
+  /** Runs of free frames [first, pages], in the order they will be handed out. */
+  readonly freeRuns: Cell<readonly (readonly [number, number])[]>;
+  readonly freePages: Tally;
+  /** Watermarks [pages]. */
+  readonly minPages: number;
+  readonly lowPages: number;
+  readonly highPages: number;
+  /** MIGRATE_ISOLATE pageblocks (first pfn): being offlined or claimed by CMA. */
+  readonly isolated: Cell<readonly number[]>;
+
+  constructor(sim: Sim, zone: Zone) {
+    this.zone = zone;
+    this.freeRuns = new Cell<readonly (readonly [number, number])[]>(sim, `free lists of ${zone.name}`, [
+      [zone.firstPfn, zone.pages],
+    ]);
+    this.freePages = new Tally(sim, `free pages of ${zone.name}`, zone.pages);
+    // mm/page_alloc.c: min_free_kbytes = sqrt(16 * lowmem_kB), low = min + δ, high = low + δ, δ = max(min/4, 0.1 %).
+    const minKb = Math.floor(Math.sqrt(16 * zone.pages * 4));
+    this.minPages = Math.min(Math.floor(minKb / 4), zone.pages >> 4);
+    const delta = Math.max(this.minPages >> 2, Math.floor(zone.pages / 1000));
+    this.lowPages = this.minPages + delta;
+    this.highPages = this.lowPages + delta;
+    this.isolated = new Cell<readonly number[]>(sim, `isolated pageblocks of ${zone.name}`, []);
+  }
+}
+
+export interface CoreMmParams {
+  /** How many pages one step of a bulk operation covers. Part of the digest. */
+  readonly stepPages: number;
+  /** /sys/kernel/mm/transparent_hugepage/enabled */
+  readonly thp: 'always' | 'madvise' | 'never';
+  /** PTEs around a read fault on the page cache that are mapped with it (fault_around_bytes / 4096). */
+  readonly faultAroundPages: number;
+  readonly swapSlots: number;
+  readonly swapStableWrites: boolean;
+  /** zram: SWP_SYNCHRONOUS_IO. */
+  readonly swapSynchronousIo: boolean;
+  /** hugetlb pool [pages of that order]: by order 9 and 18. */
+  readonly hugePages: Readonly<Record<number, number>>;
+  /** Can anybody defer unmap flushes (reclaim, migration)? When not, checking for them is no step. */
+  readonly defersFlushes: boolean;
+  /** Where ordinary user memory is allocated first: zone kinds in order of preference. */
+  readonly userZones: readonly Zone['kind'][];
+}
+
+export const DEFAULT_PARAMS: CoreMmParams = {
+  stepPages: 1,
+  thp: 'always',
+  faultAroundPages: 16,
+  swapSlots: 0,
+  swapStableWrites: false,
+  swapSynchronousIo: true,
+  hugePages: {},
+  defersFlushes: true,
+  // ZONELIST order for GFP_HIGHUSER_MOVABLE: the highest zone first.
+  userZones: ['MOVABLE', 'CMA', 'NORMAL', 'DMA32'],
+};
+
+export class CoreMm {
+  readonly sim: Sim;
+  readonly kernel: Kernel;
+  readonly machine: Machine;
+  readonly frames: Frames;
+  readonly folios: Folios;
+  readonly cpus: readonly Cpu[];
+  readonly perCpu: readonly PerCpu[];
+  readonly zones: readonly ZoneState[];
+  readonly swap: Swap;
+  readonly vmstat: Vmstat;
+  readonly params: CoreMmParams;
+  /** How many folios are on LRU lists; scanners read it, whoever adds or isolates adds to it. */
+  readonly lru: Tally;
+  /** ZERO_PAGE(0), and the huge zero folio's head (allotted at boot). */
+  readonly zeroPfn: number;
+  readonly hugeZeroPfn: number;
+  /** Free hugetlb pages by order: a list of heads, under hugetlb_lock. */
+  readonly hugePool: ReadonlyMap<number, Cell<readonly number[]>>;
+  private readonly threads = new Map<Process, Thread>();
+  // Ids are hashes of names that do not depend on the interleaving, so entries left by other executions are right too.
+  private readonly anonVmas = new Map<number, AnonVma>();
+  private readonly inodes = new Map<number, Inode>();
+
+  constructor(sim: Sim, kernel: Kernel, machine: Machine, cpus: number, params: Partial<CoreMmParams> = {}) {
+    this.sim = sim;
+    this.kernel = kernel;
+    this.machine = machine;
+    this.params = { ...DEFAULT_PARAMS, ...params };
+    this.frames = new Frames(sim, machine);
+    this.folios = new Folios(sim, this.frames);
+    this.cpus = Array.from({ length: cpus }, (_, number) => new Cpu(sim, number));
+    this.perCpu = this.cpus.map((cpu) => new PerCpu(sim, cpu));
+    this.zones = machine.zones.map((zone) => new ZoneState(sim, zone));
+    this.vmstat = new Vmstat(sim);
+    this.lru = new Tally(sim, 'folios on LRU lists');
+    this.swap = new Swap(sim, this.params.swapSlots, {
+      stableWrites: this.params.swapStableWrites,
+      synchronousIo: this.params.swapSynchronousIo,
+    });
+    const boot = bootAllocations(this);
+    this.zeroPfn = boot.zeroPfn;
+    this.hugeZeroPfn = boot.hugeZeroPfn;
+    this.hugePool = boot.hugePool;
+  }
+
+  /** The thread that runs the current step. */
+  get current(): Thread {
+    const process = this.sim.current;
+    const thread = process === null ? undefined : this.threads.get(process);
+    if (thread === undefined) throw new Error(`${process?.name ?? 'set-up'} runs no thread`);
+    return thread;
+  }
+
+  /** Make `process` run as a thread of `task` (fork, clone, world building). */
+  runAs(process: Process, task: Task): Thread {
+    const cpu = this.cpus[process.cpu % this.cpus.length]!;
+    const thread: Thread = { process, task, cpu };
+    this.threads.set(process, thread);
+    // switch_mm: a thread starts on an address space that nobody else uses yet, or while the world is built.
+    this.sim.unwatched(() => {
+      const cpumask = task.mm.value?.cpumask;
+      if (cpumask !== undefined && !cpumask.value.includes(cpu)) cpumask.value = [...cpumask.value, cpu];
+    });
+    return thread;
+  }
+
+  threadOf(process: Process): Thread | undefined {
+    return this.threads.get(process);
+  }
+
+  /** Make an anon_vma known to reverse mapping by its id. */
+  addAnonVma(anonVma: AnonVma): AnonVma {
+    this.anonVmas.set(anonVma.id, anonVma);
+    return anonVma;
+  }
+
+  /** Make an inode known to reverse mapping by its id. */
+  addInode(inode: Inode): Inode {
+    this.inodes.set(inode.id, inode);
+    return inode;
+  }
+
+  /** folio_anon_vma. Looks without a step: `mapping` of a mapped or locked folio does not change. */
+  rmapAnon(head: number): AnonVma | undefined {
+    return this.folios.has(head, PG_ANON) ? this.anonVmas.get(this.folios.mapping.peek(head)) : undefined;
+  }
+
+  /** folio_mapping of a file folio; undefined when truncated. */
+  rmapInode(head: number): Inode | undefined {
+    return this.folios.has(head, PG_ANON) ? undefined : this.inodes.get(this.folios.mapping.peek(head));
+  }
+
+  /** Per-CPU data of the running thread. */
+  get local(): PerCpu {
+    return this.perCpu[this.current.cpu.number]!;
+  }
+}
+
+/** Frames taken at boot: zero page, huge zero folio, hugetlb pool. The boot node's last non-movable zone gives them. */
+function bootAllocations(core: CoreMm): {
+  zeroPfn: number;
+  hugeZeroPfn: number;
+  hugePool: ReadonlyMap<number, Cell<readonly number[]>>;
+} {
+  const { sim, folios, zones } = core;
+  const host = zones.find((z) => z.zone.kind === 'NORMAL') ?? zones.find((z) => z.zone.kind === 'DMA32') ?? zones[0];
+  if (host === undefined) throw new Error('a machine needs at least one zone with memory');
+  const takeBlocks = (state: ZoneState, pages: number): number | undefined => {
+    const runs = state.freeRuns.value;
+    const at = runs.findIndex(([first, count]) => first % Math.min(pages, 512) === 0 && count >= pages);
+    const run = runs[at];
+    if (run === undefined) return undefined;
+    state.freeRuns.value = runs
+      .map((r, i): readonly [number, number] => (i === at ? [r[0] + pages, r[1] - pages] : r))
+      .filter(([, count]) => count > 0);
+    state.freePages.add(-pages);
+    return run[0];
+  };
+  // One block for both zero pages: the huge zero folio is allotted lazily by the kernel; here it always exists.
+  const zeroBlock = takeBlocks(host, 512);
+  const hugeZero = takeBlocks(host, 512);
+  if (zeroBlock === undefined) throw new Error(`${host.zone.name} is too small: at least 4 MiB are needed`);
+  const zeroPfn = zeroBlock;
+  folios.refcount.set(zeroPfn, 1);
+  folios.flags.set(zeroPfn, PG_RESERVED | PG_UPTODATE);
+  const hugeZeroPfn = hugeZero ?? 0;
+  if (hugeZeroPfn !== 0) {
+    folios.order.set(hugeZeroPfn, 9);
+    folios.refcount.set(hugeZeroPfn, 1);
+  }
+  const hugePool = new Map<number, Cell<readonly number[]>>();
+  for (const [orderText, count] of Object.entries(core.params.hugePages)) {
+    const order = Number(orderText);
+    const heads: number[] = [];
+    // Boot reservation spreads over non-movable zones in order of size; movable only when hugepages_treat_as_movable.
+    const donors = zones.filter(
+      (z) => z.zone.kind === 'NORMAL' || z.zone.kind === 'DMA32' || z.zone.kind === 'MOVABLE',
+    );
+    for (let i = 0; i < count; i++) {
+      const head = donors.map((z) => takeBlocks(z, 2 ** order)).find((pfn) => pfn !== undefined);
+      if (head === undefined) throw new Error(`no memory for ${count} huge pages of order ${order}`);
+      folios.order.set(head, order);
+      heads.push(head);
+    }
+    hugePool.set(order, new Cell<readonly number[]>(sim, `free hugetlb pages of order ${order}`, heads));
+  }
+  return { zeroPfn, hugeZeroPfn, hugePool };
+}

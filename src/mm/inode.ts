@@ -1,0 +1,94 @@
+// Memory objects: an inode with its page cache (address_space). Processes, VMs and devices share them.
+import { Cell } from '../engine/cell.ts';
+import { Column } from '../engine/column.ts';
+import { hashText, mix } from '../engine/hash.ts';
+import { RwSem } from '../engine/rwsem.ts';
+import type { Sim } from '../engine/sim.ts';
+import type { Mm } from './mm.ts';
+
+/**
+ * What backs the pages. `file` is a filesystem with dirty tracking (ext4, xfs, btrfs); `shmem` covers memfd, tmpfs,
+ * SysV, shared /dev/zero and shared anonymous memory; `secret` is memfd_secret.
+ */
+export type InodeKind = 'shmem' | 'hugetlb' | 'file' | 'secret' | 'fsdax';
+
+export interface InodeOptions {
+  readonly kind: InodeKind;
+  readonly name: string;
+  /** i_size in pages of 4 KiB. */
+  readonly sizePages: number;
+  /** Filesystem of a `file`. */
+  readonly fs?: 'ext4' | 'xfs' | 'btrfs';
+  /** F_SEAL_WRITE and friends. */
+  readonly sealedWrite?: boolean;
+  /** Order of hugetlb pages (9 or 18), or of THP for shmem with huge=. */
+  readonly hugeOrder?: number;
+  /** Device behind a file needs stable pages under writeback (checksums). */
+  readonly stablePages?: boolean;
+}
+
+/** Rows a page cache can address (16 TiB of 4 KiB pages). */
+const INDEX_ROWS = 2 ** 32;
+
+export class Inode {
+  readonly sim: Sim;
+  readonly kind: InodeKind;
+  readonly name: string;
+  readonly fs: string | null;
+  readonly id: number;
+  readonly identity: number;
+  readonly hugeOrder: number;
+  readonly stablePages: boolean;
+  /** i_size [pages] */
+  readonly sizePages: Cell<number>;
+  readonly sealedWrite: Cell<boolean>;
+  /** Page cache: index -> head pfn + 1; negative: -(swap slot + 1) of shmem; 0: absent. Large folios fill every index. */
+  readonly pages: Column;
+  /** What is on disk: content token per page. Only `file` and `fsdax`. */
+  readonly disk: Column;
+  /** Blocks allocated for a page (page_mkwrite, fallocate). */
+  readonly allocated: Column;
+  /** i_rwsem: write, truncate, fallocate. */
+  readonly rwsem: RwSem;
+  /** mapping->invalidate_lock: faults take it shared, truncation exclusive. */
+  readonly invalidateLock: RwSem;
+  /** i_mmap_rwsem: the tree of VMAs that map it. */
+  readonly iMmapLock: RwSem;
+  /** The mms with VMAs of this inode. */
+  readonly mms: Cell<readonly Mm[]>;
+
+  constructor(sim: Sim, options: InodeOptions) {
+    this.sim = sim;
+    this.kind = options.kind;
+    this.name = options.name;
+    this.fs = options.fs ?? null;
+    this.hugeOrder = options.hugeOrder ?? 0;
+    this.stablePages = options.stablePages ?? false;
+    this.identity = mix(hashText(options.name), 0x696e6f64);
+    this.id = (this.identity & 0x7ffffffe) + 1;
+    this.sizePages = new Cell(sim, `i_size of ${this.name}`, options.sizePages);
+    this.sealedWrite = new Cell(sim, `seals of ${this.name}`, options.sealedWrite ?? false);
+    const rows = (what: string) => ({
+      rows: INDEX_ROWS,
+      sparse: true,
+      rowName: (index: number) => `page ${index} of ${what} ${this.name}`,
+    });
+    this.pages = new Column(sim, `${this.name}.pages`, rows('page cache of'));
+    this.disk = new Column(sim, `${this.name}.disk`, rows('disk blocks of'));
+    this.allocated = new Column(sim, `${this.name}.allocated`, { ...rows('block map of'), width: 'u8' });
+    this.rwsem = new RwSem(sim, `i_rwsem of ${this.name}`);
+    this.invalidateLock = new RwSem(sim, `invalidate_lock of ${this.name}`);
+    this.iMmapLock = new RwSem(sim, `i_mmap_rwsem of ${this.name}`);
+    this.mms = new Cell<readonly Mm[]>(sim, `i_mmap of ${this.name}`, []);
+  }
+
+  /** mapping_can_writeback / vm_ops->page_mkwrite: does the filesystem track dirty pages? */
+  get dirtyTracking(): boolean {
+    return this.kind === 'file' || this.kind === 'fsdax';
+  }
+
+  /** shmem: pages are swap-backed and dirty is no filesystem's business. */
+  get swapBacked(): boolean {
+    return this.kind === 'shmem';
+  }
+}

@@ -1,0 +1,76 @@
+// The ledger: who pinned, charged or translated what. Model code reports through these events; checkers and reports
+// listen. Runs are contiguous frames, so that a terabyte costs as few entries as it has runs.
+import { eventType } from '../engine/event.ts';
+import type { Errno } from './errno.ts';
+
+/** `pages` frames from `pfn`. */
+export interface FrameRun {
+  readonly pfn: number;
+  readonly pages: number;
+}
+
+export interface PinEvent {
+  readonly runs: readonly FrameRun[];
+  /** Who holds the pin: `vfio-type1 container0`, `io_uring ring`, `kvm_vcpu_map`. */
+  readonly owner: string;
+  /** The mm pinned through, and the first page of the address range. */
+  readonly mm: string;
+  readonly vpn: number;
+  readonly longterm: boolean;
+  readonly write: boolean;
+}
+export const PIN_TAKEN = eventType<PinEvent>('pin-taken');
+
+export interface UnpinEvent {
+  readonly runs: readonly FrameRun[];
+  readonly owner: string;
+  readonly dirty: boolean;
+}
+export const PIN_DROPPED = eventType<UnpinEvent>('pin-dropped');
+
+/** One check that refused, in words and numbers: the chain from the request down to it. */
+export interface Refusal {
+  readonly errno: Errno;
+  /** Outermost first: what was asked, how far it got, which check refused with which numbers. */
+  readonly reasons: readonly string[];
+  /** What would have passed. */
+  readonly remedy: string;
+  /** Numbers by name, bytes where nothing else is said: `limit-bytes`, `charged-bytes`, `unique-bytes`, `short-by`... */
+  readonly details: Readonly<Record<string, string | number>>;
+}
+
+export interface PinRefused extends Refusal {
+  /** `VFIO_IOMMU_MAP_DMA by qemu` */
+  readonly who: string;
+  /** First page and length of the range asked for [pages]. */
+  readonly vpn: number;
+  readonly pages: number;
+}
+/** An operation that had to pin failed; emitted once, by the outermost operation. */
+export const PIN_REFUSED = eventType<PinRefused>('pin-refused');
+
+export interface ChargeEvent {
+  /** Which counter: `locked_vm of mm vmm`, `locked_vm of uid 1000`, `pinned_vm of mm vmm`. */
+  readonly account: string;
+  /** Who is charged for: the owner of the pins, `mlock`. */
+  readonly owner: string;
+  /** Positive: charged; negative: given back [pages]. */
+  readonly pages: number;
+}
+export const CHARGED = eventType<ChargeEvent>('charged');
+
+/** A data write that must reach the file or swap: by CPU, device or guest. */
+export interface PageDirtied {
+  readonly pfn: number;
+  readonly token: number;
+  readonly by: 'cpu' | 'device' | 'guest' | 'kernel';
+}
+export const PAGE_DIRTIED = eventType<PageDirtied>('page-dirtied');
+
+/** The kernel dropped a page's contents on purpose (zap of anon, truncation, discard). */
+export interface ContentDropped {
+  readonly pfn: number;
+  readonly pages: number;
+  readonly why: string;
+}
+export const CONTENT_DROPPED = eventType<ContentDropped>('content-dropped');

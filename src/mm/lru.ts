@@ -1,0 +1,147 @@
+// LRU lists and their per-CPU batches (mm/swap.c). A folio waiting in a batch has a reference more and PG_lru clear:
+// it cannot be isolated, and exact reference counts fail. Order within a list is by age, numbered by who put it there.
+import { call, type Steps } from '../engine/process.ts';
+import { type Step, step } from '../engine/step.ts';
+import type { CoreMm } from './core.ts';
+import {
+  PG_ACTIVE,
+  PG_IN_LRU_BATCH,
+  PG_ISOLATED,
+  PG_LRU,
+  PG_MLOCKED,
+  PG_REFERENCED,
+  PG_SWAPBACKED,
+  PG_SWAPCACHE,
+  PG_UNEVICTABLE,
+} from './page-flags.ts';
+import type { PerCpu } from './per-cpu.ts';
+import { getNow, putNow, tryGetNow, willPut } from './refcount.ts';
+
+const ADD = step('folio_add_lru', 'op');
+const DRAIN = step('lru_add_drain_cpu', 'op');
+const ISOLATE = step('folio_isolate_lru', 'op');
+const PUTBACK = step('folio_putback_lru', 'op');
+
+/** folio_add_lru: the batch takes a reference; a full batch, or a large folio, drains it. */
+export function* folioAddLru(core: CoreMm, head: number): Steps<void> {
+  const { folios, local } = core;
+  const batch = local.lruAdd;
+  folios.refcount.willUpdate(head, ADD);
+  folios.flags.willUpdate(head, ADD);
+  yield batch.willUpdate(ADD);
+  getNow(core, head, 1);
+  folios.change(head, PG_IN_LRU_BATCH);
+  batch.value = [...batch.value, head];
+  if (folios.isLarge(head) || batch.value.length >= batchSize(core)) yield* call(drainCpu(core, local));
+}
+
+/** PAGEVEC_SIZE */
+function batchSize(core: CoreMm): number {
+  return core.kernel.way('lru.batch-size') === 'thirty-one' ? 31 : 15;
+}
+
+/** lru_add_drain: this CPU's batches. */
+export function* lruAddDrain(core: CoreMm): Steps<void> {
+  yield* call(drainCpu(core, core.local));
+}
+
+/** lru_add_drain_all: every CPU's, one after the other (a work item on each CPU in the kernel). */
+export function* lruAddDrainAll(core: CoreMm): Steps<void> {
+  for (const perCpu of core.perCpu) yield* call(drainCpu(core, perCpu));
+}
+
+/** lru_add_drain_cpu: move the batched folios to their lists and drop the batch's references. */
+function* drainCpu(core: CoreMm, perCpu: PerCpu): Steps<void> {
+  const waiting = perCpu.lruAdd.peek();
+  const lazy = perCpu.lruLazyfree.peek();
+  if (waiting.length === 0 && lazy.length === 0) return;
+  for (const head of waiting) willPut(core, head, DRAIN);
+  for (const head of lazy) willPut(core, head, DRAIN);
+  core.lru.willAdd(DRAIN);
+  perCpu.lruLazyfree.willUpdate(DRAIN);
+  yield perCpu.lruAdd.willUpdate(DRAIN);
+  // Another CPU may have drained it, or its owner added to it, since: only what was announced moves now.
+  const moved = perCpu.lruAdd.value.filter((head) => waiting.includes(head));
+  perCpu.lruAdd.value = perCpu.lruAdd.value.filter((head) => !waiting.includes(head));
+  for (const head of moved) {
+    putOnList(core, head, PG_IN_LRU_BATCH);
+    putNow(core, head, 1, 'lru_add_drain');
+  }
+  const discarded = perCpu.lruLazyfree.value.filter((head) => lazy.includes(head));
+  perCpu.lruLazyfree.value = perCpu.lruLazyfree.value.filter((head) => !lazy.includes(head));
+  for (const head of discarded) {
+    moveLazyfree(core, head);
+    putNow(core, head, 1, 'lru_lazyfree drain');
+  }
+  core.lru.add(moved.length);
+}
+
+/** lruvec_add_folio; in a step that announced the folio's flags and the lists. */
+export function putOnList(core: CoreMm, head: number, clear: number): void {
+  const { folios } = core;
+  const flags = folios.flags.get(head);
+  const unevictable = (flags & PG_MLOCKED) !== 0;
+  folios.flags.set(
+    head,
+    (flags & ~clear & ~(unevictable ? PG_ACTIVE : 0)) | PG_LRU | (unevictable ? PG_UNEVICTABLE : 0),
+  );
+  folios.lruAge.set(head, nextAge(core));
+}
+
+function nextAge(core: CoreMm): number {
+  return core.sim.current?.nextNumber() ?? 0;
+}
+
+/** lru_lazyfree_fn: anon, swapbacked, not in swap cache, not unevictable -> lazyfree on the inactive file list. */
+function moveLazyfree(core: CoreMm, head: number): void {
+  const { folios } = core;
+  const flags = folios.flags.get(head);
+  if ((flags & PG_LRU) === 0 || !lazyfreeable(flags)) return;
+  folios.flags.set(head, flags & ~(PG_ACTIVE | PG_REFERENCED | PG_SWAPBACKED));
+  folios.lruAge.set(head, nextAge(core));
+}
+
+function lazyfreeable(flags: number): boolean {
+  return (flags & PG_SWAPBACKED) !== 0 && (flags & (PG_SWAPCACHE | PG_UNEVICTABLE)) === 0;
+}
+
+/** folio_mark_lazyfree: queue for the move; the batch takes a reference. */
+export function* folioMarkLazyfree(core: CoreMm, head: number, at: Step): Steps<void> {
+  const { folios, local } = core;
+  folios.refcount.willUpdate(head, at);
+  folios.flags.willRead(head, at);
+  yield local.lruLazyfree.willUpdate(at);
+  const flags = folios.flags.get(head);
+  if ((flags & PG_LRU) === 0 || !lazyfreeable(flags) || local.lruLazyfree.value.includes(head)) return;
+  getNow(core, head, 1);
+  local.lruLazyfree.value = [...local.lruLazyfree.value, head];
+  if (folios.isLarge(head) || local.lruLazyfree.value.length >= batchSize(core)) yield* call(drainCpu(core, local));
+}
+
+/** folio_isolate_lru: test-and-clear PG_lru wins the isolation, with a reference. */
+export function* folioIsolateLru(core: CoreMm, head: number): Steps<boolean> {
+  const { folios } = core;
+  folios.refcount.willUpdate(head, ISOLATE);
+  core.lru.willAdd(ISOLATE);
+  yield folios.flags.willUpdate(head, ISOLATE);
+  return isolateNow(core, head);
+}
+
+/** The act of folio_isolate_lru, to merge in a scan's step. */
+export function isolateNow(core: CoreMm, head: number): boolean {
+  const { folios } = core;
+  if ((folios.flags.get(head) & PG_LRU) === 0 || !tryGetNow(core, head, 1)) return false;
+  folios.change(head, PG_ISOLATED, PG_LRU);
+  core.lru.add(-1);
+  return true;
+}
+
+/** folio_putback_lru: back on its list, drop the isolation's reference. `activate` sets PG_active. */
+export function* folioPutbackLru(core: CoreMm, head: number, activate = false): Steps<void> {
+  willPut(core, head, PUTBACK);
+  yield core.lru.willAdd(PUTBACK);
+  if (activate) core.folios.change(head, PG_ACTIVE);
+  putOnList(core, head, PG_ISOLATED);
+  core.lru.add(1);
+  putNow(core, head, 1, 'folio_putback_lru');
+}

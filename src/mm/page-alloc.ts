@@ -1,0 +1,144 @@
+// The page allocator (mm/page_alloc.c): per-CPU lists refilled in batches from the zones. What a CPU frees it reuses
+// first, so unrelated actors never meet here; a batch refill is the only shared step.
+import { call, type Steps } from '../engine/process.ts';
+import { step } from '../engine/step.ts';
+import { PMD_PAGES, type ZoneKind } from '../hw/machine.ts';
+import type { CoreMm, ZoneState } from './core.ts';
+import { giveBack, takeRun } from './free-runs.ts';
+import { PG_HUGETLB } from './page-flags.ts';
+import { directReclaim, wakeKswapd } from './reclaim-hooks.ts';
+
+const PCP = step('rmqueue_pcplist', 'alloc');
+const REFILL = step('rmqueue_bulk', 'alloc');
+const PREP = step('post_alloc_hook', 'alloc');
+const CLEAR = step('clear_highpage', 'clear-page');
+const HUGETLB = step('dequeue_hugetlb_folio', 'alloc');
+const DRAIN = step('drain_pages', 'alloc');
+
+/** pcp->batch: frames moved from the zone to a CPU's list at once. */
+const PCP_BATCH = 63;
+
+/** What an allocation may use (gfp_t, reduced to what decides outcomes). */
+export interface Gfp {
+  readonly order: number;
+  /** __GFP_MOVABLE: may come from ZONE_MOVABLE and CMA. A task with PF_MEMALLOC_PIN never may. */
+  readonly movable: boolean;
+  readonly zero: boolean;
+  readonly node?: number;
+  /** Fail instead of reclaiming (THP faults, __GFP_NORETRY). */
+  readonly noReclaim?: boolean;
+}
+
+/** Allocate a folio: refcount 1, no flags. Undefined: out of memory. */
+export function* allocFolio(core: CoreMm, gfp: Gfp): Steps<number | undefined> {
+  const list = gfp.order === 0 ? core.local.freePages : core.local.freeBlocks;
+  for (let attempt = 0; attempt < 3; attempt++) {
+    yield list.willUpdate(PCP);
+    const pfn = takeFrom(core, list.value, gfp);
+    if (pfn !== undefined) {
+      list.value = list.value.filter((other) => other !== pfn);
+      yield* call(prepare(core, pfn, gfp));
+      return pfn;
+    }
+    if (yield* call(refill(core, gfp))) continue;
+    if (gfp.noReclaim === true || !(yield* call(directReclaim(core, gfp)))) break;
+  }
+  return undefined;
+}
+
+/** The most recently freed page that suits: LIFO, as pcp lists are. */
+function takeFrom(core: CoreMm, list: readonly number[], gfp: Gfp): number | undefined {
+  for (let i = list.length - 1; i >= 0; i--) {
+    const zone = core.machine.zoneOf(list[i]!)!;
+    if (suits(zone.kind, zone.node, gfp) && !isolated(core, list[i]!)) return list[i];
+  }
+  return undefined;
+}
+
+function suits(kind: ZoneKind, node: number, gfp: Gfp): boolean {
+  if (kind === 'DEVICE') return false;
+  if (!gfp.movable && (kind === 'MOVABLE' || kind === 'CMA')) return false;
+  return gfp.node === undefined || gfp.node === node;
+}
+
+/** Is the frame in a pageblock that is being offlined or claimed? */
+function isolated(core: CoreMm, pfn: number): boolean {
+  const state = core.zones[core.machine.zoneOf(pfn)!.index]!;
+  const blocks = state.isolated.peek();
+  return blocks.length > 0 && blocks.includes(pfn - (pfn % PMD_PAGES));
+}
+
+/** Zones to try, best first: the preferred node's zones in zonelist order, then the other nodes'. */
+function zonelist(core: CoreMm, gfp: Gfp): readonly ZoneState[] {
+  const rank = (z: ZoneState) => core.params.userZones.indexOf(z.zone.kind);
+  return core.zones
+    .filter((z) => rank(z) >= 0 && suits(z.zone.kind, z.zone.node, gfp))
+    .sort((a, b) => a.zone.node - b.zone.node || rank(a) - rank(b));
+}
+
+/** rmqueue_bulk: move a batch (or one 2 MiB block) from a zone's free lists to this CPU. */
+function* refill(core: CoreMm, gfp: Gfp): Steps<boolean> {
+  const list = gfp.order === 0 ? core.local.freePages : core.local.freeBlocks;
+  for (const state of zonelist(core, gfp)) {
+    state.freePages.willAdd(REFILL);
+    state.isolated.willRead(REFILL);
+    list.willUpdate(REFILL);
+    yield state.freeRuns.willUpdate(REFILL);
+    const taken = gfp.order === 0 ? takeRun(state, PCP_BATCH, 1) : takeRun(state, 2 ** gfp.order, 2 ** gfp.order);
+    if (taken === undefined) continue;
+    const [first, pages] = taken;
+    // Handed out ascending: the lowest frame lies on top.
+    const frames = gfp.order === 0 ? Array.from({ length: pages }, (_, i) => first + pages - 1 - i) : [first];
+    list.value = [...list.value, ...frames];
+    if (state.freePages.peek() < state.lowPages) yield* call(wakeKswapd(core, state));
+    return true;
+  }
+  return false;
+}
+
+/** post_alloc_hook and prep_compound_page: the page becomes a folio with one reference; then it is cleared. */
+function* prepare(core: CoreMm, pfn: number, gfp: Gfp): Steps<void> {
+  const { folios, frames } = core;
+  folios.flags.willUpdate(pfn, PREP);
+  folios.order.willUpdate(pfn, PREP);
+  yield folios.refcount.willUpdate(pfn, PREP);
+  folios.refcount.set(pfn, 1);
+  if (gfp.order > 0) folios.order.set(pfn, gfp.order);
+  if (gfp.zero) {
+    const pages = 2 ** gfp.order;
+    yield core.sim.times(pages, frames.content.willUpdateRange(pfn, pfn + pages - 1, CLEAR));
+    frames.clear(pfn, pages);
+  }
+}
+
+/** Take a page of the hugetlb pool (dequeue_hugetlb_folio_*); undefined when it has none that suits. */
+export function* allocHugetlb(core: CoreMm, gfp: Gfp): Steps<number | undefined> {
+  const pool = core.hugePool.get(gfp.order);
+  if (pool === undefined) return undefined;
+  yield pool.willUpdate(HUGETLB);
+  const head = pool.value.find((pfn) => {
+    const zone = core.machine.zoneOf(pfn)!;
+    return suits(zone.kind, zone.node, gfp);
+  });
+  if (head === undefined) return undefined;
+  pool.value = pool.value.filter((other) => other !== head);
+  yield* call(prepare(core, head, gfp));
+  yield core.folios.flags.willUpdate(head, PREP);
+  core.folios.change(head, PG_HUGETLB);
+  return head;
+}
+
+/** drain_all_pages: give this CPU's lists back to the zones (before offline, CMA and when memory is short). */
+export function* drainPages(core: CoreMm): Steps<void> {
+  for (const perCpu of core.perCpu) {
+    perCpu.freePages.willUpdate(DRAIN);
+    for (const zone of core.zones) zone.freePages.willAdd(DRAIN);
+    for (const zone of core.zones.slice(1)) zone.freeRuns.willUpdate(DRAIN);
+    perCpu.freeBlocks.willUpdate(DRAIN);
+    yield core.zones[0]!.freeRuns.willUpdate(DRAIN);
+    for (const pfn of perCpu.freePages.value) giveBack(core, pfn, 1);
+    for (const pfn of perCpu.freeBlocks.value) giveBack(core, pfn, PMD_PAGES);
+    perCpu.freePages.value = [];
+    perCpu.freeBlocks.value = [];
+  }
+}

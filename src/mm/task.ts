@@ -1,0 +1,108 @@
+// Tasks (processes) and threads: credentials, limits, signals, open files, and which address space they use.
+import { Cell } from '../engine/cell.ts';
+import { hashText, mix } from '../engine/hash.ts';
+import type { Process, Steps } from '../engine/process.ts';
+import type { Sim } from '../engine/sim.ts';
+import type { Cpu } from '../hw/cpu.ts';
+import type { Mm } from './mm.ts';
+
+export type Capability = 'CAP_IPC_LOCK' | 'CAP_SYS_ADMIN' | 'CAP_SYS_RAWIO' | 'CAP_SYS_NICE' | 'CAP_SYS_PTRACE';
+
+/** user_struct: accounting that all processes of a uid share. */
+export class User {
+  readonly uid: number;
+  readonly identity: number;
+  /** user->locked_vm [pages] */
+  readonly lockedVm: Cell<number>;
+
+  constructor(sim: Sim, uid: number) {
+    this.uid = uid;
+    this.identity = mix(uid, 0x75736572);
+    this.lockedVm = new Cell(sim, `locked_vm of uid ${uid}`, 0);
+  }
+}
+
+/** An open file description: the last close runs `release`. */
+export class OpenFile {
+  readonly name: string;
+  readonly identity: number;
+  /** Descriptors (and mappings) that refer to it. */
+  readonly references: Cell<number>;
+  /** What it is: 'vfio-container', 'vfio-group', 'vfio-device', 'memfd', 'kvm-vm', 'io_uring'... */
+  readonly kind: string;
+  /** The object behind it. */
+  readonly object: unknown;
+  readonly release: (() => Steps<void>) | null;
+
+  constructor(
+    sim: Sim,
+    fields: {
+      readonly name: string;
+      readonly kind: string;
+      readonly object: unknown;
+      readonly release?: () => Steps<void>;
+    },
+  ) {
+    this.name = fields.name;
+    this.kind = fields.kind;
+    this.object = fields.object;
+    this.release = fields.release ?? null;
+    this.identity = hashText(fields.name);
+    this.references = new Cell(sim, `references of ${fields.name}`, 1);
+  }
+}
+
+export interface TaskFields {
+  readonly name: string;
+  readonly user: User;
+  readonly capabilities: readonly Capability[];
+  /** RLIMIT_MEMLOCK [bytes]; Infinity for unlimited. */
+  readonly memlockBytes: number;
+}
+
+/** A thread group. */
+export class Task {
+  readonly sim: Sim;
+  readonly name: string;
+  readonly identity: number;
+  readonly user: User;
+  readonly capabilities: Cell<readonly Capability[]>;
+  readonly memlockBytes: Cell<number>;
+  /** task->mm; null after exit_mm. exec replaces it. */
+  readonly mm: Cell<Mm | null>;
+  /** Open files by descriptor name. */
+  readonly files: Cell<readonly OpenFile[]>;
+  /** A fatal signal is pending. */
+  readonly killed: Cell<boolean>;
+  readonly exited: Cell<boolean>;
+
+  constructor(sim: Sim, mm: Mm, fields: TaskFields) {
+    this.sim = sim;
+    this.name = fields.name;
+    this.identity = mix(hashText(fields.name), 0x7461736b);
+    this.user = fields.user;
+    this.capabilities = new Cell<readonly Capability[]>(sim, `capabilities of ${fields.name}`, fields.capabilities);
+    this.memlockBytes = new Cell(sim, `RLIMIT_MEMLOCK of ${fields.name}`, fields.memlockBytes);
+    this.mm = new Cell<Mm | null>(sim, `mm of ${fields.name}`, mm);
+    this.files = new Cell<readonly OpenFile[]>(sim, `files of ${fields.name}`, []);
+    this.killed = new Cell(sim, `fatal signal of ${fields.name}`, false);
+    this.exited = new Cell(sim, `exit of ${fields.name}`, false);
+  }
+
+  /** capable(): looks without a step; credentials change only by the task itself. */
+  capable(capability: Capability): boolean {
+    return this.capabilities.peek().includes(capability);
+  }
+
+  /** RLIMIT_MEMLOCK in pages, as `rlimit(RLIMIT_MEMLOCK) >> PAGE_SHIFT`. */
+  get memlockPages(): number {
+    return Math.floor(this.memlockBytes.peek() / 4096);
+  }
+}
+
+/** An actor of the simulation running as a thread of a task on a CPU. */
+export interface Thread {
+  readonly process: Process;
+  readonly task: Task;
+  readonly cpu: Cpu;
+}

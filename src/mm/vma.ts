@@ -1,0 +1,160 @@
+// vm_area_struct as immutable values in a table ordered by start: changing a VMA replaces it. Addresses in pages (vpn).
+import { hashText, mix } from '../engine/hash.ts';
+import type { AnonVma } from './anon-vma.ts';
+import type { Inode } from './inode.ts';
+
+/** Device memory mapped by a driver: raw frames, no counted struct page (vfio-pci BAR, vvar). */
+export interface PfnMapping {
+  readonly name: string;
+  /** Frame behind page `offset` of the mapping; undefined while a fault there would be SIGBUS. */
+  frameAt(offset: number): number | undefined;
+  readonly writable: boolean;
+  /** Inserted at mmap (remap_pfn_range) rather than on fault (vmf_insert_pfn). */
+  readonly eager: boolean;
+}
+
+/** userfaultfd registration of a VMA. */
+export interface UffdRegistration {
+  readonly mode: 'missing' | 'wp';
+  /** Content that the handler fills in, or null: nobody answers. */
+  readonly fill: number | null;
+}
+
+export interface VmaFields {
+  /** First page and one past the last. */
+  readonly start: number;
+  readonly end: number;
+  readonly read: boolean;
+  readonly write: boolean;
+  readonly exec: boolean;
+  /** VM_MAYREAD / VM_MAYWRITE: what mprotect may grant. */
+  readonly mayRead: boolean;
+  readonly mayWrite: boolean;
+  /** VM_SHARED */
+  readonly shared: boolean;
+  readonly file: Inode | null;
+  /** vm_pgoff: page offset in the file; for anon the linear index (initially the start page). */
+  readonly pgoff: number;
+  readonly anonVma: AnonVma | null;
+  /** VM_PFNMAP (and VM_IO) with its frames. */
+  readonly pfnMapping: PfnMapping | null;
+  /** VM_IO without VM_PFNMAP. */
+  readonly io: boolean;
+  /** VM_LOCKED */
+  readonly locked: boolean;
+  /** MLOCK_ONFAULT */
+  readonly lockOnFault: boolean;
+  readonly dontFork: boolean;
+  readonly wipeOnFork: boolean;
+  readonly mergeable: boolean;
+  /** VM_HUGEPAGE / VM_NOHUGEPAGE */
+  readonly hugepage: 'always' | 'never' | null;
+  readonly uffd: UffdRegistration | null;
+  /** Name people know: the memory object. */
+  readonly name: string;
+}
+
+const DEFAULTS: Omit<VmaFields, 'start' | 'end' | 'name'> = {
+  read: true,
+  write: true,
+  exec: false,
+  mayRead: true,
+  mayWrite: true,
+  shared: false,
+  file: null,
+  pgoff: 0,
+  anonVma: null,
+  pfnMapping: null,
+  io: false,
+  locked: false,
+  lockOnFault: false,
+  dontFork: false,
+  wipeOnFork: false,
+  mergeable: false,
+  hugepage: null,
+  uffd: null,
+};
+
+export class Vma {
+  readonly fields: VmaFields;
+  readonly identity: number;
+
+  constructor(fields: Partial<VmaFields> & Pick<VmaFields, 'start' | 'end' | 'name'>) {
+    this.fields = { ...DEFAULTS, ...fields };
+    this.identity = hashFields(this.fields);
+  }
+
+  with(changes: Partial<VmaFields>): Vma {
+    return new Vma({ ...this.fields, ...changes });
+  }
+
+  get start(): number {
+    return this.fields.start;
+  }
+
+  get end(): number {
+    return this.fields.end;
+  }
+
+  get pages(): number {
+    return this.fields.end - this.fields.start;
+  }
+
+  contains(vpn: number): boolean {
+    return vpn >= this.fields.start && vpn < this.fields.end;
+  }
+
+  /** vma_is_anonymous: no vm_ops. A private mapping of a file is not. */
+  get anonymous(): boolean {
+    return this.fields.file === null && this.fields.pfnMapping === null;
+  }
+
+  /** is_cow_mapping: VM_MAYWRITE and not VM_SHARED. */
+  get cow(): boolean {
+    return this.fields.mayWrite && !this.fields.shared;
+  }
+
+  get hugetlb(): boolean {
+    return this.fields.file?.kind === 'hugetlb';
+  }
+
+  /** linear_page_index of an address. */
+  indexOf(vpn: number): number {
+    return this.fields.pgoff + (vpn - this.fields.start);
+  }
+
+  /** The address at which page `index` of its mapping appears (vma_address), or undefined when outside. */
+  addressOf(index: number): number | undefined {
+    const vpn = this.fields.start + (index - this.fields.pgoff);
+    return this.contains(vpn) ? vpn : undefined;
+  }
+
+  /** The part [from, to) of this VMA, with its offset moved along. */
+  slice(from: number, to: number): Vma {
+    return this.with({ start: from, end: to, pgoff: this.fields.pgoff + (from - this.fields.start) });
+  }
+}
+
+function hashFields(f: VmaFields): number {
+  let h = mix(f.start | 0, f.end | 0);
+  const bits = [
+    f.read,
+    f.write,
+    f.shared,
+    f.locked,
+    f.dontFork,
+    f.wipeOnFork,
+    f.mergeable,
+    f.mayWrite,
+    f.mayRead,
+    f.io,
+  ];
+  h = mix(
+    h,
+    bits.reduce((sum, bit, i) => sum + (bit ? 1 << i : 0), 0),
+  );
+  h = mix(h, f.pgoff | 0);
+  h = mix(h, f.file?.identity ?? 0);
+  h = mix(h, f.anonVma?.identity ?? 0);
+  return mix(h, hashText(`${f.hugepage}/${f.uffd?.mode}/${f.name}`));
+}
