@@ -7,8 +7,9 @@ export const ARCHES = ['x86_64', 's390x', 'arm64'] as const;
 export type Arch = (typeof ARCHES)[number];
 
 /**
- * How well the ranges are known: read in the 6.1.192 / 6.12.117 sources, recorded on a running kernel, from a
- * distribution's changelog of stable backports, from a mailing list or commit archive, or from memory only.
+ * How a behaviour is known: read in the 6.1.192 / 6.12.117 sources, recorded on a running kernel, from changelogs of
+ * stable backports and vulnerability records, from a mailing list or commit archive, or from memory only. Releases
+ * between the two recorded ones are mostly known by commit; where one is not certain, `note` says so.
  */
 export const EVIDENCE = ['source', 'observed', 'changelog', 'list', 'unverified'] as const;
 export type Evidence = (typeof EVIDENCE)[number];
@@ -43,6 +44,8 @@ export interface BehaviourFacts {
   readonly excludes?: readonly string[];
   /** A design that was posted but never merged; off unless asked for. */
   readonly proposal?: boolean;
+  /** What is not known about the ranges, or how the two recorded kernels were checked. */
+  readonly note?: string;
 }
 
 /** A behaviour with its id, as questions and listings see it. */

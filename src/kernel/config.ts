@@ -28,7 +28,7 @@ const DEFAULTS: Readonly<Record<string, OptionDefault>> = {
   INTEL_IOMMU: { value: 'y', arch: ['x86_64'] },
   IOMMUFD: { value: 'm', since: '6.2' },
   IOMMUFD_VFIO_CONTAINER: { value: 'n', since: '6.2' },
-  IOMMU_DEFAULT_DMA_LAZY: { value: 'y', since: '5.14' },
+  IOMMU_DEFAULT_DMA_LAZY: { value: 'y', arch: ['x86_64', 's390x'] },
   IO_URING: { value: 'y' },
   KSM: { value: 'y' },
   KVM: { value: 'm' },
@@ -88,6 +88,11 @@ export function configFor(name: string, version: Version, arch: Arch, overrides:
   }
   Object.assign(config, RECORDED[name], overrides);
   return Object.fromEntries(Object.entries(config).sort(([a], [b]) => (a < b ? -1 : 1)));
+}
+
+/** Every option that a profile can have, in alphabetical order. */
+export function knownOptions(): readonly string[] {
+  return Object.keys(DEFAULTS);
 }
 
 /** Whether the option is built in or a module. */

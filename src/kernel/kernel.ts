@@ -6,7 +6,7 @@ import { type Config, isSet } from './config.ts';
 import { KernelError } from './error.ts';
 import { type Profile, resolveProfile } from './profile.ts';
 import { suggest } from './suggest.ts';
-import { describeRange, VersionRange } from './version.ts';
+import { describeRange, type RangeSpec, VersionRange } from './version.ts';
 
 /** Has it or not, or the name of the way it goes. */
 export type Answer = boolean | string;
@@ -30,11 +30,14 @@ interface Resolved {
 /** A kernel: a profile with behaviours added and removed. Immutable but for the record of questions. */
 export class Kernel {
   readonly profile: Profile;
+  /** What it was built with, as given. */
+  readonly changes: KernelChanges;
   readonly #answers: ReadonlyMap<string, Resolved>;
 
   /** Throws KernelError for a kernel, behaviour or way that is unknown and for a combination that cannot exist. */
   constructor(profile: string | Profile, changes: KernelChanges = {}) {
-    this.profile = typeof profile === 'string' ? resolveProfile(profile, changes.config) : profile;
+    this.profile = withOptions(profile, changes.config);
+    this.changes = changes;
     const answers = new Map<string, Resolved>();
     for (const behaviour of BEHAVIOURS) {
       const answer = profileAnswer(behaviour, this.profile);
@@ -61,6 +64,11 @@ export class Kernel {
     return this.#answers.get(id)!.answer;
   }
 
+  /** Whether a condition as `requires` has it (`id`, or `id=way`) holds; not recorded. */
+  meets(condition: string): boolean {
+    return isSo(condition, this.#answers);
+  }
+
   /** The questions asked so far with their answers, in the order of the catalogue. */
   asked(): ReadonlyMap<BehaviourId, Answer> {
     const asked = new Map<BehaviourId, Answer>();
@@ -84,7 +92,12 @@ export class Kernel {
   }
 }
 
-/** What the profile says by itself. */
+function withOptions(profile: string | Profile, config: Config | undefined): Profile {
+  if (typeof profile === 'string') return resolveProfile(profile, config);
+  return config === undefined ? profile : resolveProfile(profile.name, { ...profile.config, ...config });
+}
+
+/** What the profile says by itself. A behaviour with ways whose architecture it lacks goes the way without a range. */
 export function profileAnswer(behaviour: Behaviour, profile: Profile): Answer {
   if (behaviour.ways === undefined) return unfit(behaviour, profile) === undefined && holds(behaviour.in, profile);
   let otherwise = '';
@@ -95,8 +108,16 @@ export function profileAnswer(behaviour: Behaviour, profile: Profile): Answer {
   return otherwise;
 }
 
-function holds(spec: Behaviour['in'], profile: Profile): boolean {
-  return spec !== undefined && new VersionRange(spec).includes(profile.version);
+const RANGES = new Map<RangeSpec, VersionRange>();
+
+function holds(spec: RangeSpec | undefined, profile: Profile): boolean {
+  if (spec === undefined) return false;
+  let range = RANGES.get(spec);
+  if (range === undefined) {
+    range = new VersionRange(spec);
+    RANGES.set(spec, range);
+  }
+  return range.includes(profile.version);
 }
 
 function fits(way: Way, profile: Profile): boolean {

@@ -1,7 +1,7 @@
 // A profile: one kernel release with its stable level, architecture and options. `v6.1` is 6.1.0; `v6.1.192` and
 // `v6.12.117` are what reality/ recorded. Any release of the modelled series resolves on the fly.
 import { ARCHES, type Arch } from './behaviour.ts';
-import { type Config, configFor } from './config.ts';
+import { type Config, configFor, knownOptions } from './config.ts';
 import { KernelError } from './error.ts';
 import { suggest } from './suggest.ts';
 import { compareSeries, formatVersion, parseVersion, type Version, VersionError } from './version.ts';
@@ -33,7 +33,7 @@ const NAMED: Readonly<Record<string, string>> = {
   'v6.12.117': 'recorded: Debian 6.12.117, without IOMMUFD',
   'v6.12.117+pinlab': 'recorded: 6.12.117 built with IOMMUFD, VFIO cdev, GUP_TEST, CMA',
   'v6.12+s390x': 'the 6.12 release on s390: zPCI, flushes without IPI, secure pages',
-  'v6.18': 'long-term series; devmap-free GUP, large-folio aware long-term pins',
+  'v6.18': 'long-term series; type1 pins by large folio, mappable guest_memfd',
 };
 
 /** Stable level at which each series of 5.4..6.19 ended; null while it is maintained. */
@@ -63,7 +63,7 @@ export function namedProfiles(): readonly Profile[] {
 
 /**
  * The profile of a name such as `v6.1.130`, `6.12` or `v6.12+s390x`, its options changed by `overrides`.
- * Throws KernelError (`unknown-kernel`) with suggestions when there is no such release, architecture or variant.
+ * Throws KernelError (`unknown-kernel`, or `config` for an option) with suggestions when there is no such thing.
  */
 export function resolveProfile(text: string, overrides: Config = {}): Profile {
   const [release = '', ...variants] = text.trim().split('+');
@@ -80,6 +80,9 @@ export function resolveProfile(text: string, overrides: Config = {}): Profile {
         `'${variant}' is neither an architecture (${ARCHES.join(', ')}) nor a recorded variant`,
       );
   }
+  if (flavour !== '' && arch !== 'x86_64')
+    throw unknownKernel(text, `'${flavour.slice(1)}' was recorded on x86_64 only`);
+  for (const option of Object.keys(overrides)) checkOption(option);
   const name = `${formatVersion(version)}${arch === 'x86_64' ? '' : `+${arch}`}${flavour}`;
   return { name, version, arch, config: configFor(name, version, arch, overrides), note: NAMED[name] ?? '' };
 }
@@ -96,6 +99,17 @@ function readRelease(release: string, text: string): Version {
   const last = LAST_STABLE[`${version.major}.${version.minor}`];
   if (last === undefined) throw unknownKernel(text, 'the series modelled are 5.4 to 6.19');
   throw unknownKernel(text, `the last release of that series is ${version.major}.${version.minor}.${last}`);
+}
+
+function checkOption(option: string): void {
+  if (knownOptions().includes(option)) return;
+  throw new KernelError(
+    'config',
+    option,
+    `unknown option '${option}'`,
+    'it is none of the options that matter to the model (names go without CONFIG_)',
+    suggest(option, knownOptions()),
+  );
 }
 
 function unknownKernel(text: string, reason: string): KernelError {

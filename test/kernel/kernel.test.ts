@@ -64,16 +64,17 @@ describe('changing a kernel', () => {
 
 describe('a kernel that cannot exist', () => {
   it('is refused when a required behaviour was removed', () => {
-    const error = errorOf(() => new Kernel('v6.12', { without: ['gup.slow.longterm-file-check'] }));
+    const error = errorOf(() => new Kernel('v6.12', { without: ['type1.batched-pin', 'cow.unshare-fault'] }));
     expect(error.kind).toBe('requires');
-    expect(error.offending).toBe('gup.slow.longterm-file-check');
-    expect(error.message).toContain('gup.fast.longterm-file-check requires gup.slow.longterm-file-check');
+    expect(error.offending).toBe('cow.unshare-fault');
+    expect(error.message).toContain('gup.longterm.ro-breaks-cow requires cow.unshare-fault');
+    expect(error.message).toContain('switches off');
   });
 
   it('is refused when a required behaviour is missing, and says what to add', () => {
     const error = errorOf(() => new Kernel('v5.15', { with: ['gup.longterm.ro-breaks-cow'] }));
     expect(error.kind).toBe('requires');
-    expect(error.message).toContain('--with cow.anon-exclusive');
+    expect(error.message).toContain('--with cow.unshare-fault');
   });
 
   it('is refused when a behaviour is both added and removed', () => {
@@ -107,5 +108,53 @@ describe('a kernel that cannot exist', () => {
 
   it('is refused when a switch is given a way', () => {
     expect(errorOf(() => new Kernel('v6.12', { with: ['gup.fast.recheck-pmd=yes'] })).kind).toBe('malformed');
+  });
+
+  it('is refused when two designs exclude each other, whichever states it', () => {
+    const designs = ['proposal.type1-zap-tracking', 'proposal.strict-follow-pfn'];
+    const error = errorOf(() => new Kernel('v6.12', { with: designs }));
+    expect(error.kind).toBe('excludes');
+    expect(error.message).toContain('proposal.strict-follow-pfn excludes proposal.type1-zap-tracking');
+    for (const design of designs) expect(() => new Kernel('v6.12', { with: [design] })).not.toThrow();
+  });
+
+  it('is refused when the behaviour belongs to another architecture', () => {
+    const error = errorOf(() => new Kernel('v6.12', { with: ['gup.arch-accessible'] }));
+    expect(error.kind).toBe('arch');
+    expect(error.message).toContain('s390x');
+    const way = errorOf(() => new Kernel('v6.12', { with: ['tlb.flush-means=broadcast'] }));
+    expect(way.kind).toBe('arch');
+  });
+
+  it('is refused when the build lacks the option, and accepted when the option is set', () => {
+    const config = { KVM_PRIVATE_MEM: 'n' } as const;
+    const error = errorOf(() => new Kernel('v6.12', { with: ['gmem.present'], config }));
+    expect(error.kind).toBe('config');
+    expect(error.message).toContain('CONFIG_KVM_PRIVATE_MEM');
+    expect(new Kernel('v6.12', { config: { LRU_GEN_ENABLED: 'y' } }).has('reclaim.multigen-lru')).toBe(true);
+  });
+
+  it('is refused when the kernel itself is misspelt', () => {
+    expect(errorOf(() => new Kernel('v6.1.l92')).kind).toBe('unknown-kernel');
+  });
+});
+
+describe('the types', () => {
+  it('refuse a misspelt id and the wrong kind of question', () => {
+    const kernel = new Kernel('v6.12');
+    // @ts-expect-error a misspelt id does not compile
+    expect(() => kernel.has('gup.fast.recheck-pdm')).toThrow();
+    // @ts-expect-error a behaviour with ways is not asked with has()
+    expect(kernel.has('gup.longterm.nothing-isolated')).toBe(false);
+    // @ts-expect-error a way that does not exist cannot be compared with
+    expect(kernel.way('gup.longterm.nothing-isolated') === 'sucede').toBe(false);
+  });
+});
+
+describe('options given with a resolved profile', () => {
+  it('are applied as with a name', () => {
+    const { profile } = new Kernel('v6.12');
+    expect(new Kernel(profile, { config: { LRU_GEN_ENABLED: 'y' } }).has('reclaim.multigen-lru')).toBe(true);
+    expect(new Kernel(profile).has('reclaim.multigen-lru')).toBe(false);
   });
 });
