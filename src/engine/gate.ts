@@ -4,13 +4,17 @@ import type { Process } from './process.ts';
 
 /**
  * What a search may rely on. `always`: never shut (trylock, unlock). `lasting`: once open for a process that has
- * announced it, open until that process acts (a join, a place in a fair queue). Without a promise, a gate may open and
- * shut as its objects change.
+ * announced it, open until that process acts (a join, a place in a fair queue). `lock`: open while the lock object
+ * `lockId` is free. Without a promise, a gate may open and shut as its objects change.
  */
-export type GatePromise = 'always' | 'lasting';
+export type GatePromise = 'always' | 'lasting' | 'lock';
 
 export interface Gate {
   readonly promise?: GatePromise;
+  /** With promise `lock`: the object id of the lock. */
+  readonly lockId?: number;
+  /** The object id of the lock that the act just took; -1 when it took none (a trylock that failed). */
+  taken?(process: Process): number;
   /** What is being waited for, for deadlock reports: `mmap_lock of vmm`. */
   readonly name: string;
   /** Pure. False while the process must stay disabled. */

@@ -13,6 +13,8 @@ const UNLOCK = step('unlock', 'lock');
 export class Mutex implements Gate {
   readonly name: string;
   readonly id: number;
+  readonly promise = 'lock';
+  readonly lockId: number;
   private readonly sim: Sim;
   private readonly holder: Cell<Process | null>;
 
@@ -21,6 +23,7 @@ export class Mutex implements Gate {
     this.name = name;
     this.holder = new Cell<Process | null>(sim, name, null);
     this.id = this.holder.id;
+    this.lockId = this.id;
   }
 
   /** Who holds it now. */
@@ -66,6 +69,10 @@ export class Mutex implements Gate {
     return this.holder.peek() === null;
   }
 
+  taken(process: Process): number {
+    return this.holder.peek() === process ? this.id : -1;
+  }
+
   take(process: Process): void {
     if (this.holder.value !== null) throw new Error(`${this.name} taken while held by ${this.holder.peek()?.name}`);
     this.holder.value = process;
@@ -78,6 +85,8 @@ export class Mutex implements Gate {
 
   private readonly trial: Gate = {
     name: 'trylock',
+    promise: 'always',
+    taken: (process) => this.taken(process),
     ready: () => true,
     take: (process) => {
       if (this.holder.value === null) this.holder.value = process;
@@ -87,6 +96,7 @@ export class Mutex implements Gate {
 
   private readonly release: Gate = {
     name: 'unlock',
+    promise: 'always',
     ready: () => true,
     take: (process) => {
       if (this.holder.value !== process) {

@@ -8,6 +8,7 @@ import { type Announced, DID_READ, READ, type Step } from './step.ts';
 /** One retry loop of one process. `begin` each iteration, `yield again(STEP)` before the next, `end` on leaving. */
 export class Loop implements Gate {
   readonly name: string;
+  readonly promise = 'lasting';
   private readonly sim: Sim;
   private readonly tracker: LoopTracker;
   readonly process: Process;

@@ -1,6 +1,6 @@
 // RCU-like read sections: a grace period first records the readers it has to wait for, then waits for exactly those.
-// One instance serves RCU, one each SRCU domain.
-import { Cell } from './cell.ts';
+// One instance serves RCU, one each SRCU domain. Sections nest; the outermost one counts.
+import { Cell, Tally } from './cell.ts';
 import { call, type Process, type Steps } from './process.ts';
 import type { Sim } from './sim.ts';
 import { type Announced, step } from './step.ts';
@@ -11,15 +11,20 @@ const READ_UNLOCK = step('srcu_read_unlock', 'none');
 const SYNCHRONIZE = step('synchronize_srcu:snapshot', 'op');
 const GRACE = step('synchronize_srcu:grace-period', 'grace-period');
 
+// A reader's cell holds the number of its outermost sections left so far times NESTING, plus the depth it is in now.
+const NESTING = 256;
+
 export class Rcu {
   readonly name: string;
   private readonly sim: Sim;
-  // Per actor: the number of sections entered so far times two, plus one while inside.
   private readonly sections = new Map<Process, Cell<number>>();
+  // Every entry and exit adds to it, the snapshot reads it: readers commute with each other, not with a snapshot.
+  private readonly readers: Tally;
 
   constructor(sim: Sim, name: string) {
     this.sim = sim;
     this.name = name;
+    this.readers = new Tally(sim, `${name} readers`);
     // Cells made during an execution carry ids of that execution; a domain made during one dies with it.
     if (sim.current === null) sim.onRewind(() => this.sections.clear());
   }
@@ -34,8 +39,8 @@ export class Rcu {
   }
 
   readLock(): Announced {
-    const cell = this.cellOf(this.sim.current!);
-    return cell.willUpdate(READ_LOCK);
+    this.readers.willAdd(READ_LOCK);
+    return this.cellOf(this.sim.current!).willUpdate(READ_LOCK);
   }
 
   /** In the step announced by `readLock`. */
@@ -45,27 +50,33 @@ export class Rcu {
   }
 
   readUnlock(): Announced {
+    this.readers.willAdd(READ_UNLOCK);
     return this.cellOf(this.sim.current!).willUpdate(READ_UNLOCK);
   }
 
   /** In the step announced by `readUnlock`. */
   leave(): void {
     const cell = this.cellOf(this.sim.current!);
-    cell.value = cell.value + 1;
+    const depth = cell.value % NESTING;
+    if (depth === 0)
+      throw new Error(`${this.sim.current!.name} leaves a section of ${this.name} that it never entered`);
+    cell.value = depth === 1 ? cell.value - 1 + NESTING : cell.value - 1;
   }
 
   /** synchronize_rcu / synchronize_srcu. */
   *synchronize(): Steps<void> {
-    const cells = [...this.sections.values()];
-    for (const cell of cells) cell.willRead(SYNCHRONIZE);
-    yield this.sim.local(SYNCHRONIZE);
-    const waited = cells.map((cell) => [cell, cell.peek()] as const).filter(([, at]) => at % 2 === 1);
+    yield this.readers.willRead(SYNCHRONIZE);
+    const waited: { readonly cell: Cell<number>; readonly left: number }[] = [];
+    for (const cell of this.sections.values()) {
+      const at = cell.peek();
+      if (at % NESTING > 0) waited.push({ cell, left: Math.floor(at / NESTING) });
+    }
     yield until(
       this.sim,
-      waited.map(([cell]) => cell),
-      () => waited.every(([cell, at]) => cell.peek() !== at),
+      waited.map(({ cell }) => cell),
+      () => waited.every(({ cell, left }) => Math.floor(cell.peek() / NESTING) !== left),
       GRACE,
-      { name: `grace period of ${this.name}` },
+      { name: `grace period of ${this.name}`, lasting: true },
     );
   }
 

@@ -35,6 +35,7 @@ export interface KillSignal {
 export class RwSem {
   readonly name: string;
   readonly id: number;
+  readonly turn: Gate;
   private readonly sim: Sim;
   private readonly queue: Cell<readonly Ticket[]>;
 
@@ -43,6 +44,7 @@ export class RwSem {
     this.name = name;
     this.queue = new Cell<readonly Ticket[]>(sim, name, []);
     this.id = this.queue.id;
+    this.turn = this.waitGate();
   }
 
   /** down_read */
@@ -126,30 +128,33 @@ export class RwSem {
     return this.queue.peek().findIndex((t) => t.process === process && !t.held);
   }
 
-  readonly turn: Gate = {
-    name: 'rwsem',
-    ready: (process) => {
-      const at = this.position(process);
-      const ticket = this.queue.peek()[at];
-      if (ticket === undefined) return false;
-      for (let i = 0; i < at; i++) {
-        const before = this.queue.peek()[i]!;
-        if (ticket.write || before.write) return false;
-      }
-      return true;
-    },
-    take: (process) => {
-      const at = this.position(process);
-      this.queue.value = this.queue.value.map((t, i) => (i === at ? new Ticket(process, t.write, true) : t));
-    },
-    waitsFor: (process) => {
-      const at = this.position(process);
-      return this.queue
-        .peek()
-        .slice(0, at)
-        .map((t) => t.process);
-    },
-  };
+  private waitGate(): Gate {
+    return {
+      name: this.name,
+      promise: 'lasting',
+      ready: (process) => {
+        const at = this.position(process);
+        const ticket = this.queue.peek()[at];
+        if (ticket === undefined) return false;
+        for (let i = 0; i < at; i++) {
+          const before = this.queue.peek()[i]!;
+          if (ticket.write || before.write) return false;
+        }
+        return true;
+      },
+      take: (process) => {
+        const at = this.position(process);
+        this.queue.value = this.queue.value.map((t, i) => (i === at ? new Ticket(process, t.write, true) : t));
+      },
+      waitsFor: (process) => {
+        const at = this.position(process);
+        return this.queue
+          .peek()
+          .slice(0, at)
+          .map((t) => t.process);
+      },
+    };
+  }
 
   /** Leave the queue without owning: a killed waiter. */
   private abandon(process: Process): void {
@@ -159,6 +164,7 @@ export class RwSem {
 
   private readonly release: Gate = {
     name: 'up',
+    promise: 'always',
     ready: () => true,
     take: (process) => {
       const at = this.queue.value.findIndex((t) => t.process === process && t.held);
@@ -169,13 +175,16 @@ export class RwSem {
   };
 }
 
+/** Lasting too: neither a fatal signal nor the first place of a fair queue goes away. */
 class KillableTurn implements Gate {
-  readonly name = 'rwsem (killable)';
+  readonly promise = 'lasting';
+  readonly name: string;
   private readonly turn: Gate;
   private readonly signal: KillSignal;
 
   constructor(turn: Gate, signal: KillSignal) {
     this.turn = turn;
+    this.name = `${turn.name} (killable)`;
     this.signal = signal;
   }
 

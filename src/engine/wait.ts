@@ -28,19 +28,25 @@ class Condition implements Gate {
   }
 }
 
+class LastingCondition extends Condition {
+  readonly promise = 'lasting';
+}
+
 /**
  * Disabled until `predicate()` holds. The predicate looks with `peek` and only at the given objects; the step's act may
- * read them. With `update`, the act may also write them (claim what it waited for).
+ * read them. With `update`, the act may also write them (claim what it waited for). With `lasting`, the caller promises
+ * that the predicate, once true, stays true until this process acts; a search then has fewer orders to try.
  */
 export function until(
   sim: Sim,
   objects: readonly { readonly id: number }[],
   predicate: () => boolean,
   at: Step,
-  options: { readonly name?: string; readonly update?: boolean } = {},
+  options: { readonly name?: string; readonly update?: boolean; readonly lasting?: boolean } = {},
 ): Announced {
   const access = sim.announcing(at);
-  access.gate = new Condition(options.name ?? at.label, predicate);
+  const name = options.name ?? at.label;
+  access.gate = options.lasting === true ? new LastingCondition(name, predicate) : new Condition(name, predicate);
   const kind = options.update === true ? UPDATE : READ;
   for (const object of objects) access.add(object.id, object.id, kind);
   return sim.local(at);
@@ -48,6 +54,7 @@ export function until(
 
 /** The gate of a join: names the process it waits for. */
 export class JoinGate implements Gate {
+  readonly promise = 'lasting';
   readonly name: string;
   readonly target: Process;
 
@@ -95,6 +102,6 @@ export class Completion {
   }
 
   wait(at: Step): Announced {
-    return until(this.sim, [this.done], () => this.done.peek(), at, { name: this.done.name });
+    return until(this.sim, [this.done], () => this.done.peek(), at, { name: this.done.name, lasting: true });
   }
 }
