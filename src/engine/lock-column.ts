@@ -103,10 +103,14 @@ class RowGates {
       const process = locks.ownerOf(row);
       return process === null ? [] : [process];
     };
-    this.acquire = { name, ready: free, take: (process) => locks.setOwner(row, process), waitsFor: owner };
-    this.passage = { name, ready: free, take: () => {}, waitsFor: owner };
+    const lockId = locks.base + row;
+    const taken = (process: Process) => (locks.ownerOf(row) === process ? lockId : -1);
+    const take = (process: Process) => locks.setOwner(row, process);
+    this.acquire = { name, promise: 'lock', lockId, taken, ready: free, take, waitsFor: owner };
+    this.passage = { name, promise: 'lock', lockId, ready: free, take: () => {}, waitsFor: owner };
     this.release = {
       name,
+      promise: 'always',
       ready: () => true,
       take: (process) => {
         if (locks.ownerOf(row) !== process) throw new Error(`${process.name} unlocks ${name} without holding it`);
