@@ -8,6 +8,7 @@ import { hugetlb } from './behaviours/hugetlb.ts';
 import { iommu } from './behaviours/iommu.ts';
 import { iouring } from './behaviours/iouring.ts';
 import { kvm } from './behaviours/kvm.ts';
+import { kvmArch } from './behaviours/kvm-arch.ts';
 import { kvmObjects } from './behaviours/kvm-objects.ts';
 import { migration } from './behaviours/migration.ts';
 import { notifier } from './behaviours/notifier.ts';
@@ -31,6 +32,7 @@ const SUBJECTS = {
   type1,
   kvm,
   'kvm-objects': kvmObjects,
+  'kvm-arch': kvmArch,
   iommu,
   hugetlb,
   accounting,
@@ -51,6 +53,7 @@ type Facts = typeof gup &
   typeof type1 &
   typeof kvm &
   typeof kvmObjects &
+  typeof kvmArch &
   typeof iommu &
   typeof hugetlb &
   typeof accounting &

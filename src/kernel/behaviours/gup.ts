@@ -193,18 +193,14 @@ export const gup = subject({
     evidence: 'changelog',
     in: 'always',
   },
-  'gup.force.write-proof': {
-    summary: 'What makes a forced write accept a read-only entry as the own copy of the process.',
+  'gup.force.needs-exclusive-anon': {
+    summary:
+      'A forced write accepts a read-only entry of an exclusive anonymous page only, not any dirty one after COW.',
+    commit: '5535be309971',
     source: 'gup.md R13',
     evidence: 'changelog',
-    ways: {
-      'dirty-after-cow': { summary: 'A COW fault in this call and a dirty entry, which others can bring about too.' },
-      'exclusive-anon': {
-        summary: 'An exclusive anonymous page.',
-        commit: '5535be309971',
-        in: { since: '6.0, 5.19.6' },
-      },
-    },
+    in: { since: '6.0, 5.19.6' },
+    requires: ['cow.anon-exclusive'],
   },
   'gup.force.hugetlb-write-refused': {
     summary: 'FOLL_FORCE with FOLL_WRITE is EFAULT on a read-only hugetlb VMA.',

@@ -124,12 +124,12 @@ export const kvmObjects = subject({
   },
   'gmem.bind-checks-unsigned': {
     summary: 'Binding compares offset plus size with the file size without sign.',
+    commit: 'eba85fee7fc6',
     source: 'kvm.md B27',
     evidence: 'changelog',
-    in: { since: '7.1, 6.12.114' },
+    in: { since: '7.2, 6.12.114, 7.1.4' },
     config: 'KVM_PRIVATE_MEM',
     requires: ['gmem.present'],
-    note: 'the mainline release is not known',
   },
   'gmem.attribute-change-blocks-hugepages': {
     summary: 'No huge entry is installed over a range whose attributes are changing.',

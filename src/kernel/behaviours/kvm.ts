@@ -258,4 +258,21 @@ export const kvm = subject({
     in: { since: '7.0' },
     arch: ['s390x'],
   },
+  'kvm.flush-range-of-dead-table': {
+    summary: 'A removed guest page table is flushed over the range that it mapped.',
+    source: 'kvm.md B14',
+    evidence: 'changelog',
+    in: { since: '5.16, 5.15.7' },
+    arch: ['x86_64'],
+    note: 'the mainline release is from memory',
+  },
+  'kvm.mmio-cache-active-slots': {
+    summary: 'The MMIO cache of a vCPU is tagged with the generation of its own address space.',
+    commit: 'b3e6212dea2e',
+    source: 'kvm.md B30',
+    evidence: 'changelog',
+    in: { since: '7.2, 6.1.191, 6.12.114' },
+    arch: ['x86_64'],
+    note: 'mechanism inferred from the subject; the mainline release is not known',
+  },
 });

@@ -33,7 +33,7 @@ export const reclaim = subject({
     commit: '29f40594a281',
     source: 'reclaim-migration-writeback.md B52',
     evidence: 'changelog',
-    in: [{ until: '6.15' }, { since: '7.0' }],
+    in: [{ until: '6.15' }, { since: '7.0, 6.18.20, 6.19.10' }],
   },
   'reclaim.skips-hwpoison': {
     summary: 'Reclaim drops a small poisoned folio instead of writing it out.',
@@ -46,10 +46,9 @@ export const reclaim = subject({
     summary: 'Reclaim keeps a large folio that has a poisoned page.',
     commit: '9f1e8cd0b7c4',
     source: 'reclaim-migration-writeback.md B45',
-    evidence: 'source',
-    in: { since: '6.16, 6.12.117' },
+    evidence: 'changelog',
+    in: { since: '6.16, 6.12.41, 6.15.9' },
     requires: ['reclaim.skips-hwpoison'],
-    note: 'first release of 6.12.y not known; 6.12.117 has it',
   },
   'reclaim.demotion': {
     summary: 'Reclaim first tries to migrate cold pages to a slower node.',
@@ -109,6 +108,13 @@ export const reclaim = subject({
     source: 'reclaim-migration-writeback.md B38',
     evidence: 'changelog',
     in: { since: '6.8, 6.1.80, 6.6.19, 6.7.7' },
+  },
+  'swap.zswap-writeback-rechecks-slot': {
+    summary: 'zswap writes an entry back only if the slot still belongs to it.',
+    commit: '04fc7816089c',
+    source: 'reclaim-migration-writeback.md B39',
+    evidence: 'changelog',
+    in: { since: '6.4, 6.1.30, 6.3.4' },
   },
   'ksm.refuses-extra-refs': {
     summary: 'KSM refuses to merge a page with any reference beyond its mappings and the swap cache.',
@@ -185,5 +191,12 @@ export const reclaim = subject({
     in: { since: '6.16, 6.15.5' },
     config: 'USERFAULTFD',
     requires: ['uffd.move'],
+  },
+  'oom.gather-per-area': {
+    summary: 'The OOM reaper gathers and flushes each area by itself.',
+    commit: '687cb0884a71',
+    source: 'reclaim-migration-writeback.md B25',
+    evidence: 'changelog',
+    in: 'always',
   },
 });

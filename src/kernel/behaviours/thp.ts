@@ -134,7 +134,7 @@ export const thp = subject({
     commit: '3bac01168982',
     source: 'reclaim-migration-writeback.md B57',
     evidence: 'changelog',
-    in: { since: '7.1' },
+    in: { since: '7.1, 7.0.4' },
   },
   'thp.pmd-migration': {
     summary: 'A PMD-mapped THP can be migrated whole; where it cannot, it is split first.',
@@ -143,5 +143,12 @@ export const thp = subject({
     in: 'always',
     arch: ['x86_64', 'arm64'],
     config: 'TRANSPARENT_HUGEPAGE',
+  },
+  'thp.touch-keeps-clean': {
+    summary: 'GUP does not mark a huge entry dirty that it only reads.',
+    commit: 'a8f97366452e',
+    source: 'reclaim-migration-writeback.md B2',
+    evidence: 'changelog',
+    in: 'always',
   },
 });
