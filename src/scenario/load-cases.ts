@@ -15,7 +15,7 @@ export function buildCases(
   stepNames: ReadonlyMap<string, ReadonlySet<string>>,
   source: Source,
   complain: (d: Diagnostic) => void,
-): readonly ScenarioCase[] {
+): { readonly cases: readonly ScenarioCase[]; readonly base: ScenarioCase } {
   const written: readonly { one: CaseSpec; path: Path }[] =
     spec.cases === undefined
       ? [{ one: {}, path: [] }]
@@ -35,7 +35,7 @@ export function buildCases(
           hint: 'give it a `name`',
         }),
       );
-  return cases;
+  return { cases, base: buildCase(spec, {}, source, []) };
 }
 
 function buildCase(spec: ScenarioSpec, one: CaseSpec, source: Source, path: Path): ScenarioCase {
@@ -50,8 +50,14 @@ function buildCase(spec: ScenarioSpec, one: CaseSpec, source: Source, path: Path
     host: one.host === undefined ? (spec.host ?? {}) : mergeHost(spec.host ?? {}, one.host),
     expect: expectedFindings(one.expect ?? spec.expect),
     steps: one.steps ?? {},
+    expectWhere: source.where(expectPath(one, spec, path), 'key'),
     where: source.where(path.length === 0 ? ['title'] : path, 'value'),
   };
+}
+
+function expectPath(one: CaseSpec, spec: ScenarioSpec, path: Path): Path {
+  if (one.expect !== undefined) return [...path, 'expect'];
+  return spec.expect !== undefined ? ['expect'] : ['title'];
 }
 
 /** `v6.1`, `v6.1 with a, without b`: how a case is called that has no name. */

@@ -49,7 +49,7 @@ class Loader {
     const subjects = subjectsOf(spec, source, complain);
     const actors = bindActors(spec, subjects, source, complain);
     const stepNames = this.compileScripts(subjects, new Map(actors.map((actor) => [actor.name, actor.subjectKind])));
-    const cases = buildCases(spec, stepNames, source, complain);
+    const { cases, base } = buildCases(spec, stepNames, source, complain);
     if (this.diagnostics.length > 0) throw new ScenarioError(inOrder(this.diagnostics));
     return {
       file: source.file,
@@ -65,7 +65,7 @@ class Loader {
       actors,
       reaches: spec.reaches ?? [],
       cases,
-      expectWhere: source.has(['expect']) ? source.where(['expect'], 'key') : source.where(['title'], 'key'),
+      base,
       where: source.where(['title'], 'key'),
     };
   }

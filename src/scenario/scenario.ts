@@ -81,6 +81,8 @@ export interface ScenarioCase {
   readonly expect: ExpectedFindings;
   /** Expectations that replace those of named steps. */
   readonly steps: Readonly<Record<string, Expectation>>;
+  /** Where its `expect` stands, for findings that were missed. */
+  readonly expectWhere: Where;
   readonly where: Where;
 }
 
@@ -99,8 +101,8 @@ export interface Scenario {
   readonly reaches: readonly string[];
   /** At least one. */
   readonly cases: readonly ScenarioCase[];
-  /** Where `expect` stands, for findings that were missed; the title when nothing is expected. */
-  readonly expectWhere: Where;
+  /** The scenario itself, as if it listed no cases. */
+  readonly base: ScenarioCase;
   readonly where: Where;
 }
 

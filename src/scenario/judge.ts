@@ -1,0 +1,67 @@
+// Whether a finished run is what its case expected: all of `always`, nothing outside `always` and `possible`, every
+// inline expectation held, every label of `reaches` reached.
+import type { Finding } from '../engine/finding.ts';
+import { formatPattern, matchesFinding } from './expectation.ts';
+import type { CaseResult, FailedExpectation, Missing, Prevention, ReportedFinding, TraceLine } from './result.ts';
+import type { Scenario, ScenarioCase } from './scenario.ts';
+
+/** What a run of one case produced. */
+export interface Observed {
+  readonly seed: string;
+  readonly findings: readonly Finding[];
+  readonly failed: readonly FailedExpectation[];
+  /** Of the labels in `reaches`, those that some actor acted. */
+  readonly reached: ReadonlySet<string>;
+  /** The limit that ended the run early, in words. */
+  readonly limit?: string;
+  readonly timeNs: number;
+  readonly steps: number;
+  readonly digest: string;
+  readonly trace?: readonly TraceLine[];
+  /** A command line that shows a finding again. */
+  readonly replay: (finding: Finding) => string;
+  readonly preventedBy: (finding: Finding) => readonly Prevention[];
+}
+
+/** The result of one case. A run that was cut short is incomplete unless it already went wrong. */
+export function judgeCase(scenario: Scenario, one: ScenarioCase, observed: Observed): CaseResult {
+  const { always, possible } = one.expect;
+  const findings = observed.findings.map(
+    (finding): ReportedFinding => ({
+      finding,
+      expected: always.some((pattern) => matchesFinding(pattern, finding))
+        ? 'always'
+        : possible.some((pattern) => matchesFinding(pattern, finding))
+          ? 'possible'
+          : 'no',
+      replay: observed.replay(finding),
+      preventedBy: observed.preventedBy(finding),
+    }),
+  );
+  const missingFindings = always
+    .filter((pattern) => !observed.findings.some((finding) => matchesFinding(pattern, finding)))
+    .map((pattern): Missing => ({ what: formatPattern(pattern), where: one.expectWhere }));
+  const missingLabels = scenario.reaches
+    .filter((label) => !observed.reached.has(label))
+    .map((label): Missing => ({ what: label, where: scenario.where }));
+  const wrong = observed.failed.length > 0 || findings.some((reported) => reported.expected === 'no');
+  const absent = missingFindings.length > 0 || missingLabels.length > 0;
+  const incomplete = observed.limit !== undefined && !wrong;
+  return {
+    name: one.name,
+    kernel: one.kernel,
+    with: one.with,
+    without: one.without,
+    seed: observed.seed,
+    status: incomplete ? 'incomplete' : wrong || absent ? 'not-as-expected' : 'as-expected',
+    ...(observed.limit === undefined ? {} : { limit: observed.limit }),
+    findings,
+    failed: observed.failed,
+    missingFindings,
+    missingLabels,
+    timeNs: observed.timeNs,
+    steps: observed.steps,
+    digest: observed.digest,
+    ...(observed.trace === undefined ? {} : { trace: observed.trace }),
+  };
+}

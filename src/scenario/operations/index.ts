@@ -1,0 +1,4 @@
+// Every operation of scenario files, by subject. A new file of operations is added to this list, nowhere else.
+import { OperationRegistry } from '../operation.ts';
+
+export const OPERATIONS = new OperationRegistry();
