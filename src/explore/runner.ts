@@ -1,0 +1,183 @@
+// Runs a marked world under a scheduler, execution after execution: rewind, step until nobody can, look at the end.
+// Model code cannot tell it from the timed clock.
+import { deadlockFinding } from '../engine/deadlock.ts';
+import type { Finding } from '../engine/finding.ts';
+import type { Process } from '../engine/process.ts';
+import { LimitReached, type Sim, UndeclaredAccess } from '../engine/sim.ts';
+import type { Step } from '../engine/step.ts';
+import type { Scheduler } from './scheduler.ts';
+
+/** One step of a schedule: who acted, at which label, and what the choices inside the step gave. */
+export interface ScheduledStep {
+  readonly actor: string;
+  readonly label: string;
+  readonly choices: readonly number[];
+}
+
+export interface RunLimits {
+  /** Steps after which an execution is cut off. Default 100,000. */
+  readonly maxSteps?: number;
+  /** Looks at the end of every execution that ended by itself, after deferred work is done. */
+  readonly atEnd?: (sim: Sim) => void;
+}
+
+/**
+ * `done`: every actor but idle daemons ended. `deadlock`: an actor waits for ever. `cut`: an actor hit a limit or threw.
+ * `long`: the step limit. `stopped`: the scheduler stopped while somebody could still step.
+ */
+export type ExecutionEnd = 'done' | 'deadlock' | 'cut' | 'long' | 'stopped';
+
+const MAX_STEPS = 100_000;
+
+export class Runner {
+  readonly sim: Sim;
+  /** Steps of the last execution. */
+  steps = 0;
+  /** Steps of all executions. */
+  totalSteps = 0;
+  end: ExecutionEnd = 'done';
+  /** Limits that executions ran into: message by message, how often. */
+  readonly limitsReached = new Map<string, number>();
+  private readonly maxSteps: number;
+  private readonly atEnd: ((sim: Sim) => void) | null;
+  private readonly findingsBefore: number;
+  private readonly actors: Process[] = [];
+  private readonly labels: Step[] = [];
+  private readonly choiceAt: number[] = [];
+  private readonly choiceValue: number[] = [];
+  private scheduler: Scheduler | null = null;
+
+  /** `sim` is set up and nothing has acted yet; its present state becomes the mark. */
+  constructor(sim: Sim, limits: RunLimits = {}) {
+    if (!sim.journaled) throw new Error('a search rewinds the world: the sim must keep its journal');
+    this.sim = sim;
+    this.maxSteps = limits.maxSteps ?? MAX_STEPS;
+    this.atEnd = limits.atEnd ?? null;
+    sim.mark();
+    this.findingsBefore = sim.findings.length;
+  }
+
+  /** One execution from the mark. False when the scheduler has nothing left to run. */
+  execute(scheduler: Scheduler, run: number): boolean {
+    if (!scheduler.newExecution(run)) return false;
+    const sim = this.sim;
+    this.scheduler = scheduler;
+    this.choiceAt.length = 0;
+    this.choiceValue.length = 0;
+    this.steps = -1;
+    sim.choices = this.choices;
+    try {
+      sim.rewind();
+      this.steps = 0;
+      const cut = this.stepOn(scheduler);
+      this.end = this.judge(cut);
+      scheduler.executionEnded?.(sim);
+    } finally {
+      sim.choices = null;
+    }
+    this.totalSteps += this.steps;
+    return true;
+  }
+
+  /** Step until nobody can. Returns whether an actor was cut off. */
+  private stepOn(scheduler: Scheduler): boolean {
+    const sim = this.sim;
+    let cut = false;
+    for (;;) {
+      const process = scheduler.nextActor(sim);
+      if (process === null) return cut;
+      if (this.steps >= this.maxSteps) {
+        this.note(`an execution reached ${this.maxSteps} steps`);
+        return cut;
+      }
+      this.actors[this.steps] = process;
+      this.labels[this.steps] = process.announced.step;
+      try {
+        sim.act(process);
+      } catch (error) {
+        this.cutOff(process, error);
+        cut = true;
+      }
+      this.steps++;
+      scheduler.acted?.(process, sim);
+    }
+  }
+
+  /** An exception escaped from a step: a limit ends the actor, anything else is a finding; a false annotation aborts. */
+  private cutOff(process: Process, error: unknown): void {
+    if (error instanceof UndeclaredAccess || !(error instanceof Error)) throw error;
+    const { label } = process.announced.step;
+    process.cut();
+    if (error instanceof LimitReached) {
+      this.note(error.message);
+      return;
+    }
+    this.sim.report({
+      kind: 'model-bug',
+      message: `${process.name} threw at ${label}: ${error.message}`,
+      reasons: [],
+      actors: [process.name],
+      objects: [],
+      steps: [],
+      details: {},
+      identity: `model-bug|${label}|${error.message}`,
+    });
+  }
+
+  private note(limit: string): void {
+    this.limitsReached.set(limit, (this.limitsReached.get(limit) ?? 0) + 1);
+  }
+
+  private judge(cut: boolean): ExecutionEnd {
+    const sim = this.sim;
+    const waiting: Process[] = [];
+    for (const process of sim.processes) {
+      if (process.state !== 'live') continue;
+      if (process.enabled) return this.steps >= this.maxSteps ? 'long' : 'stopped';
+      if (!process.daemon) waiting.push(process);
+    }
+    if (cut) return 'cut';
+    if (waiting.length > 0) {
+      sim.report(deadlockFinding(sim, waiting));
+      return 'deadlock';
+    }
+    sim.drain();
+    this.atEnd?.(sim);
+    return 'done';
+  }
+
+  /** Findings of the last execution. */
+  get findings(): readonly Finding[] {
+    const all = this.sim.findings;
+    return all.length === this.findingsBefore ? NONE : all.slice(this.findingsBefore);
+  }
+
+  /** Choices made before anybody stepped: in code that runs up to a first announcement. */
+  get initialChoices(): readonly number[] {
+    const count = this.choiceAt.findIndex((at) => at >= 0);
+    return this.choiceValue.slice(0, count < 0 ? this.choiceValue.length : count);
+  }
+
+  /** The schedule of the last execution. */
+  schedule(): ScheduledStep[] {
+    const steps: ScheduledStep[] = [];
+    let choice = this.initialChoices.length;
+    for (let i = 0; i < this.steps; i++) {
+      const choices: number[] = [];
+      while (choice < this.choiceAt.length && this.choiceAt[choice] === i) choices.push(this.choiceValue[choice++]!);
+      steps.push({ actor: this.actors[i]!.name, label: this.labels[i]!.label, choices });
+    }
+    return steps;
+  }
+
+  private readonly choices = {
+    choose: (process: Process | null, alternatives: number, label: string): number => {
+      const value = this.scheduler!.choose(process, alternatives, label);
+      this.choiceAt.push(this.steps);
+      this.choiceValue.push(value);
+      return value;
+    },
+  };
+}
+
+const NONE: readonly Finding[] = [];

@@ -1,0 +1,34 @@
+// What every search is to the runner: something that begins executions, picks who steps next and answers choices.
+// The runner knows no strategy, a strategy knows no model.
+import type { Process } from '../engine/process.ts';
+import type { ChoiceSource, Sim } from '../engine/sim.ts';
+
+export interface Scheduler extends ChoiceSource {
+  /** The world is about to be rewound for execution `run` (0, 1, 2 ...). False: nothing is left to run. */
+  newExecution(run: number): boolean;
+  /** Who steps next: live and enabled. Null when nobody can, or when this strategy cuts the execution short. */
+  nextActor(sim: Sim): Process | null;
+  /** One of 0 .. alternatives - 1. */
+  choose(process: Process | null, alternatives: number, label: string): number;
+  /** `process` has acted (or was cut off by an exception inside its step). */
+  acted?(process: Process, sim: Sim): void;
+  /** The execution is over; the world still stands as it ended. */
+  executionEnded?(sim: Sim): void;
+}
+
+/** May `process` act now? */
+export function canStep(process: Process): boolean {
+  return process.state === 'live' && process.enabled;
+}
+
+/** All processes that may act, in slot order, into `into` (reused: samplers ask at every step). */
+export function enabledProcesses(sim: Sim, into: Process[]): Process[] {
+  let count = 0;
+  const processes = sim.processes;
+  for (let i = 0; i < processes.length; i++) {
+    const process = processes[i]!;
+    if (process.state === 'live' && process.enabled) into[count++] = process;
+  }
+  into.length = count;
+  return into;
+}
