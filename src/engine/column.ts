@@ -192,6 +192,61 @@ export class Column implements Named, Undoable {
     for (let row = lo; row <= hi; row++) this.put(row, first + row - lo);
   }
 
+  /** The last row of lo..hi up to which every row holds the value of row lo. Looks without a step. */
+  endOfRun(lo: number, hi: number): number {
+    const value = this.peek(lo);
+    for (let row = lo + 1; row <= hi; ) {
+      const at = Math.floor(row / CHUNK);
+      let slot = row - at * CHUNK;
+      const last = Math.min(hi - at * CHUNK, CHUNK_MASK);
+      if (slot === 0) {
+        if ((this.heads[at] ?? this.initial) !== value) return row - 1;
+        slot = 1;
+      }
+      const chunk = this.chunks[at];
+      if (chunk === undefined) {
+        if (slot <= last && this.initial !== value) return at * CHUNK + slot - 1;
+      } else {
+        for (; slot <= last; slot++) if (chunk[slot] !== value) return at * CHUNK + slot - 1;
+      }
+      row = at * CHUNK + last + 1;
+    }
+    return hi;
+  }
+
+  /** The last row of lo..hi up to which the rows hold value, value + 1, value + 2... Looks without a step. */
+  endOfRise(lo: number, hi: number): number {
+    let next = this.peek(lo) + 1;
+    for (let row = lo + 1; row <= hi; ) {
+      const at = Math.floor(row / CHUNK);
+      let slot = row - at * CHUNK;
+      const last = Math.min(hi - at * CHUNK, CHUNK_MASK);
+      if (slot === 0) {
+        if ((this.heads[at] ?? this.initial) !== next++) return row - 1;
+        slot = 1;
+      }
+      const chunk = this.chunks[at];
+      for (; slot <= last; slot++) {
+        if ((chunk === undefined ? this.initial : chunk[slot]) !== next++) return at * CHUNK + slot - 1;
+      }
+      row = at * CHUNK + last + 1;
+    }
+    return hi;
+  }
+
+  /** Every row that does not hold the initial value, ascending within each chunk. Looks without a step. */
+  *filled(): Generator<number> {
+    const keys = new Set<number>();
+    for (const at of Object.keys(this.heads)) keys.add(Number(at));
+    for (const at of Object.keys(this.chunks)) keys.add(Number(at));
+    for (const at of [...keys].sort((a, b) => a - b)) {
+      if ((this.heads[at] ?? this.initial) !== this.initial) yield at * CHUNK;
+      const chunk = this.chunks[at];
+      if (chunk === undefined) continue;
+      for (let slot = 1; slot < CHUNK; slot++) if (chunk[slot] !== this.initial) yield at * CHUNK + slot;
+    }
+  }
+
   willRead(row: number, step: Step): Announced {
     return this.sim.announce(this.base + row, this.base + row, READ, step);
   }

@@ -157,6 +157,7 @@ export class Process {
         sent = undefined;
       }
     }
+    if (sim.announced !== null && this.state === 'live') sim.announced(this, building);
     this.top = top;
     this.spare = acting;
     this.announced = building;

@@ -96,6 +96,8 @@ export class Sim {
   observer: StepObserver | null = null;
   /** Told of every allotment of object ids (a search gives objects names that do not depend on the interleaving). */
   allotted: ((base: number, count: number) => void) | null = null;
+  /** Told of every announcement while it can still be added to: holds and milestones of scenarios hang here. */
+  announced: ((process: Process, access: Access) => void) | null = null;
   /** Told of every newly spawned process (a clock schedules it). */
   spawned: ((process: Process) => void) | null = null;
 
@@ -391,6 +393,14 @@ export class Sim {
   /** For state that lives outside stores because only observers see it (checkers' notes). */
   onRewind(reset: () => void): void {
     this.resets.push(reset);
+  }
+
+  /** The world is built: forget the actors that built it and start the clock. What they did stays. */
+  finishSetUp(): void {
+    this.processes.length = 0;
+    this.nowNs = 0;
+    this.streams.restart();
+    this.journalLength = 0;
   }
 
   // ---- processes --------------------------------------------------------------------------------------------------

@@ -160,6 +160,11 @@ export class CoreMm {
     return inode;
   }
 
+  /** Every inode that was ever added, in order. */
+  allInodes(): readonly Inode[] {
+    return [...this.inodes.values()];
+  }
+
   /** folio_anon_vma. Looks without a step: `mapping` of a mapped or locked folio does not change. */
   rmapAnon(head: number): AnonVma | undefined {
     return this.folios.has(head, PG_ANON) ? this.anonVmas.get(this.folios.mapping.peek(head)) : undefined;

@@ -2,6 +2,7 @@
 // listen. Runs are contiguous frames, so that a terabyte costs as few entries as it has runs.
 import { eventType } from '../engine/event.ts';
 import type { Errno } from './errno.ts';
+import type { Mm } from './mm.ts';
 
 /** `pages` frames from `pfn`. */
 export interface FrameRun {
@@ -58,6 +59,36 @@ export interface ChargeEvent {
   readonly pages: number;
 }
 export const CHARGED = eventType<ChargeEvent>('charged');
+
+/** The holder of pins or charges is gone (container released, ring closed): it will drop nothing any more. */
+export interface OwnerGone {
+  readonly owner: string;
+}
+export const OWNER_GONE = eventType<OwnerGone>('owner-gone');
+
+/** From now on this account must carry the owner's charges (live update, exec). */
+export interface OwnerMoved {
+  readonly owner: string;
+  readonly account: string;
+}
+export const OWNER_MOVED = eventType<OwnerMoved>('owner-moved');
+
+/**
+ * A view of process memory: pages of `holder` (IOVAs of a domain, gfns of a VM) that its owner believes to be the same
+ * bytes as pages of `mm`. `runAt` looks without a step: the contiguous frames behind page `offset` on (pfn 0: none).
+ */
+export interface View {
+  readonly kind: 'dma' | 'guest';
+  readonly holder: string;
+  readonly page: number;
+  readonly mm: Mm;
+  readonly vpn: number;
+  readonly pages: number;
+  runAt(offset: number): FrameRun;
+}
+export const VIEW_ADDED = eventType<View>('view-added');
+/** Before the translation goes: the view must still be comparable. */
+export const VIEW_REMOVED = eventType<View>('view-removed');
 
 /** A data write that must reach the file or swap: by CPU, device or guest. */
 export interface PageDirtied {

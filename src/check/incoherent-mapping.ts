@@ -1,0 +1,126 @@
+// incoherent-mapping: a device or guest reaches another frame than the process does at the address that was mapped for
+// it. Views are compared where they end: when the mapping is removed, and at the end of the run.
+import type { Sim, Undoable } from '../engine/sim.ts';
+import { PMD_PAGES } from '../hw/machine.ts';
+import type { CoreMm } from '../mm/core.ts';
+import { VIEW_ADDED, VIEW_REMOVED, type View } from '../mm/ledger.ts';
+import { type CheckContext, type Checker, reportFinding } from './checker.ts';
+
+/** The views that exist now. */
+class Views implements Undoable {
+  private readonly sim: Sim;
+  private live: readonly View[] = [];
+
+  constructor(sim: Sim) {
+    this.sim = sim;
+  }
+
+  get all(): readonly View[] {
+    return this.live;
+  }
+
+  change(views: readonly View[]): void {
+    if (this.sim.journaled) this.sim.journal(this, 0, this.live);
+    this.live = views;
+  }
+
+  undo(_row: number, old: unknown): void {
+    this.live = old as readonly View[];
+  }
+}
+
+export function incoherentMapping(): Checker {
+  let views: Views | null = null;
+  return {
+    name: 'incoherent-mapping',
+    kind: 'end',
+    attach(context) {
+      const live = new Views(context.sim);
+      views = live;
+      context.sim.on(VIEW_ADDED, (view) => live.change([...live.all, view]));
+      context.sim.on(VIEW_REMOVED, (view) => {
+        compare(context, view);
+        live.change(live.all.filter((other) => !sameView(other, view)));
+      });
+    },
+    atEnd(context) {
+      for (const view of views?.all ?? []) compare(context, view);
+    },
+  };
+}
+
+function sameView(a: View, b: View): boolean {
+  return a.holder === b.holder && a.page === b.page && a.mm === b.mm;
+}
+
+/** What the process would reach at `vpn`: a frame, 0 for nothing present, -1 for no mapping at all. */
+function processFrame(core: CoreMm, view: View, vpn: number): number {
+  const frame = view.mm.pageTable.peekFrame(vpn);
+  if (frame !== 0) return frame;
+  const vma = core.sim.unwatched(() => view.mm.vmaAt(vpn));
+  if (vma === undefined) return -1;
+  const { file } = vma.fields;
+  // Nothing present, but the page cache has the page that a touch would map.
+  if (file !== null) {
+    const cached = file.pages.peek(vma.indexOf(vpn));
+    if (cached > 0 && (vma.fields.shared || vma.fields.anonVma === null)) return cached - 1;
+  }
+  return 0;
+}
+
+function compare(context: CheckContext, view: View): void {
+  const { core } = context;
+  let apart = 0;
+  let first = -1;
+  let firstFrames: readonly [number, number] = [0, 0];
+  for (let offset = 0, step = 1; offset < view.pages; offset += step) {
+    const run = view.runAt(offset);
+    const vpn = view.vpn + offset;
+    // Both sides move on by what one entry of each maps: a whole PMD leaf, or one page.
+    const huge = view.mm.pageTable.peekLeaf(vpn).huge;
+    step = Math.max(1, Math.min(run.pages, huge ? PMD_PAGES - (vpn % PMD_PAGES) : run.pfn === 0 ? run.pages : 1));
+    const through = run.pfn;
+    if (through === 0) continue;
+    const own = processFrame(core, view, vpn);
+    if (own === through) continue;
+    // A page that is swapped out or under migration is reached by whoever faults it in: not apart until it comes back.
+    if (own === 0 && view.kind === 'guest') continue;
+    if (first < 0) {
+      first = offset;
+      firstFrames = [through, own];
+    }
+    apart += step;
+  }
+  if (first < 0) return;
+  const [through, own] = firstFrames;
+  const address = (page: number) => `0x${(page * 4096).toString(16)}`;
+  const who = view.kind === 'dma' ? 'the device' : 'the guest';
+  const processSide =
+    own > 0
+      ? `the process reaches pfn ${own}`
+      : own === 0
+        ? 'the process has no page there any more'
+        : 'the address is unmapped';
+  reportFinding(context, {
+    kind: 'incoherent-mapping',
+    message: `${who} reaches pfn ${through} at ${address(view.page + first)} of ${view.holder}, but ${processSide} at ${address(view.vpn + first)} of ${view.mm.name}`,
+    reasons: [
+      `${view.pages} page${view.pages === 1 ? '' : 's'} at ${address(view.vpn)} of ${view.mm.name} were mapped at ${address(view.page)} of ${view.holder}; ${apart} of them ${apart === 1 ? 'is' : 'are'} no longer the same memory`,
+    ],
+    objects: [view.holder, view.mm.name, `pfn ${through}`],
+    about: [
+      core.folios.refcount.base + core.folios.headOf(through),
+      core.folios.mapcount.base + core.folios.headOf(through),
+    ],
+    details: {
+      holder: view.holder,
+      address: (view.page + first) * 4096,
+      pages: apart,
+      through,
+      process: own,
+      kind: view.kind,
+    },
+    objectClass: `${view.kind} ${own > 0 ? 'other frame' : 'no frame'}`,
+    labels: [view.holder],
+  });
+}

@@ -1,0 +1,124 @@
+// The checkers' own books: pins per folio and per owner, charges per account and owner, from the ledger's events. Their
+// writes go through the journal, so that a rewound world has rewound books.
+import { Column } from '../engine/column.ts';
+import type { Sim, Undoable } from '../engine/sim.ts';
+import type { CoreMm } from '../mm/core.ts';
+import { CHARGED, type FrameRun, OWNER_GONE, OWNER_MOVED, PIN_DROPPED, PIN_TAKEN } from '../mm/ledger.ts';
+
+/** A map whose changes can be undone. */
+class Book<V> implements Undoable {
+  private readonly sim: Sim;
+  private readonly values = new Map<string, V>();
+  private readonly keys: string[] = [];
+  private readonly rows = new Map<string, number>();
+
+  constructor(sim: Sim) {
+    this.sim = sim;
+  }
+
+  get(key: string): V | undefined {
+    return this.values.get(key);
+  }
+
+  set(key: string, value: V): void {
+    let row = this.rows.get(key);
+    if (row === undefined) {
+      row = this.keys.length;
+      this.keys.push(key);
+      this.rows.set(key, row);
+    }
+    if (this.sim.journaled) this.sim.journal(this, row, this.values.get(key));
+    this.values.set(key, value);
+  }
+
+  undo(row: number, old: unknown): void {
+    const key = this.keys[row]!;
+    if (old === undefined) this.values.delete(key);
+    else this.values.set(key, old as V);
+  }
+
+  /** Keys in order of first use: the order of the run. */
+  entries(): readonly (readonly [string, V])[] {
+    return this.keys.filter((key) => this.values.has(key)).map((key) => [key, this.values.get(key)!] as const);
+  }
+}
+
+export interface AccountLine {
+  readonly account: string;
+  readonly owner: string;
+  readonly pages: number;
+}
+
+export class PinLedger {
+  private readonly pins: Column;
+  private readonly outstanding: Book<number>;
+  private readonly charges: Book<AccountLine>;
+  private readonly totals: Book<number>;
+  private readonly gone: Book<boolean>;
+  private readonly homes: Book<string>;
+  /** Told when an account's total falls below zero. */
+  onNegative: ((account: string, total: number, owner: string) => void) | null = null;
+
+  constructor(sim: Sim, core: CoreMm) {
+    this.pins = new Column(sim, 'ledger.pins', { rows: core.machine.frames });
+    this.outstanding = new Book(sim);
+    this.charges = new Book(sim);
+    this.totals = new Book(sim);
+    this.gone = new Book(sim);
+    this.homes = new Book(sim);
+    sim.on(PIN_TAKEN, ({ runs, owner }) => this.count(core, runs, owner, 1));
+    sim.on(PIN_DROPPED, ({ runs, owner }) => this.count(core, runs, owner, -1));
+    sim.on(CHARGED, ({ account, owner, pages }) => this.charge(account, owner, pages));
+    sim.on(OWNER_GONE, ({ owner }) => this.gone.set(owner, true));
+    sim.on(OWNER_MOVED, ({ owner, account }) => this.homes.set(owner, account));
+  }
+
+  private count(core: CoreMm, runs: readonly FrameRun[], owner: string, by: 1 | -1): void {
+    const { folios } = core;
+    let pages = 0;
+    for (const run of runs) {
+      pages += run.pages;
+      for (let pfn = run.pfn; pfn < run.pfn + run.pages; ) {
+        const head = folios.headOf(pfn);
+        if (folios.isLarge(head)) {
+          const here = Math.min(head + folios.pagesOf(head), run.pfn + run.pages) - pfn;
+          this.pins.set(head, this.pins.peek(head) + by * here);
+          pfn += here;
+        } else {
+          this.pins.set(pfn, this.pins.peek(pfn) + by);
+          pfn++;
+        }
+      }
+    }
+    this.outstanding.set(owner, (this.outstanding.get(owner) ?? 0) + by * pages);
+  }
+
+  private charge(account: string, owner: string, pages: number): void {
+    const key = `${account}|${owner}`;
+    const before = this.charges.get(key)?.pages ?? 0;
+    this.charges.set(key, { account, owner, pages: before + pages });
+    const total = (this.totals.get(account) ?? 0) + pages;
+    this.totals.set(account, total);
+    if (total < 0) this.onNegative?.(account, total, owner);
+  }
+
+  /** Pins on a folio that are on the books. */
+  livePins(head: number): number {
+    return this.pins.peek(head);
+  }
+
+  /** Owners that are gone with pins outstanding [pages]. */
+  goneOwners(): readonly (readonly [string, number])[] {
+    return this.outstanding.entries().filter(([owner, pages]) => pages !== 0 && this.gone.get(owner) === true);
+  }
+
+  /** Charges that nobody will give back, or that stand on the wrong account. */
+  strayCharges(): readonly { readonly line: AccountLine; readonly home: string | undefined; readonly gone: boolean }[] {
+    return this.charges
+      .entries()
+      .map(([, line]) => line)
+      .filter(({ pages }) => pages !== 0)
+      .map((line) => ({ line, home: this.homes.get(line.owner), gone: this.gone.get(line.owner) === true }))
+      .filter(({ line, home, gone }) => gone || (home !== undefined && home !== line.account));
+  }
+}

@@ -1,0 +1,117 @@
+// refcount-underflow, -overflow and -leak. The first two judge the counters that a step announced; the leak compares, at
+// the end, every folio's references with what explains them: mappings, caches, batches and pins whose owner lives.
+import type { Process } from '../engine/process.ts';
+import { READ } from '../engine/step.ts';
+import type { CoreMm } from '../mm/core.ts';
+import { GUP_PIN_COUNTING_BIAS } from '../mm/folio.ts';
+import { flagNames, PG_IN_LRU_BATCH, PG_ISOLATED, PG_RESERVED } from '../mm/page-flags.ts';
+import { type CheckContext, type Checker, reportFinding } from './checker.ts';
+import type { PinLedger } from './pin-ledger.ts';
+
+/** A count below zero by less than this came from too many puts; further below it wrapped. */
+const UNDERFLOW_RANGE = 2 ** 24;
+
+/** Called after each step (see `attach` in the list of checkers): counters that it announced must be in range. */
+export function checkCounters(context: CheckContext, process: Process): void {
+  const { folios } = context.core;
+  const access = process.acted;
+  for (const column of [folios.refcount, folios.mapcount]) {
+    const first = column.base;
+    const last = first + context.core.machine.frames - 1;
+    for (let i = 0; i < access.count; i++) {
+      if (access.kind[i] === READ) continue;
+      const from = Math.max(access.lo[i]!, first);
+      const to = Math.min(access.hi[i]!, last);
+      for (let id = from; id <= to; id++) {
+        const value = column.peek(id - first);
+        if (value < 0)
+          reportCounter(
+            context,
+            id - first,
+            value,
+            column === folios.refcount ? 'refcount' : 'mapcount',
+            access.step.label,
+          );
+      }
+    }
+  }
+}
+
+function reportCounter(context: CheckContext, pfn: number, value: number, what: string, label: string): void {
+  const overflow = value < -UNDERFLOW_RANGE;
+  reportFinding(context, {
+    kind: overflow ? 'refcount-overflow' : 'refcount-underflow',
+    message: overflow
+      ? `the ${what} of pfn ${pfn} has wrapped to ${value}`
+      : `the ${what} of pfn ${pfn} fell to ${value}: more was dropped than taken`,
+    objects: [`pfn ${pfn}`],
+    about: [context.core.folios.refcount.base + pfn],
+    details: { pfn, value, counter: what },
+    objectClass: what,
+    labels: [label],
+  });
+}
+
+/** References of a folio that state explains, without pins. Looks without a step: the run is over. */
+function explained(core: CoreMm, head: number): number {
+  const { folios } = core;
+  const flags = folios.flags.peek(head);
+  let references = core.sim.unwatched(() => folios.expectedRefs(head));
+  if ((flags & PG_IN_LRU_BATCH) !== 0) references += 1;
+  if ((flags & PG_ISOLATED) !== 0) references += 1;
+  if (core.perCpu.some((perCpu) => perCpu.lruLazyfree.peek().includes(head))) references += 1;
+  if (core.perCpu.some((perCpu) => perCpu.mlockBatch.peek().includes(head))) references += 1;
+  return references;
+}
+
+/** refcount-leak: at the end. */
+export function refcountLeak(ledger: PinLedger): Checker {
+  return {
+    name: 'refcount-leak',
+    kind: 'end',
+    attach() {},
+    atEnd(context) {
+      for (const [owner, pages] of ledger.goneOwners()) {
+        reportFinding(context, {
+          kind: pages > 0 ? 'refcount-leak' : 'refcount-underflow',
+          message:
+            pages > 0
+              ? `${owner} is gone and left ${pages} page${pages === 1 ? '' : 's'} pinned`
+              : `${owner} dropped ${-pages} pin${pages === -1 ? '' : 's'} more than it took`,
+          objects: [owner],
+          details: { owner, pins: pages },
+          objectClass: 'pins of a gone owner',
+          labels: [owner],
+        });
+      }
+      for (const head of context.core.folios.refcount.filled()) checkFolio(context, ledger, head);
+    },
+  };
+}
+
+function checkFolio(context: CheckContext, ledger: PinLedger, head: number): void {
+  const { core } = context;
+  const { folios } = core;
+  const references = folios.refcount.peek(head);
+  if (folios.has(head, PG_RESERVED) || head === core.hugeZeroPfn) return;
+  const pins = ledger.livePins(head);
+  const held = explained(core, head);
+  const surplus = references - held - pins * (folios.isLarge(head) ? 1 : GUP_PIN_COUNTING_BIAS);
+  if (surplus === 0) return;
+  reportFinding(context, {
+    kind: surplus > 0 ? 'refcount-leak' : 'refcount-underflow',
+    message:
+      surplus > 0
+        ? `pfn ${head} is left with ${surplus} reference${surplus === 1 ? '' : 's'} that nobody will drop`
+        : `pfn ${head} has ${-surplus} reference${surplus === -1 ? '' : 's'} fewer than its users hold`,
+    reasons: [
+      `refcount ${references}, of which ${held} from mappings and caches, and ${pins} pin${pins === 1 ? '' : 's'} on the books`,
+      `flags: ${flagNames(folios.flags.peek(head)).join(' ') || 'none'}`,
+    ],
+    objects: [`pfn ${head}`],
+    about: [folios.refcount.base + head],
+    details: { pfn: head, refcount: references, surplus, pins },
+    objectClass: folios.isAnon(head) ? 'anon folio' : 'folio',
+    labels: ['end'],
+  });
+}

@@ -1,0 +1,118 @@
+// Performs the scripts of a scenario: each actor is a process that runs its operations in order, checks what its author
+// expected of them, and goes on.
+import { call, type Steps } from '../engine/process.ts';
+import { step } from '../engine/step.ts';
+import { checkOutcome } from './expectation.ts';
+import { Script, visitNames } from './reference.ts';
+import type { FailedExpectation } from './result.ts';
+import type { Actor, ScenarioCase } from './scenario.ts';
+import { advanceArgs, type OperationStep, type ScriptStep, type WaitTarget } from './step.ts';
+import { subjectOf, type World } from './world.ts';
+
+const WAIT = step('script:wait', 'none');
+const AT = step('script:at', 'none');
+const SLEEP = step('script:sleep', 'none');
+const CHOOSE = step('script:choose', 'none');
+const REACHED = step('script:reached', 'none');
+
+/** One actor's script in one world. */
+export interface Performance {
+  readonly world: World;
+  readonly actor: Actor;
+  readonly one: ScenarioCase;
+  readonly failed: FailedExpectation[];
+}
+
+/** The body of an actor's process. */
+export function* perform(performance: Performance): Steps<void> {
+  const { actor, world } = performance;
+  yield* call(performScript(performance, actor.script, {}, 0));
+  yield* call(reach(world, actor.name, undefined));
+}
+
+function* reach(world: World, actor: string, name: string | undefined): Steps<void> {
+  const announced = world.milestones.willReach(actor, name, REACHED);
+  if (announced === undefined) return;
+  yield announced;
+  world.milestones.reach(actor, name);
+}
+
+/** Run a script as `performance.actor`; `advance` grows arguments in round `round` of a repetition. */
+export function* performScript(
+  performance: Performance,
+  script: Script<ScriptStep>,
+  advance: Readonly<Record<string, bigint>>,
+  round: number,
+): Steps<void> {
+  const { world, actor } = performance;
+  const { sim } = world;
+  for (const scriptStep of script.steps) {
+    switch (scriptStep.kind) {
+      case 'operation':
+        yield* call(performOperation(performance, scriptStep, advance, round));
+        break;
+      case 'wait':
+        yield world.milestones.wait(scriptStep.targets, WAIT);
+        break;
+      case 'at':
+        yield sim.sleep(Math.max(0, scriptStep.timeNs - sim.nowNs), AT);
+        break;
+      case 'sleep':
+        yield sim.sleep(scriptStep.durationNs, SLEEP);
+        break;
+      case 'repeat':
+        for (let i = 0; i < scriptStep.times; i++) {
+          yield* call(performScript(performance, scriptStep.script, scriptStep.advance, i));
+        }
+        break;
+      case 'choose': {
+        yield sim.local(CHOOSE);
+        const chosen = sim.choose(scriptStep.scripts.length, `choose at ${scriptStep.where.line}`);
+        yield* call(performScript(performance, scriptStep.scripts[chosen]!, advance, round));
+        break;
+      }
+    }
+    if (scriptStep.name !== undefined) yield* call(reach(world, actor.name, scriptStep.name));
+  }
+}
+
+function* performOperation(
+  performance: Performance,
+  scriptStep: OperationStep,
+  advance: Readonly<Record<string, bigint>>,
+  round: number,
+): Steps<void> {
+  const { world, actor, one, failed } = performance;
+  const { operation, where, name } = scriptStep;
+  const process = world.sim.current!;
+  world.milestones.hold(process, scriptStep.holds);
+  const args = advanceArgs(scriptStep.args, advance, round);
+  const outcome = yield* call(operation.run({ actor: actor.name, performance, ...subjectOf(world, actor) }, args));
+  world.milestones.hold(process, []);
+  const expectation = (name !== undefined ? one.steps[name] : undefined) ?? scriptStep.expectation;
+  for (const message of checkOutcome(expectation, outcome)) {
+    failed.push({ where, actor: actor.name, operation: operation.name, message });
+  }
+}
+
+/** Every target that a script waits or holds for, wherever it stands. */
+export function* waitTargets(script: Script<ScriptStep>): Generator<WaitTarget> {
+  for (const scriptStep of script.steps) {
+    if (scriptStep.kind === 'wait') yield* scriptStep.targets;
+    else if (scriptStep.kind === 'repeat') yield* waitTargets(scriptStep.script);
+    else if (scriptStep.kind === 'choose') for (const inner of scriptStep.scripts) yield* waitTargets(inner);
+    else if (scriptStep.kind === 'operation') {
+      for (const hold of scriptStep.holds) yield* hold.until;
+      for (const inner of scriptsIn(scriptStep.args)) yield* waitTargets(inner);
+    }
+  }
+}
+
+/** Scripts among the arguments of an operation: those of forked children. */
+export function scriptsIn(args: unknown): readonly Script<ScriptStep>[] {
+  const scripts: Script<ScriptStep>[] = [];
+  visitNames(args, [], (found) => {
+    if (found instanceof Script) scripts.push(found as Script<ScriptStep>);
+  });
+  return scripts;
+}
