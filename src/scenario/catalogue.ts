@@ -1,6 +1,13 @@
 // What there is to name in scenario files and on command lines, in words: kernels, behaviours, findings, operations,
 // memory kinds.
-import { BEHAVIOURS, type Behaviour, findBehaviour, Kernel, namedProfiles, resolveProfile } from '../kernel/index.ts';
+import {
+  BEHAVIOURS,
+  explainBehaviour,
+  findBehaviour,
+  listBehaviours,
+  listKernels,
+  resolveProfile,
+} from '../kernel/index.ts';
 import { FINDING_KINDS } from './finding-kinds.ts';
 import type { OperationRegistry } from './operation.ts';
 import { MEMORY_KINDS } from './schema-memory.ts';
@@ -18,11 +25,9 @@ export type ListName = (typeof LISTS)[number];
 export function listEntries(list: ListName, registry: OperationRegistry): readonly Entry[] {
   switch (list) {
     case 'kernels':
-      return namedProfiles().map(({ name, note }) => ({ name, summary: note }));
+      return listKernels().map(({ name, note }) => ({ name, summary: note }));
     case 'behaviours':
-      return BEHAVIOURS.map(({ id, summary, ways }) => {
-        return { name: id, summary: ways === undefined ? summary : `${summary} [${Object.keys(ways).join(' | ')}]` };
-      });
+      return listBehaviours().map(({ id, summary, where }) => ({ name: id, summary: `${summary} [${where}]` }));
     case 'operations':
       return registry.all().map(({ name, summary }) => ({ name, summary }));
     case 'findings':
@@ -41,8 +46,7 @@ export function canonicalKernel(name: string): string {
 export function explain(name: string, registry: OperationRegistry): readonly string[] | undefined {
   const finding = FINDING_KINDS.find((kind) => kind.name === name);
   if (finding !== undefined) return [`${name}: ${finding.summary}`, '', finding.explanation];
-  const behaviour = findBehaviour(name);
-  if (behaviour !== undefined) return explainBehaviour(behaviour);
+  if (findBehaviour(name) !== undefined) return behaviourLines(name);
   const operation = registry.get(name);
   if (operation !== undefined) {
     const shows = Object.entries(operation.shows ?? {}).map(([key, meaning]) => `  ${key}: ${meaning}`);
@@ -63,21 +67,27 @@ export function explainableNames(registry: OperationRegistry): readonly string[]
   ];
 }
 
-function explainBehaviour(behaviour: Behaviour): readonly string[] {
-  const { id, summary, commit, source, evidence, ways, requires, excludes, proposal } = behaviour;
-  const lines = [`${id}: ${summary}`, ''];
-  if (proposal === true) lines.push('A design that was proposed but never merged: off unless asked for.');
-  if (commit !== undefined) lines.push(`Commit: ${commit}`);
-  lines.push(`Source: ${source} (${evidence})`);
-  for (const [way, { summary: meaning }] of Object.entries(ways ?? {})) lines.push(`Way ${way}: ${meaning}`);
-  if (requires !== undefined) lines.push(`Requires: ${requires.join(', ')}`);
-  if (excludes !== undefined) lines.push(`Excludes: ${excludes.join(', ')}`);
+function behaviourLines(id: string): readonly string[] {
+  const facts = explainBehaviour(id);
+  const lines = [`${id}: ${facts.summary}`, ''];
+  const fact = (label: string, text: string): void => {
+    if (text !== '') lines.push(`${label}: ${text}`);
+  };
+  if (facts.proposal) lines.push('A design that was proposed but never merged: off unless asked for.');
+  if (facts.ways.length === 0) fact('Where', facts.where);
+  for (const way of facts.ways)
+    fact(`Way ${way.name}`, `${way.summary} (${[way.where, way.commit].filter(Boolean).join(', ')})`);
+  fact('Commit', facts.commit);
+  fact('Source', `${facts.source} (${facts.evidence})`);
+  fact('Architectures', facts.arch.join(', '));
+  fact('Needs option', facts.config === '' ? '' : `CONFIG_${facts.config}`);
+  fact('Requires', facts.requires.join(', '));
+  fact('Required by', facts.requiredBy.join(', '));
+  fact('Excludes', facts.excludes.join(', '));
+  fact('Note', facts.note);
   lines.push('', 'On:');
-  const profiles = namedProfiles();
-  const width = Math.max(...profiles.map((profile) => profile.name.length));
-  for (const profile of profiles) {
-    const answer = new Kernel(profile).answer(id as Parameters<Kernel['answer']>[0]);
-    lines.push(`  ${profile.name.padEnd(width)}  ${answer === true ? 'yes' : answer === false ? 'no' : answer}`);
-  }
+  const width = Math.max(...facts.answers.map((one) => one.kernel.length));
+  for (const { kernel, answer } of facts.answers)
+    lines.push(`  ${kernel.padEnd(width)}  ${answer === true ? 'yes' : answer === false ? 'no' : answer}`);
   return lines;
 }

@@ -46,9 +46,10 @@ export class ScriptCompiler {
     const steps: ScriptStep[] = [];
     for (const [index, raw] of script.raw.entries()) {
       const step = this.step(raw, [...place, index], owner);
-      if (step === undefined) continue;
-      steps.push(step);
-      if (step.name !== undefined) this.nameStep(step.name, [...place, index], owner);
+      if (step !== undefined) steps.push(step);
+      // A step that could not be read keeps its name, so that who waits for it is not blamed as well.
+      const name = step === undefined ? this.source.get([...place, index, 'as']) : step.name;
+      if (typeof name === 'string') this.nameStep(name, [...place, index], owner);
     }
     script.steps = steps;
   }

@@ -15,6 +15,8 @@ export interface RunOptions extends CaseChanges {
   readonly seed?: string;
   /** Called for every step acted, in order; nobody listening costs nothing. */
   readonly trace?: (line: TraceLine) => void;
+  /** Keep the trace in the results, for reports that are made at the end. */
+  readonly keepTrace?: boolean;
   /** Called now and then during a run, never at a time that depends on the clock of this machine. */
   readonly progress?: (progress: Progress) => void;
 }

@@ -1,0 +1,100 @@
+// The command line: finds the command, hands it its arguments, and turns every mistake of a user into a message and an
+// exit code. No mistake of a user shows a stack trace.
+import yargs, { type Argv } from 'yargs';
+import { renderDiagnostics, ScenarioError } from '../scenario/diagnostic.ts';
+import { diagnosticPaintFor } from './colour.ts';
+import type { Command, ExitCode, Parts } from './command.ts';
+import { explainCommand } from './explain.ts';
+import type { Io } from './io.ts';
+import { listCommand } from './list.ts';
+import { newCommand } from './new.ts';
+import { runCommand } from './run.ts';
+import { schemaCommand } from './schema.ts';
+import { type Known, translateUsage, UsageError } from './usage.ts';
+import { programVersion } from './version.ts';
+
+const COMMANDS: readonly Command[] = [runCommand, listCommand, explainCommand, schemaCommand, newCommand];
+const NAMES = COMMANDS.map((command) => command.name);
+
+const EPILOGUE = `Exit codes: 0 as expected, 1 not as expected, 2 usage or a bad file, 3 incomplete (a limit was reached).`;
+
+/** Loads the model and its operations only when a command needs them. */
+const LAZY_PARTS: Parts = {
+  registry: async () => (await import('../scenario/operations/index.ts')).OPERATIONS,
+  runScenario: async () => (await import('../scenario/run.ts')).runScenario,
+};
+
+/** Run the program. `argv` is without node and the script's name. Never throws, never exits the process. */
+export async function main(argv: readonly string[], io: Io, parts: Parts = LAZY_PARTS): Promise<ExitCode> {
+  try {
+    return await dispatch(argv, io, parts);
+  } catch (error) {
+    return report(error, io);
+  }
+}
+
+async function dispatch(argv: readonly string[], io: Io, parts: Parts): Promise<ExitCode> {
+  const first = argv.find((argument) => !argument.startsWith('-'));
+  if (first !== undefined && !NAMES.includes(first)) {
+    const { didYouMean } = await import('../scenario/diagnostic.ts');
+    throw new UsageError(`unknown command \`${first}\``, didYouMean(first, NAMES) ?? 'see `pinsim --help`');
+  }
+  const command = COMMANDS.find((one) => one.name === first);
+  const known: Known = { commands: NAMES, options: [...(command?.options ?? []), 'help', 'version'] };
+  let code: ExitCode = 0;
+  const parser = parserOf(argv, io, known, async (chosen, args) => {
+    code = await chosen.run(args, io, parts);
+  });
+  let printed = '';
+  await parser.parseAsync([...argv], {}, (_error: unknown, _args: unknown, output: string) => {
+    printed += output;
+  });
+  if (printed !== '') io.stdout.write(`${printed}\n`);
+  if (first !== undefined || printed !== '') return code;
+  io.stderr.write(`${await parser.getHelp()}\n`);
+  return 2;
+}
+
+type Chosen = (command: Command, args: Readonly<Record<string, unknown>>) => Promise<void>;
+
+function parserOf(argv: readonly string[], io: Io, known: Known, chosen: Chosen): Argv {
+  const parser = yargs([...argv])
+    .scriptName('pinsim')
+    .usage('pinsim <command>\n\nSimulates what Linux does with memory that guests and devices use.')
+    .detectLocale(false)
+    .exitProcess(false)
+    .parserConfiguration({ 'camel-case-expansion': false, 'parse-positional-numbers': false })
+    .strict()
+    .help()
+    .version(programVersion())
+    .alias('h', 'help')
+    .wrap(Math.min(100, io.stdout.columns ?? 100))
+    .epilogue(EPILOGUE)
+    .fail((message, error) => {
+      // yargs raises some mistakes of the user (a missing value) as errors of its own.
+      if (error !== undefined && error !== null && error.name !== 'YError') throw error;
+      throw translateUsage(message ?? error.message, argv, known);
+    });
+  for (const command of COMMANDS) {
+    const usage = command.positionals === '' ? command.name : `${command.name} ${command.positionals}`;
+    parser.command(usage, command.summary, command.declare, (args) => chosen(command, args));
+  }
+  return parser;
+}
+
+function report(error: unknown, io: Io): ExitCode {
+  if (error instanceof ScenarioError) {
+    io.stderr.write(`${renderDiagnostics(error.diagnostics, diagnosticPaintFor(io.stderr, io.env))}\n`);
+    return 2;
+  }
+  if (error instanceof UsageError) {
+    io.stderr.write(`pinsim: ${error.message}\n`);
+    if (error.hint !== undefined) io.stderr.write(`  ${error.hint}\n`);
+    return 2;
+  }
+  const { message, stack } = error instanceof Error ? error : new Error(String(error));
+  io.stderr.write(`pinsim: this is a defect of pinsim, please report it: ${message}\n`);
+  if ((io.env.PINSIM_DEBUG ?? '') !== '') io.stderr.write(`${stack}\n`);
+  else io.stderr.write('  PINSIM_DEBUG=1 shows where it happened\n');
+  return 1;
+}

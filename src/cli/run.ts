@@ -1,0 +1,180 @@
+// `pinsim run`: loads every file first, so that a bad one is known before anything runs, then runs them in order.
+
+import type { ScenarioResult, Tally, TraceLine } from '../scenario/result.ts';
+import type { RunOptions, RunScenario } from '../scenario/run.ts';
+import type { Scenario } from '../scenario/scenario.ts';
+import type { Command, ExitCode, Parts } from './command.ts';
+import { listOption, textOption } from './command.ts';
+import type { Io } from './io.ts';
+
+export const runCommand: Command = {
+  name: 'run',
+  positionals: '<files..>',
+  summary: 'Run scenario files, or all of a folder',
+  options: ['seed', 'kernel', 'with', 'without', 'trace', 'verbose', 'format', 'output'],
+  declare: (yargs) =>
+    yargs
+      .positional('files', { type: 'string', array: true, describe: 'Scenario files or folders' })
+      .option('seed', { type: 'string', requiresArg: true, describe: 'Seed of the random streams [default: 1]' })
+      .option('kernel', { type: 'string', requiresArg: true, describe: 'Run on this kernel, such as v6.1' })
+      .option('with', { type: 'string', array: true, nargs: 1, describe: 'Switch a behaviour on (id, or id=way)' })
+      .option('without', { type: 'string', array: true, nargs: 1, describe: 'Switch a behaviour off' })
+      .option('trace', { type: 'boolean', describe: 'Show every step' })
+      .option('verbose', { type: 'boolean', alias: 'v', describe: 'Explain expected findings, too' })
+      .option('format', { choices: ['text', 'json'] as const, default: 'text', describe: 'Form of the report' })
+      .option('output', { type: 'string', alias: 'o', requiresArg: true, describe: 'Write the report to a file' })
+      .example('pinsim run scenarios', 'Run the whole library')
+      .example('pinsim run a.yaml --kernel v5.15 --trace', 'One story, one kernel, step by step'),
+  run,
+};
+
+async function run(args: Readonly<Record<string, unknown>>, io: Io, parts: Parts): Promise<ExitCode> {
+  const { checkOutput, writeWhole } = await import('./output.ts');
+  const { tallyOf } = await import('../scenario/result.ts');
+  const output = textOption(args, 'output');
+  if (output !== undefined) checkOutput(io, output);
+  const scenarios = await load(listOfFiles(args), io, parts);
+  const options = await checkedOptions(args, scenarios);
+  const runScenario = await parts.runScenario();
+  const asJson = args.format === 'json';
+  const report = asJson ? await jsonReport() : await textReport(args, io, output, scenarios.length);
+  const results = await runAll(scenarios, runScenario, options, args.trace === true, asJson, report, io);
+  const tally = tallyOf(results);
+  report.end(results, tally);
+  if (output === undefined) io.stdout.write(report.take());
+  else writeWhole(io, output, report.take());
+  return exitCode(tally);
+}
+
+function listOfFiles(args: Readonly<Record<string, unknown>>): readonly string[] {
+  return (args.files as readonly unknown[]).map(String);
+}
+
+/** Load all files; throws one ScenarioError with the mistakes of all. */
+async function load(paths: readonly string[], io: Io, parts: Parts): Promise<readonly Scenario[]> {
+  const { findScenarios, readText } = await import('./files.ts');
+  const { loadScenario } = await import('../scenario/load.ts');
+  const { ScenarioError } = await import('../scenario/diagnostic.ts');
+  const registry = await parts.registry();
+  const diagnostics = [];
+  const scenarios: Scenario[] = [];
+  for (const file of findScenarios(io, paths)) {
+    try {
+      scenarios.push(loadScenario(file, readText(io, file), registry));
+    } catch (error) {
+      if (!(error instanceof ScenarioError)) throw error;
+      diagnostics.push(...error.diagnostics);
+    }
+  }
+  if (diagnostics.length > 0) throw new ScenarioError(diagnostics);
+  return scenarios;
+}
+
+/** Options that concern the cases, judged against every scenario before the first one runs. */
+async function checkedOptions(
+  args: Readonly<Record<string, unknown>>,
+  scenarios: readonly Scenario[],
+): Promise<RunOptions> {
+  const { selectCases } = await import('../scenario/select-cases.ts');
+  const kernel = textOption(args, 'kernel');
+  const seed = textOption(args, 'seed');
+  const options: RunOptions = {
+    ...(kernel === undefined ? {} : { kernel }),
+    ...(seed === undefined ? {} : { seed }),
+    with: listOption(args, 'with'),
+    without: listOption(args, 'without'),
+  };
+  for (const scenario of scenarios) selectCases(scenario, options);
+  return options;
+}
+
+/** Collects a report, or writes it as it comes. */
+interface Report {
+  trace(line: TraceLine): void;
+  add(result: ScenarioResult): void;
+  end(results: readonly ScenarioResult[], tally: Tally): void;
+  /** What has not been written yet. */
+  take(): string;
+}
+
+async function textReport(
+  args: Readonly<Record<string, unknown>>,
+  io: Io,
+  output: string | undefined,
+  count: number,
+): Promise<Report> {
+  const { renderScenario, renderTally, renderTraceLine } = await import('../report/text.ts');
+  const { NO_PAINT } = await import('../report/paint.ts');
+  const { paintFor } = await import('./colour.ts');
+  const paint = output === undefined ? paintFor(io.stdout, io.env) : NO_PAINT;
+  // Whoever runs one story wants to hear it; whoever runs a library wants to know what is wrong.
+  const verbose = args.verbose === true || (args.verbose === undefined && count === 1);
+  const width = Math.max(60, Math.min(120, (output === undefined ? io.stdout.columns : undefined) ?? 100));
+  let held = '';
+  const write = (text: string): void => {
+    if (output === undefined) io.stdout.write(text);
+    else held += text;
+  };
+  return {
+    trace: (line) => write(renderTraceLine(line, paint)),
+    add: (result) => write(renderScenario(result, { paint, verbose, width })),
+    end: (_results, tally) => {
+      const text = renderTally(tally, paint);
+      write(count > 1 ? `\n${text}` : text);
+      if (output !== undefined) io.stdout.write(renderTally(tally, paintFor(io.stdout, io.env)));
+    },
+    take: () => held,
+  };
+}
+
+async function jsonReport(): Promise<Report> {
+  const { renderJson } = await import('../report/json.ts');
+  const { programVersion } = await import('./version.ts');
+  let text = '';
+  return {
+    trace: () => {},
+    add: () => {},
+    end: (results) => {
+      text = renderJson(results, { version: programVersion() });
+    },
+    take: () => text,
+  };
+}
+
+async function runAll(
+  scenarios: readonly Scenario[],
+  runScenario: RunScenario,
+  options: RunOptions,
+  traced: boolean,
+  keepTrace: boolean,
+  report: Report,
+  io: Io,
+): Promise<readonly ScenarioResult[]> {
+  const { ProgressLine } = await import('./progress.ts');
+  const progress = new ProgressLine(io, scenarios.length);
+  const results: ScenarioResult[] = [];
+  const listen = (line: TraceLine): void => {
+    progress.clear();
+    report.trace(line);
+  };
+  for (const scenario of scenarios) {
+    progress.begin(scenario.file);
+    const cases = runScenario(scenario, {
+      ...options,
+      ...(traced && !keepTrace ? { trace: listen } : {}),
+      ...(traced && keepTrace ? { keepTrace } : {}),
+      progress: (now) => progress.update(now),
+    });
+    const { file, title, bug } = scenario;
+    const result = { file, title, ...(bug === undefined ? {} : { bug }), cases };
+    results.push(result);
+    progress.clear();
+    report.add(result);
+  }
+  return results;
+}
+
+function exitCode(tally: Tally): ExitCode {
+  if (tally.notAsExpected > 0) return 1;
+  return tally.incomplete > 0 ? 3 : 0;
+}

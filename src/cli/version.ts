@@ -1,0 +1,7 @@
+// The version in package.json, which lies two folders above both src/cli and dist/cli.
+import { readFileSync } from 'node:fs';
+
+export function programVersion(): string {
+  const text = readFileSync(new URL('../../package.json', import.meta.url), 'utf8');
+  return (JSON.parse(text) as { readonly version: string }).version;
+}
