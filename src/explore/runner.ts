@@ -79,6 +79,27 @@ export class Runner {
     return true;
   }
 
+  /** Another run between executions, for a look at how one went: leaves counts, schedule and verdict alone. */
+  retrace(scheduler: Scheduler): void {
+    const { sim } = this;
+    scheduler.newExecution(0);
+    sim.choices = scheduler;
+    try {
+      sim.rewind();
+      for (let process = scheduler.nextActor(sim); process !== null; process = scheduler.nextActor(sim)) {
+        try {
+          sim.act(process);
+        } catch (error) {
+          if (error instanceof UndeclaredAccess) throw error;
+          process.cut();
+        }
+        scheduler.acted?.(process, sim);
+      }
+    } finally {
+      sim.choices = null;
+    }
+  }
+
   /** Step until nobody can. Returns whether an actor was cut off. */
   private stepOn(scheduler: Scheduler): boolean {
     const sim = this.sim;

@@ -1,0 +1,22 @@
+// The library: programs over the engine's cells and locks, and the search for the interleaving that breaks them.
+export type { Finding, FindingStep, FindingValue } from './engine/finding.ts';
+export { call, type Process, type SpawnOptions, type Steps, type Yielded } from './engine/process.ts';
+export { LimitReached, Sim, type SimOptions, UndeclaredAccess } from './engine/sim.ts';
+export { type Announced, type Step, step } from './engine/step.ts';
+export {
+  type ExploreOptions,
+  type ExploreResult,
+  explore,
+  exploreSim,
+  type FoundFinding,
+  type Strategy,
+} from './explore/explore.ts';
+export {
+  Program,
+  type ProgramCell,
+  type ProgramCompletion,
+  type ProgramMutex,
+  type ProgramTally,
+} from './explore/program.ts';
+export type { ScheduledStep } from './explore/runner.ts';
+export { type SwapFailure, type SwapOptions, type SwapResult, swapTest } from './explore/swap.ts';
