@@ -91,7 +91,11 @@ export function needsDirtyTracking(vma: Vma): boolean {
 
 /** No VMA at the address. */
 export function noVma(vpn: number): Refusal {
-  return refuse('EFAULT', `gup_vma_lookup: nothing is mapped at ${hex(vpn)}`, 'a range that lies in mappings altogether');
+  return refuse(
+    'EFAULT',
+    `gup_vma_lookup: nothing is mapped at ${hex(vpn)}`,
+    'a range that lies in mappings altogether',
+  );
 }
 
 function where(vma: Vma): string {

@@ -48,6 +48,8 @@ export interface GupFlags {
   readonly anon: boolean;
   readonly remote: boolean;
   readonly unlockable: boolean;
+  /** FOLL_TRIED: the second attempt after mmap_lock was dropped. */
+  readonly tried: boolean;
   /** PF_MEMALLOC_PIN of the running task: faults allocate from memory that may be pinned for long. */
   readonly memallocPin: boolean;
 }
@@ -64,6 +66,7 @@ const NOTHING: Omit<GupFlags, 'owner' | 'write' | 'grab'> = {
   anon: false,
   remote: false,
   unlockable: false,
+  tried: false,
   memallocPin: false,
 };
 
@@ -132,6 +135,10 @@ export function refuse(
 }
 
 /** The same refusal seen one caller further out. */
-export function within(outer: string, inner: Refusal, details: Readonly<Record<string, string | number>> = {}): Refusal {
+export function within(
+  outer: string,
+  inner: Refusal,
+  details: Readonly<Record<string, string | number>> = {},
+): Refusal {
   return { ...inner, reasons: [outer, ...inner.reasons], details: { ...details, ...inner.details } };
 }
