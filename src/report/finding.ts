@@ -1,6 +1,5 @@
 // One finding as text: what went wrong, why, the steps in order, what would have been enough, how to see it again.
-import type { FindingStep } from '../engine/finding.ts';
-import type { ReportedFinding } from '../scenario/result.ts';
+import type { FindingStep, ReportedFinding } from '../scenario/result.ts';
 import type { Paint } from './paint.ts';
 import { formatDetail, formatTime, wrap } from './value.ts';
 

@@ -1,5 +1,5 @@
 // Values of findings and traces as people read them: times to three digits, addresses in hexadecimal.
-import type { FindingValue } from '../engine/finding.ts';
+import type { FindingValue } from '../scenario/result.ts';
 
 const TIME_UNITS = [
   ['s', 1e9],

@@ -1,6 +1,6 @@
 // What a step's author expects of its outcome (`expect: ENOMEM`, `returns: 0`, `shows: {present: false}`) and what a
 // scenario expects to be found; and whether what happened is that.
-import { z } from 'zod';
+import * as z from 'zod';
 import type { Finding } from '../engine/finding.ts';
 import { didYouMean } from './diagnostic.ts';
 import { OUTCOME_NAMES } from './errno.ts';

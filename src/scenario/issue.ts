@@ -1,6 +1,6 @@
 // Turns what zod says of a value into a diagnostic about the file: in the words of a person who writes scenarios, at
 // the key or value concerned, with the nearest right name.
-import { z } from 'zod';
+import * as z from 'zod';
 import { type Diagnostic, didYouMean, nameList } from './diagnostic.ts';
 import { describeType } from './scalar.ts';
 import type { Path, Source } from './source.ts';

@@ -1,6 +1,6 @@
 // The JSON Schema of scenario files, generated from the same zod types that the loader parses with, operations
 // included, so that an editor completes and checks what the loader accepts.
-import { z } from 'zod';
+import * as z from 'zod';
 import type { Operation, OperationRegistry } from './operation.ts';
 import { isScriptType } from './reference.ts';
 import { zScenario } from './schema.ts';

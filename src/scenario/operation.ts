@@ -1,6 +1,6 @@
 // What an operation is: data about it, the zod type of its arguments, and a generator that performs it on the model.
 // Operations live in operations/<subject>.ts, each file exporting a list; a registry is built from such lists.
-import { z } from 'zod';
+import * as z from 'zod';
 import type { Steps } from '../engine/process.ts';
 import type { OperationContext } from './context.ts';
 import type { SubjectKind } from './reference.ts';

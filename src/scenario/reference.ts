@@ -1,6 +1,6 @@
 // Names that point at things of a scenario, and names that operations give to things they make. The loader collects
 // both after parsing, so that a reference may come before what it names, and an unknown one is reported at its place.
-import { z } from 'zod';
+import * as z from 'zod';
 import { scalar } from './scalar.ts';
 import { UnitError } from './units.ts';
 

@@ -3,6 +3,8 @@
 import type { Finding } from '../engine/finding.ts';
 import type { Where } from './diagnostic.ts';
 
+export type { Finding, FindingStep, FindingValue } from '../engine/finding.ts';
+
 /** Changes when a reader of the JSON would have to. */
 export const RESULT_VERSION = 1;
 

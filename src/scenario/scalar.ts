@@ -1,6 +1,6 @@
 // The zod types of what a person writes as one word: sizes, addresses, limits, durations, protections, names, contents.
 // Each carries its JSON Schema, so that editors check and complete the same thing that the loader does.
-import { z } from 'zod';
+import * as z from 'zod';
 import { DURATION_EXPECTED, parseDuration, parseLimit, parseSize, SIZE_EXPECTED, UnitError } from './units.ts';
 
 type Written = string | number | bigint;

@@ -1,6 +1,6 @@
 // The machine of a scenario: CPUs, memory by node and zone, swap, limits, huge pages, the IOMMU, latencies.
 // Everything has a default, which the world chooses; what is written here is what the story depends on.
-import { z } from 'zod';
+import * as z from 'zod';
 import { zAddress, zCount, zDuration, zLimit, zSize } from './scalar.ts';
 
 const zZones = z

@@ -1,6 +1,6 @@
 // Memory objects and how they are mapped. A kind is what backs the pages; mapping options may stand on the object, as
 // the default of all its mappings, or on one mapping.
-import { z } from 'zod';
+import * as z from 'zod';
 import { zRef } from './reference.ts';
 import { zAddress, zContent, zCount, zProt, zSize } from './scalar.ts';
 

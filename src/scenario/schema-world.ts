@@ -1,6 +1,6 @@
 // Who there is: processes with their mappings and descriptors, virtual machines, devices, and the actors that perform
 // scripts on behalf of one of them.
-import { z } from 'zod';
+import * as z from 'zod';
 import { type Ref, zRef, zScript } from './reference.ts';
 import { zAddress, zCount, zLimit, zName, zSize } from './scalar.ts';
 import { zMap } from './schema-memory.ts';

@@ -1,6 +1,6 @@
 // The whole scenario file as one zod type. Scripts inside it stay as written; compile.ts reads them once the names of
 // everything are known.
-import { z } from 'zod';
+import * as z from 'zod';
 import { EXPECTATION_TYPES, type FindingPattern, type Matcher } from './expectation.ts';
 import { FINDING_NAMES } from './finding-kinds.ts';
 import { zCount, zKernelName, zName } from './scalar.ts';

@@ -1,5 +1,5 @@
 // The steps of a script as the loader leaves them for the world: operations with checked arguments, and control.
-import { z } from 'zod';
+import * as z from 'zod';
 import type { Where } from './diagnostic.ts';
 import { EXPECTATION_TYPES, type Expectation } from './expectation.ts';
 import type { Operation } from './operation.ts';

@@ -1,6 +1,6 @@
 // The JSON Schema accepts and refuses what the loader does. zod reads it back to check values against it.
 import { describe, expect, it } from 'vitest';
-import { z } from 'zod';
+import * as z from 'zod';
 import { scenarioJsonSchema } from '../../src/scenario/json-schema.ts';
 import { registry } from './operations.ts';
 

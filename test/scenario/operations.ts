@@ -1,5 +1,5 @@
 // Operations for tests of the loader: they check arguments and do nothing to any model.
-import { z } from 'zod';
+import * as z from 'zod';
 import type { Outcome } from '../../src/scenario/operation.ts';
 import { defineOperation, OperationRegistry } from '../../src/scenario/operation.ts';
 import { zDeclares, zRef, zScript } from '../../src/scenario/reference.ts';
