@@ -103,6 +103,19 @@ describe('the cases that run', () => {
     expect(only).toMatchObject({ name: 'v6.6', kernel: 'v6.6', expect: { possible: [{ kind: 'deadlock' }] } });
   });
 
+  it('have what the command line switches, over what the case switches', () => {
+    const behaviour = 'gup.fast.longterm-file-check';
+    const scenario = loadScenario(
+      'a.yaml',
+      `title: x\nprocesses: {vmm: }\nactors: {vmm: []}\ncases: [{kernel: v6.12, name: off, without: [${behaviour}]}]\n`,
+      registry,
+    );
+    expect(selectCases(scenario, { with: [behaviour] })).toMatchObject([
+      { name: `off, with ${behaviour}`, with: [behaviour], without: [] },
+    ]);
+    expect(selectCases(scenario, {})).toMatchObject([{ name: 'off', with: [], without: [behaviour] }]);
+  });
+
   it('refuse a kernel or a behaviour that does not exist', () => {
     expect(() => selectCases(SCENARIO, { kernel: 'v9.9' })).toThrow(ScenarioError);
     expect(() => selectCases(SCENARIO, { with: ['nonsense'] })).toThrow(ScenarioError);
