@@ -147,10 +147,13 @@ export class RwSem {
         this.queue.value = this.queue.value.map((t, i) => (i === at ? new Ticket(process, t.write, true) : t));
       },
       waitsFor: (process) => {
+        const queue = this.queue.peek();
         const at = this.position(process);
-        return this.queue
-          .peek()
+        // A reader is held up by writers only, be they owners or waiting before it.
+        const write = queue[at]?.write ?? false;
+        return queue
           .slice(0, at)
+          .filter((t) => write || t.write)
           .map((t) => t.process);
       },
     };
