@@ -1,0 +1,86 @@
+// How an IO page table entry is kept in numbers: permissions, table or leaf, size, and the generation of the frames it
+// was made for; and where in the columns an IO virtual address has its entries.
+import type { Frames } from './frames.ts';
+
+export const IO_READ = 1;
+export const IO_WRITE = 2;
+/** The entry points to a table of the next level. */
+export const TABLE = 4;
+/** The frames of a large leaf differ in generation: the rows of the lowest level below the leaf hold them. */
+export const MIXED = 8;
+export const ORDER_SHIFT = 4;
+export const GENERATION_SHIFT = 10;
+const GENERATION_MASK = 2 ** 22 - 1;
+
+export const LEVELS = 4;
+export const ENTRIES = 512;
+/** IO virtual addresses are kept in two windows: the lowest 2^51 bytes, and the highest 2^51 bytes of 64 bits. */
+export const WINDOW_PAGES = 2 ** 39;
+const SPACE_PAGES = 2 ** 52;
+
+/** A leaf as a walk finds it. */
+export interface IoLeaf {
+  /** First page that it translates, and how many. */
+  readonly page: number;
+  readonly pages: number;
+  readonly order: number;
+  /** Frame of its first page. */
+  readonly pfn: number;
+  readonly prot: number;
+  /** Its frames do not share one generation. */
+  readonly mixed: boolean;
+}
+
+export type IoEntry =
+  | { readonly kind: 'none' }
+  | { readonly kind: 'table' }
+  | { readonly kind: 'leaf'; readonly leaf: IoLeaf };
+
+export const NO_ENTRY: IoEntry = { kind: 'none' };
+export const TABLE_ENTRY: IoEntry = { kind: 'table' };
+
+/** Pages that one entry of `level` spans: 1, 512, 2^18, 2^27. */
+export function ioSpan(level: number): number {
+  return ENTRIES ** level;
+}
+
+/** The level that holds leaves of 2^order pages. */
+export function ioLevelOf(order: number): number {
+  return Math.floor(order / 9);
+}
+
+/** The generation that all frames of a run share, or undefined. Looks: whoever maps frames keeps them from going. */
+export function uniformGeneration(frames: Frames, pfn: number, pages: number): number | undefined {
+  const first = frames.peekGeneration(pfn);
+  for (let i = 1; i < pages; i++) if (frames.peekGeneration(pfn + i) !== first) return undefined;
+  return first;
+}
+
+export function tagged(generation: number): number {
+  return (generation & GENERATION_MASK) << GENERATION_SHIFT;
+}
+
+/** Generations are compared as far as entries can hold them. */
+export function sameGeneration(madeFor: number, now: number): boolean {
+  return madeFor === (now & GENERATION_MASK);
+}
+
+/** A leaf of one page. */
+export function smallLeaf(bits: number): boolean {
+  return (bits & 3) !== 0 && ((bits >> ORDER_SHIFT) & 63) === 0;
+}
+
+export function rowAt(row: number, level: number): number {
+  return level === 0 ? row : Math.floor(row / ENTRIES ** level);
+}
+
+export function rowOf(page: number): number {
+  if (page < WINDOW_PAGES) return page;
+  const row = page - SPACE_PAGES + 2 * WINDOW_PAGES;
+  if (row >= WINDOW_PAGES) return row;
+  throw new Error(`IOVA 0x${(page * 4096).toString(16)} lies between 2^51 and 2^64 - 2^51, which is not modelled`);
+}
+
+export function pageOf(row: number): number {
+  return row < WINDOW_PAGES ? row : row + SPACE_PAGES - 2 * WINDOW_PAGES;
+}
