@@ -107,6 +107,7 @@ function* walk(core: CoreMm, mm: Mm, vpn: number, write: boolean): Steps<boolean
 /** do_user_addr_fault (arch/x86/mm/fault.c). Null: resolved, try again. */
 function* userFault(core: CoreMm, mm: Mm, vpn: number, write: boolean): Steps<'SIGSEGV' | 'SIGBUS' | 'SIGKILL' | null> {
   const { task } = core.current;
+  let tried = false;
   for (;;) {
     if (!(yield* call(mm.mmapLock.killable(false, task.killed)))) return 'SIGKILL';
     yield mm.vmas.willRead(VMA);
@@ -123,9 +124,15 @@ function* userFault(core: CoreMm, mm: Mm, vpn: number, write: boolean): Steps<'S
         allowRetry: true,
         killable: true,
         memallocPin: false,
+        tried,
       }),
     );
-    if (result === 'retry') continue;
+    // mmap_lock was dropped: done, or start over (FAULT_FLAG_TRIED).
+    if (result === 'completed') return null;
+    if (result === 'retry') {
+      tried = true;
+      continue;
+    }
     yield mm.mmapLock.up();
     if (result === 'ok') return null;
     if (result === 'oom') return 'SIGKILL';

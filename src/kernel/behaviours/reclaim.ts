@@ -116,6 +116,13 @@ export const reclaim = subject({
     evidence: 'changelog',
     in: { since: '6.4, 6.1.30, 6.3.4' },
   },
+  'swap.read-fault-maps-writable': {
+    summary: 'A read fault that swaps in a page of one process alone maps it writable at once, if the area allows it.',
+    source: 'reclaim-migration-writeback.md 2.8',
+    evidence: 'source',
+    in: { since: '6.11' },
+    note: 'read in 6.1.192 and 6.12.117; the release between is from memory',
+  },
   'ksm.refuses-extra-refs': {
     summary: 'KSM refuses to merge a page with any reference beyond its mappings and the swap cache.',
     source: 'gup.md 2.14',

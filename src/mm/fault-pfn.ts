@@ -1,0 +1,112 @@
+// Faults on memory without counted pages: raw frames inserted by a driver (mm/memory.c vmf_insert_pfn; vfio-pci BARs,
+// vvar) and fsdax (fs/dax.c dax_iomap_fault), whose frames are the file's blocks on the device.
+import { call, type Steps } from '../engine/process.ts';
+import { step } from '../engine/step.ts';
+import { anonVmaPrepare, userGfp } from './anon-page.ts';
+import type { CoreMm } from './core.ts';
+import { type Fault, type FaultResult, maybeMkwrite, PTE_MKDIRTY, pteAlloc, putUnused } from './fault-context.ts';
+import { mapCopy, protBits } from './fault-file.ts';
+import { takeRun } from './free-runs.ts';
+import type { Inode } from './inode.ts';
+import { allocFolio } from './page-alloc.ts';
+import { PTE_DEVMAP, PTE_NONE, PTE_PRESENT, PTE_SPECIAL, PTE_YOUNG } from './pte.ts';
+import type { PfnMapping } from './vma.ts';
+
+const INSERT = step('vmf_insert_pfn', 'fault');
+const SIZE = step('dax_iomap_fault:i_size', 'op');
+const BLOCK = step('dax_iomap_fault:iomap_begin', 'op');
+const ALLOCATE = step('dax_iomap_fault:allocate', 'alloc');
+const COPY = step('dax_fault_cow_page', 'copy-page');
+const WP_SET = step('wp_pfn_shared', 'pte-op');
+
+/** vm_ops->fault of a VMA of raw frames. `sigbus`: no frame there now (memory decoding off), or mapped at mmap only. */
+export function* pfnFault(core: CoreMm, fault: Fault, mapping: PfnMapping): Steps<FaultResult> {
+  if (mapping.eager) return 'sigbus';
+  if (!(yield* call(pteAlloc(fault)))) return 'ok';
+  yield fault.pass(INSERT);
+  const pfn = mapping.frameAt(fault.index);
+  if (pfn === undefined) return 'sigbus';
+  fault.orig = PTE_NONE;
+  if (!fault.same) return 'ok';
+  // insert_pfn takes vm_page_prot as it is: a shared mapping is writable from the first touch.
+  fault.set(core, pfn, PTE_PRESENT | PTE_SPECIAL | PTE_YOUNG | protBits(fault.vma));
+  return 'ok';
+}
+
+/**
+ * dax_iomap_fault (until 6.14: entries are pte_devmap and hold no reference). A private write copies; a shared write
+ * maps writable at once.
+ */
+export function* daxFault(core: CoreMm, fault: Fault, inode: Inode): Steps<FaultResult> {
+  const { write } = fault.flags;
+  yield inode.sizePages.willRead(SIZE);
+  if (fault.index >= inode.sizePages.value) return 'sigbus';
+  const pfn = yield* call(daxBlock(core, inode, fault.index));
+  if (pfn === undefined) return 'sigbus';
+  if (write && !fault.vma.fields.shared) return yield* call(daxCow(core, fault, pfn));
+  if (!(yield* call(pteAlloc(fault)))) return 'ok';
+  yield fault.pass(INSERT);
+  fault.orig = PTE_NONE;
+  if (!fault.same) return 'ok';
+  fault.set(core, pfn, PTE_PRESENT | PTE_DEVMAP | PTE_YOUNG | (write ? maybeMkwrite(fault.vma) : 0));
+  return 'ok';
+}
+
+/** The device frame of a block of the file, allotted at the first touch; undefined when the device is full. */
+export function* daxBlock(core: CoreMm, inode: Inode, index: number): Steps<number | undefined> {
+  yield inode.pages.willRead(index, BLOCK);
+  const known = inode.pages.get(index);
+  if (known > 0) return known - 1;
+  const { frames } = core;
+  for (const state of core.zones) {
+    if (state.zone.kind !== 'DEVICE') continue;
+    // Frames of the device are handed out one by one; the block's contents move in with it.
+    const next = state.freeRuns.peek()[0]?.[0];
+    if (next === undefined) continue;
+    state.freePages.willAdd(ALLOCATE);
+    state.freeRuns.willUpdate(ALLOCATE);
+    inode.disk.willRead(index, ALLOCATE);
+    frames.content.willWrite(next, ALLOCATE);
+    yield inode.pages.willUpdate(index, ALLOCATE);
+    if (inode.pages.get(index) > 0) return inode.pages.get(index) - 1;
+    if (state.freeRuns.value[0]?.[0] !== next) return yield* call(daxBlock(core, inode, index));
+    takeRun(state, 1, 1);
+    inode.pages.set(index, next + 1);
+    frames.content.set(next, inode.disk.get(index));
+    return next;
+  }
+  return undefined;
+}
+
+/** dax_fault_cow_page */
+function* daxCow(core: CoreMm, fault: Fault, pfn: number): Steps<FaultResult> {
+  const { frames } = core;
+  fault.vma = yield* call(anonVmaPrepare(core, fault.mm, fault.vma));
+  const copy = yield* call(allocFolio(core, userGfp(core, fault.flags.memallocPin, false)));
+  if (copy === undefined) return 'oom';
+  frames.content.willRead(pfn, COPY);
+  yield frames.content.willWrite(copy, COPY);
+  frames.copy(pfn, copy, 1);
+  const result = yield* call(mapCopy(core, fault, copy));
+  if (result !== 'mapped') yield* call(putUnused(core, copy));
+  return result === 'mapped' ? 'ok' : result;
+}
+
+/** wp_pfn_shared: the first write to a clean page of a shared mapping without a counted page. PTL is held. */
+export function* wpPfnShared(core: CoreMm, fault: Fault): Steps<FaultResult> {
+  yield fault.willUnlock(WP_SET);
+  if (fault.vma.fields.file?.kind !== 'fsdax') {
+    makeWritable(core, fault);
+    fault.unlockNow();
+    return 'ok';
+  }
+  // pfn_mkwrite runs without the page-table lock; then finish_mkwrite_fault looks again.
+  fault.unlockNow();
+  yield fault.pass(WP_SET);
+  if (fault.same) makeWritable(core, fault);
+  return 'ok';
+}
+
+function makeWritable(core: CoreMm, fault: Fault): void {
+  fault.set(core, fault.orig.pfn, fault.orig.bits | maybeMkwrite(fault.vma) | PTE_MKDIRTY | PTE_YOUNG);
+}

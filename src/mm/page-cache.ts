@@ -1,0 +1,115 @@
+// The page cache of an inode (mm/filemap.c): finding, adding and reading pages. A cached page has one reference from the
+// cache for each of its pages. Readahead reads around a faulting page; IO is done by whoever waits for it.
+import { call, type Steps } from '../engine/process.ts';
+import { step } from '../engine/step.ts';
+import type { CoreMm } from './core.ts';
+import { unlockNow, willUnlock } from './folio-lock.ts';
+import type { Inode } from './inode.ts';
+import { folioAddLru } from './lru.ts';
+import { allocFolio } from './page-alloc.ts';
+import { PG_LOCKED, PG_SWAPBACKED, PG_UPTODATE } from './page-flags.ts';
+import { folioPut, getNow, tryGetNow, willGet } from './refcount.ts';
+
+const LOOKUP = step('filemap_get_entry', 'op');
+const ADD = step('__filemap_add_folio', 'op');
+const READ = step('filemap_read_folio', 'disk-read');
+const READ_DONE = step('folio_end_read', 'none');
+
+/** ra_pages of a block device: 128 KiB. */
+const RA_PAGES = 32;
+
+/**
+ * filemap_get_entry: what is at `index`. Positive: the head of a folio, with a reference of the caller's; negative:
+ * -(swap slot + 1) of shmem; 0: nothing.
+ */
+export function* filemapGetEntry(core: CoreMm, inode: Inode, index: number): Steps<number> {
+  for (;;) {
+    // The look tells which count to announce; the act looks again.
+    const expected = inode.pages.peek(index);
+    if (expected > 0) willGet(core, expected - 1, LOOKUP);
+    yield inode.pages.willRead(index, LOOKUP);
+    const entry = inode.pages.get(index);
+    if (entry !== expected) continue;
+    if (entry <= 0) return entry;
+    // Frozen by somebody who is about to take it out (reclaim, migration): the kernel spins.
+    if (tryGetNow(core, entry - 1, 1)) return entry - 1;
+  }
+}
+
+/** filemap_get_folio: the head with a reference, or undefined. */
+export function* filemapGetFolio(core: CoreMm, inode: Inode, index: number): Steps<number | undefined> {
+  const entry = yield* call(filemapGetEntry(core, inode, index));
+  return entry > 0 ? entry : undefined;
+}
+
+/**
+ * filemap_add_folio: the fresh folio becomes the page at `index`, locked, with the cache's references. False: there is
+ * one already (-EEXIST). `flags`: what the filesystem sets with it.
+ */
+export function* filemapAddFolio(
+  core: CoreMm,
+  inode: Inode,
+  index: number,
+  head: number,
+  flags = 0,
+  expected = 0,
+): Steps<boolean> {
+  const { folios } = core;
+  const pages = folios.pagesOf(head);
+  folios.flags.willUpdate(head, ADD);
+  folios.mapping.willUpdate(head, ADD);
+  willGet(core, head, ADD);
+  yield inode.pages.willUpdateRange(index, index + pages - 1, ADD);
+  for (let i = 0; i < pages; i++) if (inode.pages.get(index + i) !== expected) return false;
+  inode.pages.fill(index, index + pages - 1, head + 1);
+  folios.mapping.set(head, inode.id);
+  folios.index.set(head, index);
+  folios.change(head, PG_LOCKED | flags | (inode.swapBacked ? PG_SWAPBACKED : 0));
+  getNow(core, head, pages);
+  return true;
+}
+
+/** folio_unlock as a step of its own. */
+export function* unlockFolio(core: CoreMm, head: number, why = READ_DONE): Steps<void> {
+  yield willUnlock(core, head, why);
+  unlockNow(core, head);
+}
+
+/** Read the locked page of a file from disk, and unlock it. */
+export function* readFolio(core: CoreMm, inode: Inode, index: number, head: number): Steps<void> {
+  const { frames, folios } = core;
+  inode.disk.willRead(index, READ);
+  yield frames.content.willWrite(head, READ);
+  frames.content.set(head, inode.disk.get(index));
+  yield willUnlock(core, head, READ_DONE);
+  folios.change(head, PG_UPTODATE);
+  unlockNow(core, head);
+}
+
+/**
+ * do_sync_mmap_readahead: read the pages around `index` that are not cached, up to the end of the file. False: no
+ * memory for the page itself.
+ */
+export function* mmapReadahead(core: CoreMm, inode: Inode, index: number, movable: boolean): Steps<boolean> {
+  const from = Math.max(0, index - RA_PAGES / 2);
+  // i_size only grows between here and the fault's own check under the folio lock, or the pages are truncated again.
+  const to = Math.min(from + RA_PAGES, inode.sizePages.peek());
+  let ok = true;
+  for (let at = from; at < to; at++) {
+    if (inode.pages.peek(at) !== 0) continue;
+    if (!(yield* call(readNew(core, inode, at, movable))) && at === index) ok = false;
+  }
+  return ok;
+}
+
+/** Add a new page and read it. False: out of memory. */
+function* readNew(core: CoreMm, inode: Inode, index: number, movable: boolean): Steps<boolean> {
+  const head = yield* call(allocFolio(core, { order: 0, movable, zero: false }));
+  if (head === undefined) return false;
+  if (yield* call(filemapAddFolio(core, inode, index, head))) {
+    yield* call(folioAddLru(core, head));
+    yield* call(readFolio(core, inode, index, head));
+  }
+  yield* call(folioPut(core, head, 1, 'page_cache_ra_unbounded'));
+  return true;
+}

@@ -1,0 +1,77 @@
+// What a filesystem does before a page of a shared mapping may be written (fs/ext4/inode.c ext4_page_mkwrite, fs/buffer.c
+// block_page_mkwrite, mm/memory.c do_page_mkwrite), and the dirtying after it. Journalling and quota are left out.
+import { call, type Steps } from '../engine/process.ts';
+import { step } from '../engine/step.ts';
+import type { CoreMm } from './core.ts';
+import { dropMmapLock, type Fault, type FaultResult, mayDropLock } from './fault-context.ts';
+import { lockFolio, unlockNow, waitWriteback, willUnlock } from './folio-lock.ts';
+import type { Inode } from './inode.ts';
+import { PG_DIRTY, PG_PRIVATE } from './page-flags.ts';
+import { getNow, willGet } from './refcount.ts';
+
+const INVALIDATE_LOCK = step('filemap_invalidate_lock_shared', 'lock');
+const INVALIDATE_UNLOCK = step('filemap_invalidate_unlock_shared', 'lock');
+const LOCK = step('page_mkwrite:folio_lock', 'lock');
+const RESERVE = step('page_mkwrite:reserve-blocks', 'op');
+const STABLE = step('page_mkwrite:folio_wait_stable', 'disk-write');
+const DIRTY = step('fault_dirty_shared_page', 'op');
+
+/** vm_ops->page_mkwrite: does the filesystem want to know of the first write to a clean page? */
+export function hasPageMkwrite(inode: Inode | null): boolean {
+  return inode?.kind === 'file';
+}
+
+/**
+ * do_page_mkwrite of the page at `index`. True: the folio is locked, its blocks are reserved and its buffers attached.
+ * False: it was truncated meanwhile, the fault starts over.
+ */
+export function* doPageMkwrite(core: CoreMm, inode: Inode, index: number, head: number): Steps<boolean> {
+  yield* call(inode.invalidateLock.read(INVALIDATE_LOCK));
+  const locked = yield* call(lockMapped(core, inode, index, head));
+  if (locked) {
+    yield* call(reserve(core, inode, index, head));
+    // Stable pages: the device checksums what it writes, so that a CPU's write must wait for it.
+    if (inode.stablePages) yield waitWriteback(core, head, STABLE);
+  }
+  yield inode.invalidateLock.up(INVALIDATE_UNLOCK);
+  return locked;
+}
+
+function* lockMapped(core: CoreMm, inode: Inode, index: number, head: number): Steps<boolean> {
+  inode.sizePages.willRead(LOCK);
+  core.folios.mapping.willRead(head, LOCK);
+  yield lockFolio(core, head, LOCK);
+  if (core.folios.mapping.get(head) === inode.id && index < inode.sizePages.value) return true;
+  unlockNow(core, head);
+  return false;
+}
+
+/** create_empty_buffers, block allocation or reservation, block_commit_write: under the folio lock. */
+function* reserve(core: CoreMm, inode: Inode, index: number, head: number): Steps<void> {
+  const { folios } = core;
+  inode.allocated.willUpdate(index, RESERVE);
+  willGet(core, head, RESERVE);
+  yield folios.flags.willUpdate(head, RESERVE);
+  inode.allocated.set(index, 1);
+  const flags = folios.flags.get(head);
+  if ((flags & PG_PRIVATE) === 0) getNow(core, head, 1);
+  folios.flags.set(head, flags | PG_PRIVATE | PG_DIRTY);
+}
+
+/**
+ * fault_dirty_shared_page: mark dirty, unlock, and let the writer be throttled without mmap_lock where that may be
+ * dropped (`completed`). The folio is locked.
+ */
+export function* faultDirtySharedPage(core: CoreMm, fault: Fault, inode: Inode, head: number): Steps<FaultResult> {
+  const { folios } = core;
+  folios.mapping.willRead(head, DIRTY);
+  yield willUnlock(core, head, DIRTY);
+  const dirtied = (folios.flags.get(head) & PG_DIRTY) === 0;
+  const mapped = folios.mapping.get(head) !== 0;
+  folios.change(head, PG_DIRTY);
+  unlockNow(core, head);
+  if (!(dirtied || hasPageMkwrite(inode)) || !mapped || !mayDropLock(fault)) return 'ok';
+  // balance_dirty_pages_ratelimited: throttling itself takes no step.
+  yield* call(dropMmapLock(fault));
+  return 'completed';
+}

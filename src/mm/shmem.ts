@@ -1,0 +1,124 @@
+// shmem (mm/shmem.c): pages of memfd, tmpfs, SysV shared memory and shared anonymous memory. A page is in the page cache,
+// in swap (the cache then holds the slot), or nowhere. 4 KiB folios; huge= mounts are not modelled.
+import { call, type Steps } from '../engine/process.ts';
+import { step } from '../engine/step.ts';
+import type { CoreMm } from './core.ts';
+import { lockFolio, unlockNow, willUnlock } from './folio-lock.ts';
+import type { Inode } from './inode.ts';
+import { folioAddLru } from './lru.ts';
+import { allocFolio } from './page-alloc.ts';
+import { filemapAddFolio, filemapGetEntry, unlockFolio } from './page-cache.ts';
+import { PG_DIRTY, PG_HWPOISON, PG_SWAPCACHE, PG_UPTODATE } from './page-flags.ts';
+import { folioPut } from './refcount.ts';
+import { folioFreeSwap, readSwapCache, swapFreeNow, willSwapFree } from './swap-cache.ts';
+
+const SIZE = step('shmem_get_folio_gfp:i_size', 'op');
+const LOCK = step('shmem_get_folio_gfp:folio_lock', 'lock');
+const CHECK = step('shmem_get_folio_gfp:recheck', 'op');
+const REPLACE = step('shmem_swapin_folio:replace', 'op');
+const UNDO = step('shmem_get_folio_gfp:undo', 'op');
+
+/** A locked folio with a reference of the caller's, or why there is none. */
+export type GotFolio = { readonly head: number } | 'sigbus' | 'oom' | 'hwpoison';
+
+/** shmem_get_folio_gfp(SGP_CACHE): the page at `index`, made if need be. `sigbus`: beyond i_size. */
+export function* shmemGetFolio(core: CoreMm, inode: Inode, index: number, movable: boolean): Steps<GotFolio> {
+  for (;;) {
+    yield inode.sizePages.willRead(SIZE);
+    if (index >= inode.sizePages.value) return 'sigbus';
+    const entry = yield* call(filemapGetEntry(core, inode, index));
+    const got =
+      entry > 0
+        ? yield* call(lockFound(core, inode, entry))
+        : entry < 0
+          ? yield* call(shmemSwapin(core, inode, index, -entry - 1, movable))
+          : yield* call(shmemAllocFolio(core, inode, index, movable));
+    if (got === 'again') continue;
+    return got;
+  }
+}
+
+/** The page that the look-up found: locked, and still this file's. */
+function* lockFound(core: CoreMm, inode: Inode, head: number): Steps<GotFolio | 'again'> {
+  const { folios } = core;
+  folios.mapping.willRead(head, LOCK);
+  yield lockFolio(core, head, LOCK);
+  const ours = folios.mapping.get(head) === inode.id;
+  const poisoned = (folios.flags.get(head) & PG_HWPOISON) !== 0;
+  if (ours && !poisoned) return { head };
+  unlockNow(core, head);
+  yield* call(folioPut(core, head, 1, 'shmem_get_folio'));
+  return ours ? 'hwpoison' : 'again';
+}
+
+/** shmem_alloc_and_add_folio */
+function* shmemAllocFolio(core: CoreMm, inode: Inode, index: number, movable: boolean): Steps<GotFolio | 'again'> {
+  const head = yield* call(allocFolio(core, { order: 0, movable, zero: true }));
+  if (head === undefined) return 'oom';
+  if (!(yield* call(filemapAddFolio(core, inode, index, head, PG_UPTODATE)))) {
+    yield* call(folioPut(core, head, 1, 'shmem_alloc_and_add_folio'));
+    return 'again';
+  }
+  yield* call(folioAddLru(core, head));
+  yield inode.sizePages.willRead(CHECK);
+  if (index < inode.sizePages.value) return { head };
+  // Truncated meanwhile: the page must not stay beyond the end.
+  yield* call(removeLocked(core, inode, index, head));
+  return 'sigbus';
+}
+
+/** filemap_remove_folio of a locked page, its cache reference, our lock and reference. */
+function* removeLocked(core: CoreMm, inode: Inode, index: number, head: number): Steps<void> {
+  const { folios } = core;
+  folios.mapping.willUpdate(head, UNDO);
+  willUnlock(core, head, UNDO);
+  yield inode.pages.willUpdate(index, UNDO);
+  const references = inode.pages.get(index) === head + 1 ? 2 : 1;
+  if (references === 2) {
+    inode.pages.set(index, 0);
+    folios.mapping.set(head, 0);
+  }
+  unlockNow(core, head);
+  yield* call(folioPut(core, head, references, 'shmem_get_folio:undo'));
+}
+
+/** shmem_swapin_folio: the page comes back from its slot and takes the slot's place in the page cache. */
+function* shmemSwapin(
+  core: CoreMm,
+  inode: Inode,
+  index: number,
+  slot: number,
+  movable: boolean,
+): Steps<GotFolio | 'again'> {
+  const { folios } = core;
+  const head = yield* call(readSwapCache(core, slot, movable));
+  if (head === 'oom') return 'oom';
+  if (head === 'unused') return 'again';
+  yield lockFolio(core, head, LOCK);
+  const stillCached = (folios.flags.get(head) & PG_SWAPCACHE) !== 0 && folios.swapEntry.peek(head) === slot + 1;
+  if (!stillCached || !(yield* call(takePlace(core, inode, index, slot, head)))) {
+    yield* call(unlockFolio(core, head));
+    yield* call(folioPut(core, head, 1, 'shmem_swapin_folio'));
+    return 'again';
+  }
+  yield* call(folioFreeSwap(core, head));
+  return { head };
+}
+
+/** shmem_add_to_page_cache(expected = the swap entry), swap_free. */
+function* takePlace(core: CoreMm, inode: Inode, index: number, slot: number, head: number): Steps<boolean> {
+  const { folios } = core;
+  folios.mapping.willUpdate(head, REPLACE);
+  folios.flags.willUpdate(head, REPLACE);
+  folios.refcount.willUpdate(head, REPLACE);
+  willSwapFree(core, slot, REPLACE);
+  yield inode.pages.willUpdate(index, REPLACE);
+  if (inode.pages.get(index) !== -(slot + 1)) return false;
+  inode.pages.set(index, head + 1);
+  folios.mapping.set(head, inode.id);
+  folios.index.set(head, index);
+  folios.refcount.set(head, folios.refcount.get(head) + 1);
+  folios.change(head, PG_DIRTY);
+  swapFreeNow(core, slot);
+  return true;
+}
