@@ -3,6 +3,8 @@
 import type { Process } from './process.ts';
 import { type Access, latencyIndexOf } from './step.ts';
 
+const OP = latencyIndexOf('op');
+
 /** Equally likely durations [ns], ascending. */
 export type QuantileTable = readonly number[];
 
@@ -18,10 +20,9 @@ export class LatencyModel {
 
   /** Duration of the announced step [ns]: one draw times the step's units, plus any sleep. */
   durationNs(process: Process, access: Access): number {
-    const table = this.tables[access.step.latencyIndex] ?? this.tables[latencyIndexOf('op')];
+    const table = this.tables[access.step.latencyIndex] ?? this.tables[OP];
     if (table === undefined) return access.delayNs;
-    const one =
-      table.length === 1 ? table[0]! : table[process.sim.streams.below(`latency/${process.name}`, table.length)]!;
+    const one = table.length === 1 ? table[0]! : table[process.drawLatency(table.length)]!;
     return one * access.times + access.delayNs;
   }
 }

@@ -1,8 +1,9 @@
 // Retry loops. A loop whose iteration wrote nothing, not even for a moment, would do the same again: it counts as
 // blocked until something it read is written by another. One that wrote is unrolled to a stated bound.
 import type { Gate } from './gate.ts';
+import { LimitReached } from './limit.ts';
 import type { Process } from './process.ts';
-import { LimitReached, type Sim } from './sim.ts';
+import type { Sim } from './sim.ts';
 import { type Announced, DID_READ, READ, type Step } from './step.ts';
 
 /** One retry loop of one process. `begin` each iteration, `yield again(STEP)` before the next, `end` on leaving. */

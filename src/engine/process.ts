@@ -68,11 +68,11 @@ export class Process {
   state: ProcessState = 'live';
   /** Steps acted so far. */
   stepCount = 0;
-  /** Simulated time of the announcement [ns]; timed clock only. */
-  timeNs = 0;
   /** Numbering of what this actor creates: content tokens, LRU ages, ids. Restarts with the process. */
   private numbers = 0;
   private spawned = 0;
+  /** The latency stream of this actor, opened at its first draw. */
+  private latencies: (() => number) | null = null;
   /** Object id of the process's end: a join reads it. */
   readonly doneId: number;
 
@@ -108,10 +108,16 @@ export class Process {
     this.top = this.body() as Steps<unknown>;
     this.state = 'live';
     this.stepCount = 0;
-    this.timeNs = 0;
     this.numbers = 0;
     this.spawned = 0;
+    this.latencies = null;
     this.announced.reset();
+  }
+
+  /** Uniform integer below `limit` from this actor's latency stream, which no other draw shares. */
+  drawLatency(limit: number): number {
+    this.latencies ??= this.sim.streams.open(`latency/${this.name}`);
+    return this.latencies() % limit;
   }
 
   /** Next number of this actor: 1, 2, 3... Independent of what other actors do. */

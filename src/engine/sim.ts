@@ -59,11 +59,6 @@ export class UndeclaredAccess extends Error {
   override readonly name = 'UndeclaredAccess';
 }
 
-/** A stated bound was reached: the run is incomplete, and says which bound. */
-export class LimitReached extends Error {
-  override readonly name = 'LimitReached';
-}
-
 /** Where the set-up ended. */
 interface Mark {
   readonly journal: number;

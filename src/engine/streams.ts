@@ -25,6 +25,12 @@ export class Streams {
     return Math.floor(this.draw(name) * limit);
   }
 
+  /** A stream of its own as a function of non-negative 31-bit integers; the caller keeps and restarts it. */
+  open(name: string): () => number {
+    const stream = seedrandom(`${this.seed}/${name}`);
+    return () => stream.int32() >>> 1;
+  }
+
   restart(): void {
     this.streams.clear();
   }

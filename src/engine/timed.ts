@@ -36,7 +36,6 @@ export function runTimed(sim: Sim, limits: TimedLimits = {}): TimedResult {
 
   const schedule = (process: Process): void => {
     const at = sim.nowNs + sim.latencies.durationNs(process, process.announced);
-    process.timeNs = at;
     queue.push(at, process.priority, sequence++, process.slot);
   };
   const admit = (process: Process): void => {

@@ -3,7 +3,8 @@
 import { deadlockFinding } from '../engine/deadlock.ts';
 import type { Finding } from '../engine/finding.ts';
 import type { Process } from '../engine/process.ts';
-import { LimitReached, type Sim, UndeclaredAccess } from '../engine/sim.ts';
+import { LimitReached } from '../engine/limit.ts';
+import { type Sim, UndeclaredAccess } from '../engine/sim.ts';
 import type { Step } from '../engine/step.ts';
 import type { Scheduler } from './scheduler.ts';
 

@@ -2,9 +2,9 @@
 import { describe, expect, test } from 'vitest';
 import { Cell } from '../../src/engine/cell.ts';
 import { deadlockFinding } from '../../src/engine/deadlock.ts';
+import { LimitReached } from '../../src/engine/limit.ts';
 import { call } from '../../src/engine/process.ts';
 import { Rcu } from '../../src/engine/rcu.ts';
-import { LimitReached } from '../../src/engine/sim.ts';
 import { step } from '../../src/engine/step.ts';
 import { Completion, join, until } from '../../src/engine/wait.ts';
 import { Stepper } from './stepper.ts';

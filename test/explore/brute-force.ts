@@ -1,7 +1,8 @@
 // Every interleaving of a small program, the obvious way: run each prefix from scratch, try everybody who is enabled and
 // every alternative of every choice. Two prefixes are merged when they order the same conflicting steps the same way
 // (one Mazurkiewicz trace), and must then have reached the same state. Shares no code with the search it checks.
-import { LimitReached, Sim, UndeclaredAccess } from '../../src/engine/sim.ts';
+import { LimitReached } from '../../src/engine/limit.ts';
+import { Sim, UndeclaredAccess } from '../../src/engine/sim.ts';
 import { type Access, ADD, DID_WRITE, READ, UPDATE } from '../../src/engine/step.ts';
 import { Program } from '../../src/explore/program.ts';
 
