@@ -19,6 +19,8 @@ export class Mm {
   readonly mmapLock: RwSem;
   /** VMAs by first page. Written under mmap_lock held for write (and the rmap locks of what they map). */
   readonly vmas: OrderedTable<Vma>;
+  /** VMAs that munmap took out of `vmas` and has not unmapped yet: gone for faults, still there for rmap walks. */
+  readonly detached: Cell<readonly Vma[]>;
   readonly pageTable: PageTable;
   /** MMF_HAS_PINNED: set before the first pin attempt, never cleared, not inherited by fork. */
   readonly hasPinned: Cell<boolean>;
@@ -48,6 +50,7 @@ export class Mm {
     this.asid = this.identity & 0x7fffffff;
     this.mmapLock = new RwSem(sim, `mmap_lock of ${name}`);
     this.vmas = new OrderedTable<Vma>(sim, `VMAs of ${name}`);
+    this.detached = new Cell<readonly Vma[]>(sim, `detached VMAs of ${name}`, [], this.vmas);
     this.pageTable = new PageTable(sim, name);
     this.hasPinned = new Cell(sim, `MMF_HAS_PINNED of ${name}`, false);
     this.writeProtectSeq = new Cell(sim, `write_protect_seq of ${name}`, 0);

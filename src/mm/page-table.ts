@@ -58,6 +58,18 @@ export class PageTable {
     return this.pmdBits.willRead(row, at);
   }
 
+  /** Range of PMD rows, inclusive. */
+  willReadPmds(from: number, to: number, at: Step): Announced {
+    return this.pmdBits.willReadRange(from, to, at);
+  }
+
+  /** Rows of [from, to] whose entry is not none, ascending; in a step announced by `willReadPmds`. */
+  populatedRows(from: number, to: number): number[] {
+    const rows: number[] = [];
+    for (let row = from; row <= to; row++) if (this.pmdBits.get(row) !== 0) rows.push(row);
+    return rows;
+  }
+
   willUpdatePmd(row: number, at: Step): Announced {
     return this.pmdBits.willUpdate(row, at);
   }

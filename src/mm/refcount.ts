@@ -2,7 +2,7 @@
 // generation advances, and the frames go back to the running CPU's free list.
 
 import type { Cell } from '../engine/cell.ts';
-import type { Steps } from '../engine/process.ts';
+import { call, type Steps } from '../engine/process.ts';
 import { type Announced, type Step, step } from '../engine/step.ts';
 import { PMD_PAGES } from '../hw/machine.ts';
 import type { CoreMm } from './core.ts';
@@ -157,4 +157,22 @@ export function* freeRun(core: CoreMm, first: number, pages: number, why: string
   folios.anonExclusive.fill(first, last, 0);
   frames.releaseRun(first, pages, why);
   giveBack(core, first, pages);
+}
+
+/**
+ * Drop one reference of each of a run of small folios: the bulk form of folio_put. Parts whose folios hold no other
+ * reference are freed as one; the others, pinned or in a page cache, only count down.
+ */
+export function* putRun(core: CoreMm, first: number, pages: number, why: string): Steps<void> {
+  const { refcount } = core.folios;
+  const last = first + pages - 1;
+  for (let from = first; from <= last; ) {
+    const to = refcount.endOfRun(from, last);
+    if (refcount.peek(from) === 1) yield* call(freeRun(core, from, to - from + 1, why));
+    else {
+      yield core.sim.times(to - from + 1, refcount.willUpdateRange(from, to, PUT));
+      refcount.addRange(from, to, -1);
+    }
+    from = to + 1;
+  }
 }

@@ -44,7 +44,8 @@ export function* rmapPlaces(core: CoreMm, head: number): Steps<readonly RmapPlac
   const pages = folios.pagesOf(head);
   const places: RmapPlace[] = [];
   for (const mm of family.mms.value) {
-    for (const [, vma] of mm.vmas.entries()) {
+    const mapped = mm.vmas.entries().map(([, vma]) => vma);
+    for (const vma of [...mapped, ...mm.detached.value]) {
       const { file, anonVma, pgoff } = vma.fields;
       if (family !== file && family !== anonVma) continue;
       if (family !== anonVma && folios.has(head, PG_ANON)) continue;

@@ -5,7 +5,7 @@ import { type Announced, type Step, step } from '../engine/step.ts';
 import type { Cpu } from '../hw/cpu.ts';
 import type { CoreMm } from './core.ts';
 import type { Mm } from './mm.ts';
-import { freeRun, putNow, willPut } from './refcount.ts';
+import { putNow, putRun, willPut } from './refcount.ts';
 
 const FLUSH_LOCAL = step('flush_tlb_mm_range:local', 'tlb-local');
 const FLUSH_IPI = step('flush_tlb_mm_range:ipi', 'tlb-ipi');
@@ -136,6 +136,7 @@ export class MmuGather {
   private to = 0;
   private pages: { head: number; references: number }[] = [];
   private runs: { pfn: number; pages: number }[] = [];
+  private runPages = 0;
 
   constructor(mm: Mm) {
     this.mm = mm;
@@ -152,13 +153,27 @@ export class MmuGather {
     this.pages.push({ head, references });
   }
 
-  /** Keep a run of small folios of which the mapping held the only reference. */
-  addSoleRun(pfn: number, pages: number): void {
+  /** Keep the mapping's reference of each of a run of small folios whose counts are alike. */
+  addRun(pfn: number, pages: number): void {
     this.runs.push({ pfn, pages });
+    this.runPages += pages;
   }
 
   get empty(): boolean {
     return this.to === 0;
+  }
+
+  /** Pages held so far: a full gather is flushed early (tlb_next_batch). */
+  get held(): number {
+    return this.pages.length + this.runPages;
+  }
+
+  /** Only for tlbFlushTlbOnly: the range to flush; the pages stay. */
+  takeRange(): { from: number; to: number } {
+    const taken = { from: this.from, to: this.to };
+    this.from = Number.POSITIVE_INFINITY;
+    this.to = 0;
+    return taken;
   }
 
   /** Only for tlbFlushMmu. */
@@ -173,6 +188,7 @@ export class MmuGather {
     this.to = 0;
     this.pages = [];
     this.runs = [];
+    this.runPages = 0;
     return taken;
   }
 }
@@ -192,7 +208,13 @@ export function* tlbFlushMmu(core: CoreMm, gather: MmuGather, wholeMm = false): 
     else yield* call(flushTlbRange(core, gather.mm, from, to));
   }
   yield* call(releasePages(core, pages));
-  for (const run of runs) yield* call(freeRun(core, run.pfn, run.pages, 'free_pages_and_swap_cache'));
+  for (const run of runs) yield* call(putRun(core, run.pfn, run.pages, 'free_pages_and_swap_cache'));
+}
+
+/** tlb_flush_mmu_tlbonly: flush under the page-table lock, free later. */
+export function* tlbFlushTlbOnly(core: CoreMm, gather: MmuGather): Steps<void> {
+  const { from, to } = gather.takeRange();
+  if (to > 0 && !core.machine.arch.noGather) yield* call(flushTlbRange(core, gather.mm, from, to));
 }
 
 /** free_pages_and_swap_cache: put each page; `stepPages` of them per step. */

@@ -1,0 +1,35 @@
+// Where a new mapping goes (mm/mmap.c get_unmapped_area, top down), and the limits on locked memory that mmap, mremap
+// and mlock share (mm/mlock.c can_do_mlock, mlock_future_ok).
+import type { Mm } from './mm.ts';
+import type { Task } from './task.ts';
+
+/** One past the last page of user addresses: 128 TiB less one page on x86 with 4-level tables. */
+export const TASK_SIZE_PAGES = 2 ** 35 - 1;
+
+/** mmap_base without randomization: 128 MiB below the top are left to the stack. */
+const MMAP_BASE = 2 ** 35 - 32768;
+
+/** mmap_min_addr / 4096 */
+const LOWEST = 16;
+
+/** The highest free range of `pages` aligned to `align`, or undefined. In a step that announced reading `mm.vmas`. */
+export function unmappedArea(mm: Mm, pages: number, align: number): number | undefined {
+  let top = MMAP_BASE;
+  while (top - pages >= LOWEST) {
+    const start = Math.floor((top - pages) / align) * align;
+    const below = mm.vmas.floor(start + pages - 1)?.[1];
+    if (below === undefined || below.end <= start) return start;
+    top = below.start;
+  }
+  return undefined;
+}
+
+/** can_do_mlock */
+export function canMlock(task: Task): boolean {
+  return task.memlockBytes.peek() !== 0 || task.capable('CAP_IPC_LOCK');
+}
+
+/** mlock_future_ok: may `pages` more be locked? In a step that announced reading `mm.lockedVm`. */
+export function mlockFutureOk(task: Task, mm: Mm, pages: number): boolean {
+  return task.capable('CAP_IPC_LOCK') || mm.lockedVm.value + pages <= task.memlockPages;
+}
