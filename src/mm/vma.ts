@@ -33,6 +33,11 @@ export interface VmaFields {
   /** VM_SHARED */
   readonly shared: boolean;
   readonly file: Inode | null;
+  /**
+   * A vm_file that is not where the pages come from: /dev/zero mapped private (the memory is anonymous), or the file
+   * that SysV puts around its shmem file. Only looks at vm_file and vm_ops see it (io_uring before 6.5).
+   */
+  readonly vmFile: 'dev-zero' | 'sysv' | null;
   /** vm_pgoff: page offset in the file; for anon the linear index (initially the start page). */
   readonly pgoff: number;
   readonly anonVma: AnonVma | null;
@@ -62,6 +67,7 @@ const DEFAULTS: Omit<VmaFields, 'start' | 'end' | 'name'> = {
   mayWrite: true,
   shared: false,
   file: null,
+  vmFile: null,
   pgoff: 0,
   anonVma: null,
   pfnMapping: null,
@@ -156,5 +162,5 @@ function hashFields(f: VmaFields): number {
   h = mix(h, f.pgoff | 0);
   h = mix(h, f.file?.identity ?? 0);
   h = mix(h, f.anonVma?.identity ?? 0);
-  return mix(h, hashText(`${f.hugepage}/${f.uffd?.mode}/${f.name}`));
+  return mix(h, hashText(`${f.vmFile}/${f.hugepage}/${f.uffd?.mode}/${f.name}`));
 }
