@@ -3,7 +3,6 @@
 import type { Steps } from '../engine/process.ts';
 import { step } from '../engine/step.ts';
 import { FRAME_ACCESS } from '../hw/frames.ts';
-import { PAGE_SIZE } from '../hw/machine.ts';
 import type { CoreMm } from '../mm/core.ts';
 import type { Errno } from '../mm/errno.ts';
 import { PAGE_DIRTIED } from '../mm/ledger.ts';
