@@ -94,9 +94,8 @@ function judge(context: CheckContext, { inode, index, token, by }: LastWrite): v
   const { core } = context;
   const { folios } = core;
   if (index >= inode.sizePages.peek() || inode.disk.peek(index) === token) return;
-  const cached = inode.pages.peek(index) - 1;
-  const page = cached >= 0 ? cached : -1;
-  const head = page < 0 ? -1 : folios.headOf(page);
+  const head = inode.pages.peek(index) - 1;
+  const page = head < 0 ? -1 : head + (index - folios.index.peek(head));
   const content = page < 0 ? inode.disk.peek(index) : core.frames.content.peek(page);
   if (page >= 0 && content === token) {
     if ((folios.flags.peek(head) & (PG_DIRTY | PG_WRITEBACK)) !== 0 || mappedDirty(core, inode, index)) return;

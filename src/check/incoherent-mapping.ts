@@ -62,8 +62,10 @@ function processFrame(core: CoreMm, view: View, vpn: number): number {
   const { file } = vma.fields;
   // Nothing present, but the page cache has the page that a touch would map.
   if (file !== null) {
-    const cached = file.pages.peek(vma.indexOf(vpn));
-    if (cached > 0 && (vma.fields.shared || vma.fields.anonVma === null)) return cached - 1;
+    const index = vma.indexOf(vpn);
+    const head = file.pages.peek(index) - 1;
+    if (head >= 0 && (vma.fields.shared || vma.fields.anonVma === null))
+      return head + index - core.folios.index.peek(head);
   }
   return 0;
 }

@@ -1,4 +1,5 @@
-// What an operation may reach: who performs it. The world widens this to the kernel objects behind the names.
+// What an operation may reach: who performs it, and the world behind the names.
+import type { Performance } from './interpret.ts';
 import type { SubjectKind } from './reference.ts';
 
 export interface OperationContext {
@@ -7,4 +8,5 @@ export interface OperationContext {
   readonly subjectKind: SubjectKind;
   /** Name of the process, VM or device that acts; `kernel` for the kernel itself. */
   readonly subject: string;
+  readonly performance: Performance;
 }

@@ -20,6 +20,8 @@ export interface Performance {
   readonly world: World;
   readonly actor: Actor;
   readonly one: ScenarioCase;
+  /** The process for which the actor acts: its own, its VM's or its device's; a forked child's in its script. */
+  readonly process: string;
   readonly failed: FailedExpectation[];
 }
 

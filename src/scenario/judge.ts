@@ -3,7 +3,7 @@
 import type { Finding } from '../engine/finding.ts';
 import { formatPattern, matchesFinding } from './expectation.ts';
 import type { CaseResult, FailedExpectation, Missing, Prevention, ReportedFinding, TraceLine } from './result.ts';
-import type { Scenario, ScenarioCase } from './scenario.ts';
+import type { ExpectedFindings, Scenario, ScenarioCase } from './scenario.ts';
 
 /** What a run of one case produced. */
 export interface Observed {
@@ -21,6 +21,11 @@ export interface Observed {
   /** A command line that shows a finding again. */
   readonly replay: (finding: Finding) => string;
   readonly preventedBy: (finding: Finding) => readonly Prevention[];
+}
+
+/** Is the finding in either list? */
+export function isExpected(expected: ExpectedFindings, finding: Finding): boolean {
+  return [...expected.always, ...expected.possible].some((pattern) => matchesFinding(pattern, finding));
 }
 
 /** The result of one case. A run that was cut short is incomplete unless it already went wrong. */

@@ -1,7 +1,12 @@
-// Runs the cases of a scenario under the timed clock. The signature is what the command line and tests rely on.
+// Runs the cases of a scenario under the timed clock and judges them. The signature is what the command line and tests
+// rely on.
+import type { Finding } from '../engine/finding.ts';
+import { isExpected, judgeCase } from './judge.ts';
+import { preventions } from './prevention.ts';
 import type { CaseResult, TraceLine } from './result.ts';
-import type { Scenario } from './scenario.ts';
-import type { CaseChanges } from './select-cases.ts';
+import { runToEnd } from './run-case.ts';
+import type { Scenario, ScenarioCase } from './scenario.ts';
+import { type CaseChanges, selectCases } from './select-cases.ts';
 
 /** How far a run has come, for people who watch. */
 export interface Progress {
@@ -15,10 +20,14 @@ export interface RunOptions extends CaseChanges {
   readonly seed?: string;
   /** Called for every step acted, in order; nobody listening costs nothing. */
   readonly trace?: (line: TraceLine) => void;
-  /** Keep the trace in the results, for reports that are made at the end. */
+  /** Keep the trace in the result. */
   readonly keepTrace?: boolean;
   /** Called now and then during a run, never at a time that depends on the clock of this machine. */
   readonly progress?: (progress: Progress) => void;
+  /** Throw when a step touches what it did not announce (tests and fuzzing). */
+  readonly checked?: boolean;
+  /** Findings to run again with other behaviours, to say what would have prevented them. Default: unexpected ones. */
+  readonly explain?: 'unexpected' | 'all' | 'none';
 }
 
 export type RunScenario = (scenario: Scenario, options: RunOptions) => readonly CaseResult[];
@@ -27,6 +36,48 @@ export type RunScenario = (scenario: Scenario, options: RunOptions) => readonly 
  * Run the selected cases (see `selectCases`) one after the other.
  * Throws ScenarioError for what only shows when the world is built, such as a memory that does not fit the host.
  */
-export const runScenario: RunScenario = (scenario) => {
-  throw new Error(`${scenario.file}: scenarios are not wired to the model yet`);
+export const runScenario: RunScenario = (scenario, options) => {
+  return selectCases(scenario, options).map((one) => runCase(scenario, one, options));
 };
+
+function runCase(scenario: Scenario, one: ScenarioCase, options: RunOptions): CaseResult {
+  const trace: TraceLine[] = [];
+  const tracing = options.keepTrace === true;
+  const watched: RunOptions = tracing
+    ? {
+        ...options,
+        trace: (line) => {
+          trace.push(line);
+          options.trace?.(line);
+        },
+      }
+    : options;
+  const run = runToEnd(scenario, one, watched);
+  const { world, failed } = run.stage;
+  const seed = options.seed ?? scenario.seed;
+  const told = (finding: Finding) =>
+    options.explain === 'all' || (options.explain !== 'none' && !isExpected(one.expect, finding));
+  const prevented = preventions(scenario, one, world.kernel, run, seed, told);
+  return judgeCase(scenario, one, {
+    seed,
+    findings: run.findings,
+    failed,
+    reached: world.log?.labels ?? new Set(),
+    ...(run.limit === undefined ? {} : { limit: run.limit }),
+    timeNs: run.timeNs,
+    steps: run.steps,
+    digest: run.digest,
+    ...(tracing ? { trace } : {}),
+    replay: () => replayLine(scenario, one, seed),
+    preventedBy: (finding) => prevented.get(finding) ?? [],
+  });
+}
+
+/** The command line that shows a finding again. */
+function replayLine(scenario: Scenario, one: ScenarioCase, seed: string): string {
+  const words = ['pinsim', 'run', scenario.file, '--kernel', one.kernel];
+  for (const behaviour of one.with) words.push('--with', behaviour);
+  for (const behaviour of one.without) words.push('--without', behaviour);
+  if (seed !== scenario.seed) words.push('--seed', seed);
+  return words.join(' ');
+}

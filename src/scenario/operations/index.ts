@@ -1,4 +1,5 @@
 // Every operation of scenario files, by subject. A new file of operations is added to this list, nowhere else.
 import { OperationRegistry } from '../operation.ts';
+import { accessOperations } from './access.ts';
 
-export const OPERATIONS = new OperationRegistry();
+export const OPERATIONS = new OperationRegistry(accessOperations);

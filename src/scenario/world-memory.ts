@@ -1,0 +1,233 @@
+// Memory objects of a scenario: the inodes and raw frames behind them, and the set-up that maps and fills them by
+// running the same kernel code as a script would.
+import { call, type Steps } from '../engine/process.ts';
+import { step } from '../engine/step.ts';
+import { tokenOf, ZERO_TOKEN } from '../hw/token.ts';
+import { cpuAccess } from '../mm/access.ts';
+import type { CoreMm } from '../mm/core.ts';
+import { Inode, type InodeOptions } from '../mm/inode.ts';
+import { type MadviseAdvice, madvise } from '../mm/madvise.ts';
+import { mlock } from '../mm/mlock.ts';
+import { mmap } from '../mm/mmap.ts';
+import { mprotect } from '../mm/mprotect.ts';
+import { mmapReadahead } from '../mm/page-cache.ts';
+import { mmPopulate } from '../mm/populate.ts';
+import { shmemGetFolio } from '../mm/shmem.ts';
+import type { PfnMapping } from '../mm/vma.ts';
+import { ScenarioError } from './diagnostic.ts';
+import type { Mapping, Memory, Process } from './scenario.ts';
+import type { MemoryObject, World } from './world.ts';
+
+const PAGE = 4096n;
+const FILL = step('set-up:fill', 'none');
+const UFFD = step('set-up:uffd-register', 'none');
+const SEAL = step('set-up:seal', 'none');
+/** What the handler of a userfaultfd fills in, as the recorded programs do. */
+const UFFD_FILL = 'uffd';
+
+export function toPages(bytes: bigint): number {
+  return Number((bytes + PAGE - 1n) / PAGE);
+}
+
+/** Frames handed out of the DEVICE zone while the world is built. */
+class DeviceFrames {
+  private next: number;
+  private readonly end: number;
+
+  constructor(world: World) {
+    const zone = world.machine.zones.find(({ kind }) => kind === 'DEVICE');
+    this.next = zone?.firstPfn ?? 0;
+    this.end = zone === undefined ? 0 : zone.firstPfn + zone.pages;
+  }
+
+  take(pages: number): number | undefined {
+    const first = Math.ceil(this.next / 512) * 512;
+    if (first + pages > this.end) return undefined;
+    this.next = first + pages;
+    return first;
+  }
+}
+
+/** Make the objects; nothing is mapped yet. */
+export function addMemory(world: World): void {
+  const devices = new DeviceFrames(world);
+  for (const memory of world.scenario.memory) world.memory.set(memory.name, makeObject(world, memory, devices));
+}
+
+function makeObject(world: World, memory: Memory, devices: DeviceFrames): MemoryObject {
+  const { name, spec } = memory;
+  const { sim, core } = world;
+  const options = inodeOptions(memory);
+  if (options !== null) {
+    const inode = core.addInode(new Inode(sim, options));
+    const token = spec.content === undefined ? ZERO_TOKEN : tokenOf(spec.content);
+    if (inode.kind === 'file' || inode.kind === 'fsdax') {
+      const pages = inode.sizePages.peek();
+      inode.allocated.fill(0, pages - 1, 1);
+      if (token !== ZERO_TOKEN) inode.disk.fill(0, pages - 1, token);
+    }
+    return { name, spec, inode, pfnMapping: null };
+  }
+  if (spec.kind === 'bar' || spec.kind === 'vvar') {
+    const pages = toPages(spec.size);
+    const first = devices.take(pages);
+    if (first === undefined) {
+      throw new ScenarioError([
+        {
+          where: memory.where,
+          message: `\`${name}\` does not fit the device memory of the host`,
+          hint: 'leave out `device` in host.memory, or make it larger',
+        },
+      ]);
+    }
+    const pfnMapping: PfnMapping = {
+      name,
+      frameAt: (offset) => (world.barEnabled(name) ? first + offset : undefined),
+      writable: spec.kind === 'bar',
+      eager: spec.kind === 'vvar',
+    };
+    return { name, spec, inode: null, pfnMapping };
+  }
+  return { name, spec, inode: null, pfnMapping: null };
+}
+
+/** The inode behind a kind; null for private anonymous memory and raw frames. */
+function inodeOptions({ name, spec }: Memory): InodeOptions | null {
+  const sizePages = toPages('file_size' in spec && spec.file_size !== undefined ? spec.file_size : spec.size);
+  switch (spec.kind) {
+    case 'shmem':
+    case 'tmpfs':
+    case 'sysv':
+      return { kind: 'shmem', name, sizePages };
+    case 'dev-zero':
+    case 'anon':
+      return spec.shared === true ? { kind: 'shmem', name, sizePages } : null;
+    case 'hugetlb':
+      return { kind: 'hugetlb', name, sizePages, hugeOrder: spec.page_size === '1GiB' ? 18 : 9 };
+    case 'file':
+      return { kind: 'file', name, sizePages, fs: spec.fs ?? 'ext4' };
+    case 'text':
+      return { kind: 'file', name, sizePages, fs: 'ext4' };
+    case 'fsdax':
+      return { kind: 'fsdax', name, sizePages };
+    case 'secret':
+      return { kind: 'secret', name, sizePages };
+    default:
+      return null;
+  }
+}
+
+/** The pages that the objects hold before any process maps them. Runs as a thread of any process. */
+export function* fillObjects(world: World): Steps<void> {
+  for (const { inode, spec } of world.memory.values()) {
+    if (inode === null) continue;
+    const pages = inode.sizePages.peek();
+    const token = spec.content === undefined ? ZERO_TOKEN : tokenOf(spec.content);
+    if (inode.kind === 'file') {
+      // A file that was written and synced a moment ago: its pages are cached and clean.
+      for (let index = 0; index < pages; index++) {
+        if (inode.pages.peek(index) === 0) yield* call(mmapReadahead(world.core, inode, index, true));
+      }
+    } else if (inode.kind === 'shmem' && token !== ZERO_TOKEN) {
+      for (let index = 0; index < pages; index++) yield* call(fillShmem(world.core, inode, index, token));
+    }
+    const seals = 'sealed' in spec ? (spec.sealed ?? []) : [];
+    if (seals.includes('write') || seals.includes('future_write')) {
+      yield inode.sealedWrite.willWrite(SEAL);
+      inode.sealedWrite.value = true;
+    }
+  }
+}
+
+function* fillShmem(core: CoreMm, inode: Inode, index: number, token: number): Steps<void> {
+  const got = yield* call(shmemGetFolio(core, inode, index, true));
+  if (typeof got === 'string') return;
+  yield core.frames.content.willWrite(got.head, FILL);
+  core.frames.content.set(got.head, token);
+}
+
+/** Map, advise and fill everything that a process has from the start. Runs as a thread of it. */
+export function* setUpProcess(world: World, process: Process): Steps<void> {
+  for (const mapping of process.maps) yield* call(setUpMapping(world, process, mapping));
+}
+
+function* setUpMapping(world: World, process: Process, mapping: Mapping): Steps<void> {
+  const { core } = world;
+  const object = world.memory.get(mapping.memory)!;
+  const pages = toPages(mapping.length);
+  const pgoff = Number(mapping.offset / PAGE);
+  const file = fileOf(world, process, mapping, object);
+  const readOnlyFd = 'readonly_fd' in object.spec && object.spec.readonly_fd === true;
+  // A page that is written before its protection is lowered: the kind's content, or populate by writing.
+  const token = object.spec.content === undefined || file !== null ? undefined : tokenOf(object.spec.content);
+  const writes = token !== undefined || mapping.populate === 'write';
+  const { prot } = mapping;
+  const lowered = writes && !prot.write;
+  const result = yield* call(
+    mmap(core, {
+      name: mapping.memory,
+      pages,
+      ...(mapping.at === undefined ? {} : { at: Number(mapping.at / PAGE), fixed: true }),
+      read: prot.read || lowered,
+      write: prot.write || lowered,
+      exec: prot.exec,
+      shared: mapping.shared,
+      ...(file === null ? {} : { file }),
+      ...(object.pfnMapping === null ? {} : { pfnMapping: object.pfnMapping }),
+      ...(file === null && object.pfnMapping === null ? {} : { pgoff }),
+      readOnlyFd,
+    }),
+  );
+  if ('errno' in result)
+    fail(mapping, `mmap of \`${mapping.memory}\` by \`${process.name}\` fails with ${result.errno}`);
+  const { vpn } = result as { vpn: number };
+  world.addPlace(process.name, mapping, { mapping: mapping.name, memory: object, vpn, pages, pgoff });
+  for (const advice of mapping.advice) {
+    if (advice === 'DONTDUMP') continue;
+    const errno = yield* call(madvise(core, vpn, pages, advice as MadviseAdvice));
+    if (errno !== 'ok') fail(mapping, `madvise(MADV_${advice}) of \`${mapping.name}\` fails with ${errno}`);
+  }
+  if (mapping.locked) {
+    const errno = yield* call(mlock(core, vpn, pages));
+    if (errno !== 'ok') fail(mapping, `mlock of \`${mapping.name}\` fails with ${errno}`);
+  }
+  yield* call(populate(world, mapping, vpn, pages, writes ? (token ?? tokenOf(process.name)) : undefined));
+  if (lowered) yield* call(mprotect(core, vpn, pages, prot));
+  if (mapping.uffd.length > 0) yield* call(registerUffd(world, vpn, mapping));
+}
+
+/** The file to map; private hugetlb and shared anonymous mappings get one of their own per mapping. */
+function fileOf(world: World, process: Process, mapping: Mapping, object: MemoryObject): Inode | null {
+  if (object.inode !== null) return object.inode;
+  const { spec } = object;
+  if (mapping.shared && (spec.kind === 'anon' || spec.kind === 'dev-zero')) {
+    const name = `${process.name}:${mapping.name}`;
+    return world.core.addInode(new Inode(world.sim, { kind: 'shmem', name, sizePages: toPages(spec.size) }));
+  }
+  return null;
+}
+
+function* populate(world: World, mapping: Mapping, vpn: number, pages: number, token: number | undefined): Steps<void> {
+  const { core } = world;
+  if (mapping.populate === 'none' && token === undefined) return;
+  if (mapping.populate === 'map' && token === undefined) {
+    yield* call(mmPopulate(core, core.current.task.mm.peek()!, vpn, vpn + pages));
+    return;
+  }
+  for (let i = 0; i < pages; i++) {
+    const access = yield* call(cpuAccess(core, vpn + i, token === undefined ? null : { token }));
+    if ('signal' in access) fail(mapping, `touching page ${i} of \`${mapping.name}\` raises ${access.signal}`);
+  }
+}
+
+function* registerUffd(world: World, vpn: number, mapping: Mapping): Steps<void> {
+  const mm = world.core.current.task.mm.peek()!;
+  yield mm.vmas.willUpdate(UFFD);
+  const vma = mm.vmaAt(vpn)!;
+  const mode = mapping.uffd.includes('missing') ? 'missing' : 'wp';
+  mm.vmas.set(vma.start, vma.with({ uffd: { mode, fill: tokenOf(UFFD_FILL) } }));
+}
+
+function fail(mapping: Mapping, message: string): never {
+  throw new ScenarioError([{ where: mapping.where, message, hint: 'the world cannot be built as described' }]);
+}

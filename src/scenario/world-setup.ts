@@ -1,0 +1,79 @@
+// Brings a world to the state in which its scripts start: every process maps and fills its memory, VMs get their
+// memslots and devices their containers, each by running the kernel code that does it. Then the clock starts.
+import { call } from '../engine/process.ts';
+import { runTimed } from '../engine/timed.ts';
+import { ScenarioError } from './diagnostic.ts';
+import { type Performance, perform } from './interpret.ts';
+import type { FailedExpectation } from './result.ts';
+import type { Actor, Scenario, ScenarioCase } from './scenario.ts';
+import { World, type WorldOptions } from './world.ts';
+import { setUpDevice } from './world-devices.ts';
+import { addMemory, fillObjects, setUpProcess } from './world-memory.ts';
+import { setUpVm } from './world-vms.ts';
+
+/** A world ready to run, and where its scripts leave what they find wrong. */
+export interface Stage {
+  readonly world: World;
+  readonly failed: FailedExpectation[];
+}
+
+/** Build the world of a case and start its actors. Throws ScenarioError when it cannot be built as described. */
+export function setStage(scenario: Scenario, one: ScenarioCase, options: WorldOptions): Stage {
+  const world = new World(scenario, one, options);
+  addMemory(world);
+  setUp(world);
+  const failed: FailedExpectation[] = [];
+  world.sim.onRewind(() => {
+    failed.length = 0;
+  });
+  for (const actor of scenario.actors) {
+    startActor(world, { world, actor, one, process: ownerOf(world, actor), failed });
+  }
+  return { world, failed };
+}
+
+/** Runs the set-up to its end, process by process, in the order of the file. */
+function setUp(world: World): void {
+  const { sim, scenario } = world;
+  const cpu = world.core.cpus.length - 1;
+  for (const [index, process] of scenario.processes.entries()) {
+    world.spawn(
+      world.task(process.name),
+      `set-up of ${process.name}`,
+      function* () {
+        if (index === 0) yield* call(fillObjects(world));
+        yield* call(setUpProcess(world, process));
+        for (const vm of scenario.vms) if (vm.spec.process.name === process.name) yield* call(setUpVm(world, vm));
+        for (const device of scenario.devices) {
+          if (device.spec.process?.name === process.name) yield* call(setUpDevice(world, device));
+        }
+      },
+      { cpu },
+    );
+    const { end } = runTimed(sim);
+    if (end !== 'done') {
+      throw new ScenarioError([
+        { where: process.where, message: `setting up \`${process.name}\` comes to a ${end}`, hint: 'see its mappings' },
+      ]);
+    }
+    sim.finishSetUp();
+  }
+}
+
+function startActor(world: World, performance: Performance): void {
+  const { actor, process } = performance;
+  const task = world.task(process);
+  world.spawn(task, actor.name, () => perform(performance), actor.cpu === undefined ? {} : { cpu: actor.cpu });
+}
+
+/** The process as whose thread an actor runs: a vCPU in its VMM, a device beside its driver. */
+function ownerOf(world: World, actor: Actor): string {
+  const { scenario } = world;
+  if (actor.subjectKind === 'process') return actor.subject;
+  if (actor.subjectKind === 'vcpu') return scenario.vms.find(({ name }) => name === actor.subject)!.spec.process.name;
+  if (actor.subjectKind === 'device') {
+    const device = scenario.devices.find(({ name }) => name === actor.subject);
+    if (device?.spec.process !== undefined) return device.spec.process.name;
+  }
+  return world.kernelTask().name;
+}

@@ -1,0 +1,212 @@
+// The world of one case: simulation, kernel, machine, processes, memory objects, VMs and devices, by the names that the
+// scenario gives them. Built once; scripts run in it.
+
+import type { CheckContext } from '../check/checker.ts';
+import { Checkers } from '../check/checkers.ts';
+import { StepLog } from '../check/step-log.ts';
+import { Cell } from '../engine/cell.ts';
+import { call, type Process, type SpawnOptions, type Steps } from '../engine/process.ts';
+import { Sim } from '../engine/sim.ts';
+import { step } from '../engine/step.ts';
+import type { Machine } from '../hw/machine.ts';
+import type { Kernel } from '../kernel/kernel.ts';
+import { CoreMm } from '../mm/core.ts';
+import type { Inode } from '../mm/inode.ts';
+import { Mm } from '../mm/mm.ts';
+import { type Capability, Task, User } from '../mm/task.ts';
+import type { PfnMapping } from '../mm/vma.ts';
+import { waitTargets } from './interpret.ts';
+import { Milestones } from './milestones.ts';
+import type { SubjectKind } from './reference.ts';
+import type { Actor, Mapping, Process as ProcessEntry, Scenario, ScenarioCase } from './scenario.ts';
+import type { MemorySpec } from './schema-memory.ts';
+import { UNLIMITED } from './units.ts';
+import { archOf, buildKernel, buildLatencies, buildMachine, buildParams } from './world-machine.ts';
+
+const SCHEDULED = step('schedule', 'none');
+/** Without `memlock` anywhere: 8 MiB, or 64 KiB before 5.16 (accounting.default-memlock). */
+const DEFAULT_MEMLOCK = { '64KiB': 64 * 1024, '8MiB': 8 * 1024 * 1024 } as const;
+
+const KERNEL_TASK = 'kernel';
+
+export const ROOT_CAPABILITIES: readonly Capability[] = [
+  'CAP_IPC_LOCK',
+  'CAP_SYS_ADMIN',
+  'CAP_SYS_RAWIO',
+  'CAP_SYS_NICE',
+  'CAP_SYS_PTRACE',
+];
+
+/** A memory object of the scenario and what stands behind it. */
+export interface MemoryObject {
+  readonly name: string;
+  readonly spec: MemorySpec;
+  /** The file behind it; null for private anonymous memory and raw frames. */
+  readonly inode: Inode | null;
+  readonly pfnMapping: PfnMapping | null;
+}
+
+/** Where a process has a memory object mapped. */
+export interface Place {
+  readonly mapping: string;
+  readonly memory: MemoryObject;
+  /** First page, and how many. */
+  readonly vpn: number;
+  readonly pages: number;
+  /** Offset in the object [pages]. */
+  readonly pgoff: number;
+}
+
+export interface WorldOptions {
+  readonly seed: string;
+  readonly checked: boolean;
+  /** The world will be rewound: keep the whole journal. */
+  readonly rewindable: boolean;
+  /** Keep stories of findings (steps with what they changed). */
+  readonly stories: boolean;
+}
+
+export class World {
+  readonly scenario: Scenario;
+  readonly one: ScenarioCase;
+  readonly sim: Sim;
+  readonly kernel: Kernel;
+  readonly machine: Machine;
+  readonly core: CoreMm;
+  readonly milestones: Milestones;
+  readonly checkers: Checkers;
+  readonly log: StepLog | null;
+  readonly tasks = new Map<string, Task>();
+  readonly memory = new Map<string, MemoryObject>();
+  /** Objects that operations name while they run: caches, rings, children. */
+  readonly named = new Map<string, unknown>();
+  /** BARs whose device has memory decoding off. */
+  readonly disabledBars: Cell<readonly string[]>;
+  private readonly users = new Map<number, User>();
+  private readonly places = new Map<string, Map<string, Place>>();
+
+  constructor(scenario: Scenario, one: ScenarioCase, options: WorldOptions) {
+    this.scenario = scenario;
+    this.one = one;
+    const { host } = one;
+    const params = buildParams(scenario, host);
+    const small = (params.stepPages ?? 1) === 1;
+    this.sim = new Sim({
+      seed: options.seed,
+      checked: options.checked,
+      journaled: options.rewindable || (options.stories && small),
+      digested: options.rewindable || small,
+      latencies: buildLatencies(host),
+    });
+    this.kernel = buildKernel(one);
+    this.machine = buildMachine(scenario, host, archOf(this.kernel));
+    // Every actor has a CPU of its own unless the scenario says otherwise; one more builds the world.
+    const cpus = Math.max(
+      host.cpus ?? 1,
+      scenario.actors.length + 2,
+      ...scenario.actors.map(({ cpu }) => (cpu ?? 0) + 1),
+    );
+    this.core = new CoreMm(this.sim, this.kernel, this.machine, cpus, params);
+    this.log = options.stories ? new StepLog(this.sim, options.rewindable) : null;
+    this.disabledBars = new Cell<readonly string[]>(this.sim, 'BARs with memory decoding off', []);
+    const context: CheckContext = { sim: this.sim, core: this.core, log: this.log };
+    this.checkers = new Checkers(context);
+    this.milestones = new Milestones(this.sim);
+    for (const actor of scenario.actors) {
+      for (const target of waitTargets(actor.script)) this.milestones.watch(target);
+    }
+    for (const process of scenario.processes) this.addTask(process);
+  }
+
+  private user(uid: number): User {
+    let user = this.users.get(uid);
+    if (user === undefined) {
+      user = new User(this.sim, uid);
+      this.users.set(uid, user);
+    }
+    return user;
+  }
+
+  private addTask({ name, spec }: ProcessEntry): void {
+    const user = this.user(spec.uid ?? 0);
+    const limit = spec.memlock ?? this.one.host.memlock;
+    const memlockBytes =
+      limit === undefined
+        ? DEFAULT_MEMLOCK[this.kernel.way('accounting.default-memlock')]
+        : limit === UNLIMITED
+          ? Number.POSITIVE_INFINITY
+          : Number(limit);
+    const capabilities =
+      (spec.capabilities as readonly Capability[] | undefined) ?? (user.uid === 0 ? ROOT_CAPABILITIES : []);
+    const mm = new Mm(this.sim, this.kernel, name);
+    this.tasks.set(name, new Task(this.sim, mm, { name, user, capabilities, memlockBytes }));
+  }
+
+  /** The task of kernel threads; it has no memory of its own. */
+  kernelTask(): Task {
+    let task = this.tasks.get(KERNEL_TASK);
+    if (task === undefined) {
+      const mm = new Mm(this.sim, this.kernel, KERNEL_TASK);
+      const fields = { name: KERNEL_TASK, user: this.user(0), capabilities: ROOT_CAPABILITIES, memlockBytes: Infinity };
+      task = new Task(this.sim, mm, fields);
+      this.tasks.set(KERNEL_TASK, task);
+    }
+    return task;
+  }
+
+  task(name: string): Task {
+    const task = this.tasks.get(name);
+    if (task === undefined) throw new Error(`no process ${name}`);
+    return task;
+  }
+
+  /** Remember where a process maps an object: by the mapping's name. */
+  addPlace(process: string, mapping: Mapping | { readonly name: string }, place: Place): void {
+    const places = this.places.get(process) ?? new Map<string, Place>();
+    this.places.set(process, places.set(mapping.name, place));
+  }
+
+  /** Where `process` has the mapping (or else the memory object) called `name`. */
+  place(process: string, name: string): Place | undefined {
+    const places = this.places.get(process);
+    if (places === undefined) return undefined;
+    return places.get(name) ?? [...places.values()].find((place) => place.memory.name === name);
+  }
+
+  placesOf(process: string): readonly Place[] {
+    return [...(this.places.get(process)?.values() ?? [])];
+  }
+
+  /** A child inherits the places of its parent. */
+  inheritPlaces(parent: string, child: string): void {
+    this.places.set(child, new Map(this.places.get(parent) ?? []));
+  }
+
+  /** Start an actor as a thread of `task`: the body runs once the thread is known. */
+  spawn(task: Task, name: string, body: () => Steps<void>, options: SpawnOptions = {}): Process {
+    const { sim, core } = this;
+    const process = sim.spawn(
+      name,
+      function* () {
+        yield sim.local(SCHEDULED);
+        yield* call(body());
+      },
+      options,
+    );
+    core.runAs(process, task);
+    return process;
+  }
+
+  /** Is memory decoding of the device behind this BAR on? */
+  barEnabled(memory: string): boolean {
+    return !this.disabledBars.peek().includes(memory);
+  }
+}
+
+/** Who performs an actor's operations. */
+export function subjectOf(
+  _world: World,
+  actor: Actor,
+): { readonly subjectKind: SubjectKind; readonly subject: string } {
+  return { subjectKind: actor.subjectKind, subject: actor.subject };
+}
