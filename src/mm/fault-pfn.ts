@@ -67,12 +67,15 @@ export function* daxBlock(core: CoreMm, inode: Inode, index: number): Steps<numb
     state.freeRuns.willUpdate(ALLOCATE);
     inode.disk.willRead(index, ALLOCATE);
     frames.content.willWrite(next, ALLOCATE);
+    core.folios.refcount.willWrite(next, ALLOCATE);
     yield inode.pages.willUpdate(index, ALLOCATE);
     if (inode.pages.get(index) > 0) return inode.pages.get(index) - 1;
     if (state.freeRuns.value[0]?.[0] !== next) return yield* call(daxBlock(core, inode, index));
     takeRun(state, 1, 1);
     inode.pages.set(index, next + 1);
     frames.content.set(next, inode.disk.get(index));
+    // Until 6.14 the idle count of a DAX page is 1, which belongs to its dev_pagemap.
+    core.folios.refcount.set(next, 1);
     return next;
   }
   return undefined;
