@@ -5,7 +5,7 @@ import { type Announced, type Step, step } from '../engine/step.ts';
 import type { CoreMm } from './core.ts';
 import type { Mm } from './mm.ts';
 import { pmdOf } from './page-table.ts';
-import { PMD_TABLE, PTE_DIRTY, PTE_NONE, PTE_SOFT_DIRTY, PTE_WRITE, type Pte, pteSame } from './pte.ts';
+import { PMD_LEAF, PMD_TABLE, PTE_DIRTY, PTE_NONE, PTE_SOFT_DIRTY, PTE_WRITE, type Pte, pteSame } from './pte.ts';
 import { putNow, willPut } from './refcount.ts';
 import type { Vma } from './vma.ts';
 
@@ -97,6 +97,32 @@ export class Fault {
   /** pte_unmap_unlock, in a step that announced the lock. */
   unlockNow(): void {
     this.mm.pageTable.ptl.releaseNow(this.row);
+  }
+
+  /** pmd_lock: resumes with the lock held; `orig` is then compared as a PMD (`pmdSame`). */
+  lockPmd(at: Step): Announced {
+    this.mm.pageTable.willUpdatePmd(this.row, at);
+    return this.mm.pageTable.ptl.lock(this.row, at);
+  }
+
+  passPmd(at: Step): Announced {
+    this.mm.pageTable.willUpdatePmd(this.row, at);
+    return this.mm.pageTable.ptl.pass(this.row, at);
+  }
+
+  /** Announce the last step under the lock, which changes the PMD. */
+  willUnlockPmd(at: Step): Announced {
+    this.mm.pageTable.willUpdatePmd(this.row, at);
+    return this.mm.pageTable.ptl.willChange(this.row, at);
+  }
+
+  /** pmd_same */
+  get pmdSame(): boolean {
+    return pteSame(this.mm.pageTable.pmd(this.row), this.orig);
+  }
+
+  setPmd(core: CoreMm, pfn: number, bits: number): void {
+    this.mm.pageTable.setPmd(this.row, pfn, bits | PMD_LEAF, core.frames.peekGeneration(pfn));
   }
 
   /** Map `pfn` here, in a step that announced the entry. The caller holds a reference, so the generation stands. */

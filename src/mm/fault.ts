@@ -1,21 +1,34 @@
 // The page fault, from handle_mm_fault down to who handles it (mm/memory.c). mmap_lock is held for read; there is no
 // per-VMA lock. Levels above the PMD are one step.
 import { call, type Steps } from '../engine/process.ts';
-import { step } from '../engine/step.ts';
+import { type Step, step } from '../engine/step.ts';
 import type { CoreMm } from './core.ts';
 import { doAnonymousPage } from './fault-anon.ts';
-import { Fault, type FaultFlags, type FaultResult, maybeMkwrite } from './fault-context.ts';
+import { Fault, type FaultFlags, type FaultResult, PTE_MKDIRTY } from './fault-context.ts';
 import { doWpPage } from './fault-cow.ts';
 import { doFault } from './fault-file.ts';
+import { createHugePmd, hugePmdFault, thpAllowed } from './fault-huge.ts';
+import { hugetlbFault } from './fault-hugetlb.ts';
 import { daxFault, pfnFault } from './fault-pfn.ts';
 import { doSwapPage } from './fault-swap.ts';
 import type { Mm } from './mm.ts';
-import { PMD_TABLE, PTE_MARKER, PTE_NONE, PTE_PRESENT, PTE_PROTNONE, PTE_WRITE, PTE_YOUNG } from './pte.ts';
+import {
+  PMD_LEAF,
+  PMD_TABLE,
+  PTE_MARKER,
+  PTE_NONE,
+  PTE_PRESENT,
+  PTE_PROTNONE,
+  PTE_WRITE,
+  PTE_YOUNG,
+  type Pte,
+} from './pte.ts';
 import type { Vma } from './vma.ts';
 
 export type { FaultFlags, FaultResult } from './fault-context.ts';
 
-const LOOK = step('handle_pte_fault:ptep_get', 'op');
+const WALK = step('__handle_mm_fault:walk', 'fault');
+const LOOK = step('__handle_mm_fault:look-again', 'op');
 const ACCESS = step('handle_pte_fault:ptep_set_access_flags', 'pte-op');
 const NUMA = step('do_numa_page', 'pte-op');
 
@@ -42,32 +55,55 @@ export function vmaAllows(vma: Vma, wanted: Wanted): boolean {
 export function* handleMmFault(core: CoreMm, mm: Mm, vma: Vma, vpn: number, flags: FaultFlags): Steps<FaultResult> {
   // sanitize_fault_flags: unsharing means nothing outside a COW mapping.
   const effective = flags.unshare && !vma.cow ? { ...flags, unshare: false } : flags;
-  return yield* call(handlePteFault(core, new Fault(mm, vma, vpn, effective)));
+  const fault = new Fault(mm, vma, vpn, effective);
+  const { file } = vma.fields;
+  if (file?.kind === 'hugetlb') return yield* call(hugetlbFault(core, fault, file));
+  return yield* call(walk(core, fault));
 }
 
-/** handle_pte_fault */
-function* handlePteFault(core: CoreMm, fault: Fault): Steps<FaultResult> {
-  const { pageTable } = fault.mm;
-  core.vmstat.willAdd('pgfault', LOOK);
-  pageTable.willReadPmd(fault.row, LOOK);
-  yield pageTable.willReadPte(fault.vpn, LOOK);
+/** __handle_mm_fault: the PMD level, then the entry below it. */
+function* walk(core: CoreMm, fault: Fault): Steps<FaultResult> {
+  core.vmstat.willAdd('pgfault', WALK);
+  let pmd = yield* call(look(fault, WALK));
   core.vmstat.add('pgfault', 1);
-  const pmd = pageTable.pmd(fault.row);
-  if (pmd.bits !== 0 && (pmd.bits & PMD_TABLE) === 0) return 'ok';
-  fault.orig = pmd.bits === 0 ? PTE_NONE : pageTable.pte(fault.vpn);
-  const { bits } = fault.orig;
-  if (bits === 0) return yield* call(doPteMissing(core, fault));
-  if ((bits & PTE_PROTNONE) !== 0) return yield* call(doNumaPage(core, fault));
-  if ((bits & PTE_PRESENT) === 0) {
-    if ((bits & PTE_MARKER) !== 0) return yield* call(doPteMissing(core, fault));
-    return yield* call(doSwapPage(core, fault));
+  if (pmd.bits === 0 && thpAllowed(core, fault.vma, fault.vpn)) {
+    const result = yield* call(createHugePmd(core, fault));
+    if (result !== 'fallback') return result;
+    pmd = yield* call(look(fault, LOOK));
   }
+  if ((pmd.bits & PMD_LEAF) !== 0) {
+    fault.orig = pmd;
+    const result = yield* call(hugePmdFault(core, fault));
+    if (result !== 'fallback') return result;
+    pmd = yield* call(look(fault, LOOK));
+    // Somebody mapped a huge page again: start over.
+    if ((pmd.bits & PMD_LEAF) !== 0) return 'ok';
+  }
+  return yield* call(handlePteFault(core, fault));
+}
+
+/** Read PMD and entry without the page-table lock (pmdp_get_lockless, ptep_get_lockless). */
+function* look(fault: Fault, at: Step): Steps<Pte> {
+  const { pageTable } = fault.mm;
+  pageTable.willReadPmd(fault.row, at);
+  yield pageTable.willReadPte(fault.vpn, at);
+  const pmd = pageTable.pmd(fault.row);
+  fault.orig = (pmd.bits & PMD_TABLE) !== 0 ? pageTable.pte(fault.vpn) : PTE_NONE;
+  return pmd;
+}
+
+/** handle_pte_fault of the entry `fault.orig`. */
+function* handlePteFault(core: CoreMm, fault: Fault): Steps<FaultResult> {
+  const { bits } = fault.orig;
+  if (bits === 0 || (bits & PTE_MARKER) !== 0) return yield* call(doPteMissing(core, fault));
+  if ((bits & PTE_PROTNONE) !== 0) return yield* call(doNumaPage(core, fault));
+  if ((bits & PTE_PRESENT) === 0) return yield* call(doSwapPage(core, fault));
   if ((fault.flags.write || fault.flags.unshare) && (bits & PTE_WRITE) === 0) {
     return yield* call(doWpPage(core, fault));
   }
   yield fault.pass(ACCESS);
   if (fault.same) {
-    const dirty = fault.flags.write ? maybeMkwrite(fault.vma) & ~PTE_WRITE : 0;
+    const dirty = fault.flags.write ? PTE_MKDIRTY : 0;
     const next = bits | PTE_YOUNG | dirty;
     if (next !== bits) fault.set(core, fault.orig.pfn, next);
   }

@@ -65,7 +65,8 @@ export function* filemapAddFolio(
   folios.mapping.set(head, inode.id);
   folios.index.set(head, index);
   folios.change(head, PG_LOCKED | flags | (inode.swapBacked ? PG_SWAPBACKED : 0));
-  getNow(core, head, pages);
+  // hugetlb counts the cache's hold of a huge page once.
+  getNow(core, head, inode.kind === 'hugetlb' ? 1 : pages);
   return true;
 }
 

@@ -1,48 +1,10 @@
 import { describe, expect, it } from 'vitest';
-import { call, type Steps } from '../../src/engine/process.ts';
 import { tokenOf } from '../../src/hw/token.ts';
-import { cpuAccess } from '../../src/mm/access.ts';
-import { handleMmFault } from '../../src/mm/fault.ts';
-import { Inode, type InodeOptions } from '../../src/mm/inode.ts';
-import type { Mm } from '../../src/mm/mm.ts';
 import { PG_ANON, PG_DIRTY, PG_LRU, PG_PRIVATE } from '../../src/mm/page-flags.ts';
 import { PTE_DIRTY, PTE_PRESENT, PTE_WRITE } from '../../src/mm/pte.ts';
-import { Vma, type VmaFields } from '../../src/mm/vma.ts';
-import { makeTask, makeWorld, run, type TestWorld, type WorldOptions } from '../support/world.ts';
+import { BASE, bench, fault, inode, mapped, other, present, shareAsForkDoes, touch } from './fault-bench.ts';
 
-const BASE = 0x1000;
 const A = tokenOf('A');
-
-interface Bench extends TestWorld {
-  readonly task: ReturnType<typeof makeTask>;
-  readonly mm: Mm;
-}
-
-function bench(options: WorldOptions = {}): Bench {
-  const world = makeWorld(options);
-  const task = makeTask(world, 'vmm');
-  return { ...world, task, mm: task.mm.peek()! };
-}
-
-function mapped(b: Bench, fields: Partial<VmaFields> = {}, pages = 8): Vma {
-  const vma = new Vma({ start: BASE, end: BASE + pages, name: 'mem', hugepage: 'never', ...fields });
-  b.mm.vmas.set(vma.start, vma);
-  return vma;
-}
-
-function inode(b: Bench, options: Partial<InodeOptions>): Inode {
-  return b.core.addInode(new Inode(b.sim, { kind: 'shmem', name: 'file', sizePages: 8, ...options }));
-}
-
-function touch(b: Bench, vpn: number, write: number | null = null) {
-  return run(b, b.task, () => cpuAccess(b.core, vpn, write === null ? null : { token: write }));
-}
-
-function present(b: Bench, pages = 8): number {
-  let n = 0;
-  for (let i = 0; i < pages; i++) if (b.mm.pageTable.peekFrame(BASE + i) !== 0) n++;
-  return n;
-}
 
 describe('a fault on private anonymous memory', () => {
   it('maps the zero page on a read and counts nothing', () => {
@@ -142,35 +104,18 @@ describe('a fault on an ext4 file', () => {
 describe('an unshare fault', () => {
   it('gives a copy that is exclusive but not writable', () => {
     const b = bench();
-    const vma = mapped(b);
+    mapped(b);
     touch(b, BASE, A);
     const old = b.mm.pageTable.peekPte(BASE);
-    // As fork leaves it: another mapping elsewhere, not exclusive, read-only.
-    b.core.folios.anonExclusive.set(old.pfn, 0);
-    b.core.folios.refcount.set(old.pfn, b.core.folios.refcount.peek(old.pfn) + 1);
-    b.core.folios.mapcount.set(old.pfn, 2);
-    b.mm.pageTable.setPte(BASE, old.pfn, old.bits & ~PTE_WRITE, old.generation);
-    const result = run(b, b.task, function* (): Steps<string> {
-      yield* call(b.mm.mmapLock.read());
-      const flags = {
-        write: false,
-        unshare: true,
-        remote: false,
-        allowRetry: false,
-        killable: false,
-        memallocPin: false,
-      };
-      const r = yield* call(handleMmFault(b.core, b.mm, vma, BASE, flags));
-      yield b.mm.mmapLock.up();
-      return r;
-    });
-    expect(result).toBe('ok');
+    shareAsForkDoes(b, other(b, 'child'), BASE);
+    expect(fault(b, BASE, { unshare: true })).toBe('ok');
     const now = b.mm.pageTable.peekPte(BASE);
+    const { folios } = b.core;
     expect(now.pfn).not.toBe(old.pfn);
     expect(now.bits & PTE_WRITE).toBe(0);
-    expect(b.core.folios.anonExclusive.peek(now.pfn)).toBe(1);
+    expect(folios.anonExclusive.peek(now.pfn)).toBe(1);
     expect(b.core.frames.content.peek(now.pfn)).toBe(A);
-    expect(b.core.folios.mapcount.peek(old.pfn)).toBe(1);
-    expect(b.core.folios.has(now.pfn, PG_LRU)).toBe(false);
+    expect(folios.mapcount.peek(old.pfn)).toBe(1);
+    expect(folios.has(now.pfn, PG_LRU)).toBe(false);
   });
 });

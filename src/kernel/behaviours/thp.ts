@@ -86,6 +86,13 @@ export const thp = subject({
     evidence: 'changelog',
     in: [{ until: '6.6' }, { since: '6.12, 6.6.58, 6.11.5' }],
   },
+  'thp.zero-page-write-allocates': {
+    summary: 'A write to the huge zero page gets a huge page at once, instead of one small page.',
+    source: 'mm/huge_memory.c do_huge_pmd_wp_page',
+    evidence: 'unverified',
+    in: { since: '6.13' },
+    note: 'absent in 6.1.192 and 6.12.117; the release of its beginning is from memory',
+  },
   'thp.split.migration-entry': {
     summary: 'The rmap walk of a folio split recognises a PMD migration entry.',
     commit: 'be6e843fc51a',
