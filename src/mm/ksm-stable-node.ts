@@ -1,0 +1,50 @@
+// The stable tree node of a KSM page (mm/ksm.c struct ksm_stable_node): which addresses of which mms map it. It takes the
+// place of an anon_vma for reverse mapping; the kernel walks the anon_vmas of its rmap_items one after the other.
+import { Cell } from '../engine/cell.ts';
+import { mix } from '../engine/hash.ts';
+import type { Steps } from '../engine/process.ts';
+import type { Sim } from '../engine/sim.ts';
+import { step } from '../engine/step.ts';
+import { AnonVma } from './anon-vma.ts';
+import type { CoreMm } from './core.ts';
+import type { Mm } from './mm.ts';
+import type { RmapPlace } from './rmap.ts';
+
+const WALK = step('rmap_walk_ksm', 'op');
+
+/** struct ksm_rmap_item of a merged page. */
+export class KsmRmapItem {
+  readonly mm: Mm;
+  readonly vpn: number;
+  readonly identity: number;
+
+  constructor(mm: Mm, vpn: number) {
+    this.mm = mm;
+    this.vpn = vpn;
+    this.identity = mix(mm.identity, vpn | 0);
+  }
+}
+
+export class StableNode extends AnonVma {
+  readonly items: Cell<readonly KsmRmapItem[]>;
+  /** kpfn: the KSM page, or 0 when it is gone. Migration moves it. */
+  readonly pfn: Cell<number>;
+
+  constructor(sim: Sim, name: string) {
+    super(sim, name);
+    this.items = new Cell<readonly KsmRmapItem[]>(sim, `rmap items of ${name}`, []);
+    this.pfn = new Cell(sim, `page of ${name}`, 0);
+  }
+}
+
+/** rmap_walk_ksm: an item whose area is gone, or shrank, has no place. */
+export function* ksmPlaces(_core: CoreMm, node: StableNode): Steps<readonly RmapPlace[]> {
+  for (const { mm } of node.items.peek()) mm.vmas.willRead(WALK);
+  yield node.items.willRead(WALK);
+  const places: RmapPlace[] = [];
+  for (const { mm, vpn } of node.items.value) {
+    const vma = mm.vmaAt(vpn);
+    if (vma !== undefined) places.push({ mm, vma, vpn, pages: 1, offset: 0 });
+  }
+  return places;
+}
