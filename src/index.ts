@@ -1,7 +1,8 @@
 // The library: programs over the engine's cells and locks, and the search for the interleaving that breaks them.
 export type { Finding, FindingStep, FindingValue } from './engine/finding.ts';
+export { LimitReached } from './engine/limit.ts';
 export { call, type Process, type SpawnOptions, type Steps, type Yielded } from './engine/process.ts';
-export { LimitReached, Sim, type SimOptions, UndeclaredAccess } from './engine/sim.ts';
+export { Sim, type SimOptions, UndeclaredAccess } from './engine/sim.ts';
 export { type Announced, type Step, step } from './engine/step.ts';
 export {
   type ExploreOptions,
