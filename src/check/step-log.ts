@@ -3,6 +3,7 @@
 import type { FindingStep } from '../engine/finding.ts';
 import type { Process } from '../engine/process.ts';
 import type { Sim, StepObserver } from '../engine/sim.ts';
+import { tokenText } from '../hw/token.ts';
 import { ADD, READ } from '../engine/step.ts';
 
 interface LoggedStep {
@@ -110,7 +111,8 @@ function changeInWords(store: unknown, row: number, old: unknown): string | unde
   const field = named.name?.includes('.') === true ? (named.name.split('.').pop() ?? '') : '';
   const where = named.nameOf(row);
   const what = field !== '' && !where.includes(field.split('_')[0]!) ? `${field} of ${where}` : where;
-  return `${what}: ${valueInWords(old)} -> ${valueInWords(now)}`;
+  const words = named.name === 'frame.content' ? (token: unknown) => tokenText(token as number) : valueInWords;
+  return `${what}: ${words(old)} -> ${words(now)}`;
 }
 
 function valueInWords(value: unknown): string {

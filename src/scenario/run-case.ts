@@ -40,7 +40,9 @@ export function runToEnd(scenario: Scenario, one: ScenarioCase, options: RunOpti
         : { onProgress: (done: number, timeNs: number) => progress({ caseName: one.name, steps: done, timeNs }) }),
     });
     steps = ended.steps;
-    checkers.atEnd();
+    // Actors that are stuck still hold what they took: the end checkers would only repeat the deadlock.
+    if (ended.end === 'done') checkers.atEnd();
+    if (ended.end === 'step-limit' || ended.end === 'time-limit') limit = `the ${ended.end} was reached`;
   } catch (error) {
     if (!(error instanceof LimitReached)) throw error;
     limit = error.message;

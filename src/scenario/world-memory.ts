@@ -10,8 +10,9 @@ import { type MadviseAdvice, madvise } from '../mm/madvise.ts';
 import { mlock } from '../mm/mlock.ts';
 import { mmap } from '../mm/mmap.ts';
 import { mprotect } from '../mm/mprotect.ts';
-import { mmapReadahead } from '../mm/page-cache.ts';
+import { mmapReadahead, unlockFolio } from '../mm/page-cache.ts';
 import { mmPopulate } from '../mm/populate.ts';
+import { folioPut } from '../mm/refcount.ts';
 import { shmemGetFolio } from '../mm/shmem.ts';
 import type { PfnMapping } from '../mm/vma.ts';
 import { ScenarioError } from './diagnostic.ts';
@@ -144,6 +145,8 @@ function* fillShmem(core: CoreMm, inode: Inode, index: number, token: number): S
   if (typeof got === 'string') return;
   yield core.frames.content.willWrite(got.head, FILL);
   core.frames.content.set(got.head, token);
+  yield* call(unlockFolio(core, got.head));
+  yield* call(folioPut(core, got.head, 1, 'set-up'));
 }
 
 /** Map, advise and fill everything that a process has from the start. Runs as a thread of it. */
