@@ -1,6 +1,7 @@
 // The library's entry: set a program up once, run it under a strategy, and say what was found and what that proves.
 import type { Finding } from '../engine/finding.ts';
 import { Sim } from '../engine/sim.ts';
+import { Dpor } from './dpor.ts';
 import { Program } from './program.ts';
 import { RandomWalk } from './random.ts';
 import { Replay, Retrace } from './replay.ts';
@@ -8,7 +9,7 @@ import { type RunLimits, Runner, type ScheduledStep } from './runner.ts';
 import type { Scheduler } from './scheduler.ts';
 import { parseToken, printToken } from './token.ts';
 
-export type Strategy = 'random' | 'replay';
+export type Strategy = 'dpor' | 'random' | 'replay';
 
 export interface ExploreOptions extends RunLimits {
   readonly strategy?: Strategy;
@@ -63,9 +64,9 @@ export function explore(setup: (sim: Program) => void, options: ExploreOptions =
 
 /** As `explore`, for a world that is already set up: its present state is where every execution starts. */
 export function exploreSim(sim: Sim, options: ExploreOptions = {}): ExploreResult {
-  const strategy = options.strategy ?? 'random';
+  const strategy = options.strategy ?? 'dpor';
   const runner = new Runner(sim, options);
-  const scheduler = makeScheduler(strategy, options);
+  const scheduler = makeScheduler(strategy, sim, options);
   const maxExecutions = options.maxExecutions ?? Number.POSITIVE_INFINITY;
   const found = new Map<string, { finding: FoundFinding; executions: number }>();
   let executions = 0;
@@ -82,18 +83,20 @@ export function exploreSim(sim: Sim, options: ExploreOptions = {}): ExploreResul
   return {
     strategy,
     executions,
-    blocked: 0,
-    complete: false,
+    blocked: scheduler instanceof Dpor ? scheduler.blocked : 0,
+    complete: scheduler instanceof Dpor && scheduler.finished && limits.length === 0,
     findings: [...found.values()].map(({ finding, executions: shown }) => ({ ...finding, executions: shown })),
     steps: runner.totalSteps,
     limits,
   };
 }
 
-function makeScheduler(strategy: Strategy, options: ExploreOptions): Scheduler {
+function makeScheduler(strategy: Strategy, sim: Sim, options: ExploreOptions): Scheduler {
   const seed = String(options.seed ?? '0');
   const runs = options.runs ?? 1000;
   switch (strategy) {
+    case 'dpor':
+      return new Dpor(sim);
     case 'random':
       return new RandomWalk(seed, runs);
     case 'replay':

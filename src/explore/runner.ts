@@ -2,8 +2,8 @@
 // Model code cannot tell it from the timed clock.
 import { deadlockFinding } from '../engine/deadlock.ts';
 import type { Finding } from '../engine/finding.ts';
-import type { Process } from '../engine/process.ts';
 import { LimitReached } from '../engine/limit.ts';
+import type { Process } from '../engine/process.ts';
 import { type Sim, UndeclaredAccess } from '../engine/sim.ts';
 import type { Step } from '../engine/step.ts';
 import type { Scheduler } from './scheduler.ts';
@@ -29,6 +29,7 @@ export interface RunLimits {
 export type ExecutionEnd = 'done' | 'deadlock' | 'cut' | 'long' | 'stopped';
 
 const MAX_STEPS = 100_000;
+const NONE: readonly Finding[] = [];
 
 export class Runner {
   readonly sim: Sim;
@@ -37,6 +38,8 @@ export class Runner {
   /** Steps of all executions. */
   totalSteps = 0;
   end: ExecutionEnd = 'done';
+  /** Findings of the last execution. */
+  findings: readonly Finding[] = NONE;
   /** Limits that executions ran into: message by message, how often. */
   readonly limitsReached = new Map<string, number>();
   private readonly maxSteps: number;
@@ -72,6 +75,8 @@ export class Runner {
       this.steps = 0;
       const cut = this.stepOn(scheduler);
       this.end = this.judge(cut);
+      const all = sim.findings;
+      this.findings = all.length === this.findingsBefore ? NONE : all.slice(this.findingsBefore);
       scheduler.executionEnded?.(sim);
     } finally {
       sim.choices = null;
@@ -168,12 +173,6 @@ export class Runner {
     return 'done';
   }
 
-  /** Findings of the last execution. */
-  get findings(): readonly Finding[] {
-    const all = this.sim.findings;
-    return all.length === this.findingsBefore ? NONE : all.slice(this.findingsBefore);
-  }
-
   /** Choices made before anybody stepped: in code that runs up to a first announcement. */
   get initialChoices(): readonly number[] {
     const count = this.choiceAt.findIndex((at) => at >= 0);
@@ -201,5 +200,3 @@ export class Runner {
     },
   };
 }
-
-const NONE: readonly Finding[] = [];

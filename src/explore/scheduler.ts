@@ -12,7 +12,7 @@ export interface Scheduler extends ChoiceSource {
   choose(process: Process | null, alternatives: number, label: string): number;
   /** `process` has acted (or was cut off by an exception inside its step). */
   acted?(process: Process, sim: Sim): void;
-  /** The execution is over; the world still stands as it ended. */
+  /** The execution is over; the world still stands as it ended, and may be used for trials. */
   executionEnded?(sim: Sim): void;
 }
 

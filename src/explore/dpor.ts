@@ -1,0 +1,330 @@
+// Optimal dynamic partial-order reduction (Abdulla, Aronis, Jonsson, Sagonas, POPL 2014 and JACM 2017): every
+// Mazurkiewicz trace exactly once, nothing given up halfway. Source sets come from reversing races at the end of each
+// execution, wakeup trees keep what is still to be run, sleep sets what need not be.
+//
+// Two steps depend on each other by what they did; the last step of a reversed pair is judged by what it announced. Where
+// that leaves open whether a sequence is needed, the sequence is run once to see what the step does there.
+import type { Process } from '../engine/process.ts';
+import type { Sim } from '../engine/sim.ts';
+import { Action, COMMUTE, relation, sameChoices } from './action.ts';
+import { Identity } from './identity.ts';
+import { IMPOSSIBLE, type Reversal, Reversals, SURE, TO_BE_TRIED } from './reversal.ts';
+import { canStep, type Scheduler } from './scheduler.ts';
+import { Trace } from './trace.ts';
+import { BLOCKED, isUndecided, Sequence, UNDECIDED, WakeupForest, type WakeupNode } from './wakeup.ts';
+
+const NO_CHOICES: readonly number[] = [];
+
+export class Dpor implements Scheduler {
+  /** Executions that ran into a sleep set: 0 unless the model breaks its promises. */
+  blocked = 0;
+  /** Every trace was run. */
+  finished = false;
+  /** Partial executions made to see how a step turns out in another order. */
+  trials = 0;
+  private readonly sim: Sim;
+  private readonly identity: Identity;
+  private readonly trace: Trace;
+  private readonly reversals: Reversals;
+  private readonly forest = new WakeupForest();
+  private readonly sequence = new Sequence();
+  // By depth: what is still to be run from that node, and which part of `sleep` belongs to it. Of a node's sleep set,
+  // the part from `sleepOwn` on are steps already explored from that very node.
+  private readonly pending: (WakeupNode | null)[] = [null];
+  private readonly sleepFrom: number[] = [0];
+  private readonly sleepOwn: number[] = [0];
+  private readonly sleepTo: number[] = [0];
+  private readonly sleep: Action[] = [];
+  private readonly spare: Action[] = [];
+  // The execution at hand.
+  private depth = 0;
+  private branch = 0;
+  private script: readonly number[] = NO_CHOICES;
+  private choices: number[] | null = null;
+  private alternatives: number[] | null = null;
+  private running: WakeupNode | null = null;
+  private rewinding = true;
+  // Choices made before the first step.
+  private initial: number[] = [];
+  private initialAlternatives: number[] = [];
+
+  constructor(sim: Sim) {
+    this.sim = sim;
+    this.identity = new Identity(sim);
+    this.trace = new Trace(this.identity);
+    this.reversals = new Reversals(sim, this.identity, this.trace);
+  }
+
+  newExecution(): boolean {
+    if (this.finished) return false;
+    this.restartWorld();
+    return true;
+  }
+
+  private restartWorld(): void {
+    this.depth = 0;
+    this.rewinding = true;
+    this.script = this.initial;
+    this.choices = null;
+    this.alternatives = null;
+    this.identity.restart();
+    this.sim.allotted = this.identity.allotted;
+    this.sim.record(false);
+  }
+
+  nextActor(sim: Sim): Process | null {
+    const { depth } = this;
+    if (this.rewinding) this.worldRestarted();
+    if (depth < this.branch) {
+      const event = this.trace.events[depth]!;
+      this.script = event.choices;
+      return this.identity.processes[event.actor]!;
+    }
+    if (depth === this.branch) sim.record(true);
+    const node = this.pending[depth]!;
+    if (node !== null) {
+      this.pending[depth] = node.next;
+      this.running = node;
+      this.script = node.choices;
+      return this.identity.processes[node.actor]!;
+    }
+    return this.anyAwake(sim);
+  }
+
+  private worldRestarted(): void {
+    this.rewinding = false;
+    if (this.choices !== null) {
+      this.initial = this.choices;
+      this.initialAlternatives = this.alternatives!;
+    }
+    this.choices = null;
+    this.alternatives = null;
+    if (this.branch === 0) {
+      for (const process of this.sim.processes) this.reversals.consider(process);
+      this.reversals.noteGates(0);
+    } else if (this.sim.loops.active === 0) {
+      // What the common prefix touches was checked when it ran first.
+      this.sim.watching = false;
+    }
+  }
+
+  /** Somebody who can step and whose step is not asleep; null at the end. */
+  private anyAwake(sim: Sim): Process | null {
+    let asleep = false;
+    for (const process of sim.processes) {
+      if (!canStep(process)) continue;
+      const awake = this.awakeChoices(this.identity.numberOf(process));
+      if (awake !== null) {
+        this.script = awake;
+        return process;
+      }
+      asleep = true;
+    }
+    if (asleep) this.blocked++;
+    return null;
+  }
+
+  /** Choices with which the actor's next step is not asleep; null when there are none. */
+  private awakeChoices(actor: number): readonly number[] | null {
+    let sleepers: Action[] | null = null;
+    for (let i = this.sleepFrom[this.depth]!; i < this.sleepTo[this.depth]!; i++) {
+      const sleeper = this.sleep[i]!;
+      if (sleeper.actor !== actor) continue;
+      if (sleeper.alternatives.length === 0) return null;
+      sleepers ??= [];
+      sleepers.push(sleeper);
+    }
+    return sleepers === null ? NO_CHOICES : untaken(sleepers, []);
+  }
+
+  choose(_process: Process | null, alternatives: number): number {
+    this.choices ??= [];
+    this.alternatives ??= [];
+    const value = this.script[this.choices.length] ?? 0;
+    this.choices.push(value);
+    this.alternatives.push(alternatives);
+    return value;
+  }
+
+  acted(process: Process): void {
+    const { depth, trace, identity } = this;
+    while (identity.news) {
+      const child = identity.meetNext();
+      if (depth < this.branch) continue;
+      trace.started(child, depth);
+      this.reversals.consider(identity.processes[child]!);
+    }
+    this.depth++;
+    const choices = this.choices ?? NO_CHOICES;
+    const alternatives = this.alternatives ?? NO_CHOICES;
+    this.choices = null;
+    this.alternatives = null;
+    if (depth < this.branch) return;
+    const event = trace.add(identity.numberOf(process), process, choices, alternatives);
+    this.reversals.collect(depth, process);
+    this.enterNode(depth + 1, event);
+  }
+
+  /** The node after `event`: what stays asleep, and what the wakeup tree says about it. */
+  private enterNode(at: number, event: Action): void {
+    const from = this.sleepTo[at - 1]!;
+    let to = from;
+    for (let i = this.sleepFrom[at - 1]!; i < from; i++) {
+      const sleeper = this.sleep[i]!;
+      if (sleeper.actor === event.actor) {
+        if (sameChoices(sleeper.choices, event.choices)) throw new Error('a sleeping step was run again');
+      } else if (relation(sleeper, event) === COMMUTE) this.sleep[to++] = sleeper;
+    }
+    this.sleepFrom[at] = from;
+    this.sleepOwn[at] = to;
+    this.sleepTo[at] = to;
+    const node = this.running;
+    this.running = null;
+    if (node === null) {
+      this.pending[at] = null;
+      return;
+    }
+    this.pending[at] = node.firstChild;
+    for (let child = node.firstChild; child !== null; child = child.next) child.parent = null;
+    this.forest.release(node);
+  }
+
+  executionEnded(): void {
+    const { trace, reversals } = this;
+    reversals.collectEnd();
+    for (let at = 0; at <= trace.length; at++) {
+      const count = reversals.count(at);
+      for (let i = 0; i < count; i++) this.reverse(reversals.get(at, i));
+    }
+    this.backtrack();
+  }
+
+  /** See to it that something equivalent to the reversed pair is run from the node before its first step. */
+  private reverse(reversal: Reversal): void {
+    if (reversal.state === IMPOSSIBLE) return;
+    const { first, last } = reversal;
+    const { sequence } = this;
+    this.reversals.sequence(reversal, sequence);
+    if (reversal.state === TO_BE_TRIED) {
+      reversal.state = this.tryOut(first, sequence.steps, sequence.length, last, false) ? SURE : IMPOSSIBLE;
+      if (reversal.state === IMPOSSIBLE) return;
+    }
+    sequence.push(last);
+    for (;;) {
+      const asleep = this.coveredBySleep(first, sequence);
+      if (asleep === UNDECIDED) {
+        this.tryOut(first, sequence.steps, sequence.length - 1, last, true);
+        continue;
+      }
+      if (asleep !== BLOCKED) return;
+      const result = this.forest.insert(this.pending[first]!, sequence);
+      if (!isUndecided(result)) {
+        this.pending[first] = result;
+        return;
+      }
+      if (result.node === null) this.tryOut(first, sequence.steps, sequence.length - 1, last, true);
+      else this.tryOutNode(first, result.node);
+    }
+  }
+
+  /** BLOCKED when the sequence leads to something that no sleeping step covers. */
+  private coveredBySleep(at: number, sequence: Sequence): number {
+    for (let i = this.sleepFrom[at]!; i < this.sleepTo[at]!; i++) {
+      const place = sequence.place(this.sleep[i]!);
+      if (place !== BLOCKED) return place;
+    }
+    return BLOCKED;
+  }
+
+  /** What does a step of a wakeup tree do once everything before it has been done? */
+  private tryOutNode(at: number, node: WakeupNode): void {
+    const path: Action[] = [];
+    for (let above = node.parent; above !== null; above = above.parent) path.unshift(above);
+    this.tryOut(at, path, path.length, node, true);
+  }
+
+  /**
+   * Run the first `at` steps of the trace and then `steps`: can the actor of `last` step then? With `act`, let it, and
+   * note in `last` what the step really does.
+   */
+  private tryOut(at: number, steps: readonly Action[], count: number, last: Action, act: boolean): boolean {
+    const { sim, identity, trace } = this;
+    this.trials++;
+    const choices = sim.choices;
+    sim.choices = this;
+    this.restartWorld();
+    sim.rewind();
+    this.rewinding = false;
+    for (let i = 0; i < at; i++) this.actAgain(trace.events[i]!);
+    for (let i = 0; i < count; i++) this.actAgain(steps[i]!);
+    while (identity.news) identity.meetNext();
+    const process = identity.processes[last.actor];
+    const able = process !== undefined && canStep(process);
+    if (act) {
+      if (!able) throw new Error('a sequence that was to be run cannot be run');
+      sim.record(true);
+      this.actAgain(last);
+      last.setAccesses(process.acted, identity, true);
+    }
+    sim.choices = choices;
+    return able;
+  }
+
+  private actAgain(step: Action): void {
+    const { identity } = this;
+    while (identity.news) identity.meetNext();
+    const process = identity.processes[step.actor]!;
+    this.script = step.choices;
+    this.choices = null;
+    this.alternatives = null;
+    try {
+      this.sim.act(process);
+    } catch {
+      process.cut();
+    }
+  }
+
+  /** To the deepest node with something left to run; what was just explored from it goes to sleep. */
+  private backtrack(): void {
+    const { trace, pending, sleepOwn, sleepTo, sleep, spare } = this;
+    for (let at = trace.length - 1; at >= 0; at--) {
+      if (pending[at] !== null) {
+        const done = spare.pop() ?? new Action();
+        done.copy(trace.events[at]!);
+        sleep[sleepTo[at]!] = done;
+        sleepTo[at] = sleepTo[at]! + 1;
+        trace.truncate(at);
+        this.branch = at;
+        return;
+      }
+      for (let i = sleepOwn[at]!; i < sleepTo[at]!; i++) spare.push(sleep[i]!);
+      sleepTo[at] = sleepOwn[at]!;
+    }
+    trace.truncate(0);
+    this.branch = 0;
+    this.finished = !this.nextInitialChoices();
+  }
+
+  /** Choices made before any step are a search of their own each. */
+  private nextInitialChoices(): boolean {
+    for (let i = this.initial.length - 1; i >= 0; i--) {
+      if (this.initial[i]! + 1 >= this.initialAlternatives[i]!) continue;
+      this.initial = [...this.initial.slice(0, i), this.initial[i]! + 1];
+      return true;
+    }
+    return false;
+  }
+}
+
+/** Choices that none of `sleepers`, which all chose alike so far, has taken; null when all are taken. */
+function untaken(sleepers: readonly Action[], soFar: readonly number[]): readonly number[] | null {
+  const at = soFar.length;
+  const alternatives = sleepers[0]!.alternatives[at];
+  if (alternatives === undefined) return null;
+  for (let choice = 0; choice < alternatives; choice++) {
+    const alike = sleepers.filter((sleeper) => sleeper.choices[at] === choice);
+    const found = alike.length === 0 ? [...soFar, choice] : untaken(alike, [...soFar, choice]);
+    if (found !== null) return found;
+  }
+  return null;
+}

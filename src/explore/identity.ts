@@ -1,0 +1,125 @@
+// Names for actors and objects that hold across executions. Slots and ids of what an execution makes on the way depend
+// on the interleaving; "third child of p", "second object allotted by p" do not.
+import type { Process } from '../engine/process.ts';
+import type { Sim } from '../engine/sim.ts';
+
+// Above every id the engine allots, below 2^53.
+const MADE_FROM = 2 ** 50;
+const PER_ACTOR = 65536;
+// Where the engine takes the ids of sparse stores from.
+const SPARSE_FROM = 2 ** 40;
+
+/** A run of ids allotted in this execution, and what they stand for in all. */
+interface Allotment {
+  readonly base: number;
+  readonly count: number;
+  readonly lasting: number;
+}
+
+export class Identity {
+  /** Actors known so far, in any execution; their numbers are dense. */
+  actors = 0;
+  /** By number: the process in this execution; undefined before it is started. */
+  readonly processes: (Process | undefined)[] = [];
+  private readonly sim: Sim;
+  private readonly initial: number;
+  private readonly byName = new Map<string, number>();
+  private readonly bySlot: number[] = [];
+  private seen = 0;
+  private readonly bases = new Map<number, number>();
+  private readonly allotments: Allotment[] = [];
+  private readonly allottedBy: number[] = [];
+  private nextLasting = MADE_FROM;
+  // Ids below these were there before the execution.
+  private denseFrom = Number.POSITIVE_INFINITY;
+  private sparseFrom = Number.POSITIVE_INFINITY;
+
+  /** `sim` is set up; its processes get their slots as numbers. */
+  constructor(sim: Sim) {
+    this.sim = sim;
+    this.initial = sim.processes.length;
+    for (const process of sim.processes) this.meet(process);
+  }
+
+  /** The world is about to be rewound: forget what the last execution made, keep what it was called. */
+  restart(): void {
+    this.seen = this.initial;
+    this.processes.length = this.initial;
+    if (this.allotments.length > 0) {
+      this.allotments.length = 0;
+      this.allottedBy.length = 0;
+      this.denseFrom = Number.POSITIVE_INFINITY;
+      this.sparseFrom = Number.POSITIVE_INFINITY;
+    }
+  }
+
+  private meet(process: Process): void {
+    let number = this.byName.get(process.name);
+    if (number === undefined) {
+      number = this.actors++;
+      this.byName.set(process.name, number);
+    }
+    this.bySlot[process.slot] = number;
+    this.processes[number] = process;
+    this.seen = process.slot + 1;
+  }
+
+  /** Have actors been started that were not looked at yet? */
+  get news(): boolean {
+    return this.seen < this.sim.processes.length;
+  }
+
+  /** The next actor not looked at yet. */
+  meetNext(): number {
+    const slot = this.seen;
+    this.meet(this.sim.processes[slot]!);
+    return this.bySlot[slot]!;
+  }
+
+  numberOf(process: Process): number {
+    if (process.slot < this.initial) return process.slot;
+    while (this.seen <= process.slot) this.meetNext();
+    return this.bySlot[process.slot]!;
+  }
+
+  /** For `sim.allotted`. */
+  readonly allotted = (base: number, count: number): void => {
+    const { current } = this.sim;
+    if (current === null) return;
+    const actor = this.allotter(current);
+    const nth = this.allottedBy[actor] ?? 0;
+    this.allottedBy[actor] = nth + 1;
+    const key = actor * PER_ACTOR + nth;
+    let lasting = this.bases.get(key);
+    if (lasting === undefined) {
+      lasting = this.nextLasting;
+      this.nextLasting += count;
+      this.bases.set(key, lasting);
+    }
+    this.allotments.push({ base, count, lasting });
+    if (base >= SPARSE_FROM) this.sparseFrom = Math.min(this.sparseFrom, base);
+    else this.denseFrom = Math.min(this.denseFrom, base);
+  };
+
+  /** An actor may allot before anybody could look at it: while it runs to its first announcement. */
+  private allotter(process: Process): number {
+    if (process.slot < this.initial) return process.slot;
+    let number = this.byName.get(process.name);
+    if (number === undefined) {
+      number = this.actors++;
+      this.byName.set(process.name, number);
+    }
+    return number;
+  }
+
+  /** The id that stands for object `id` in all executions. */
+  lasting(id: number): number {
+    if (id < this.denseFrom && (id < SPARSE_FROM || id < this.sparseFrom)) return id;
+    const { allotments } = this;
+    for (let i = allotments.length - 1; i >= 0; i--) {
+      const { base, count, lasting } = allotments[i]!;
+      if (id >= base && id < base + count) return lasting + (id - base);
+    }
+    return id;
+  }
+}

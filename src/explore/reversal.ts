@@ -1,0 +1,302 @@
+// Which orders the execution at hand leaves to be tried: pairs of steps that race, waits that another order would have
+// let through earlier, and choices not taken. Each becomes a sequence to run from the node before the first step of the
+// pair, as in Abdulla, Aronis, Jonsson, Sagonas: "Source sets", JACM 64(4), 2017, extended to steps that wait.
+//
+// Why waits need more than races between steps that acted: say p shuts a gate at which r waits. When r acts at last it
+// follows whoever opened the gate again, and races with that one only. So each step that shut a gate for a waiting r is
+// reversed with r where r could have acted without it, in every way to order the other steps that matter to the gate.
+// A lock is shut by whoever took it last, a gate that promises to last by nobody.
+import type { Process } from '../engine/process.ts';
+import type { Sim } from '../engine/sim.ts';
+import { JoinGate } from '../engine/wait.ts';
+import { Action, COMMUTE, relation } from './action.ts';
+import type { Identity } from './identity.ts';
+import type { Trace, TraceEvent } from './trace.ts';
+import type { Sequence } from './wakeup.ts';
+
+/** Could the last step act in the new order? */
+export const SURE = 0;
+export const TO_BE_TRIED = 1;
+export const IMPOSSIBLE = 2;
+
+/** Run from before step `first`: every later step that does not depend on it, then `last`. */
+export class Reversal {
+  first = 0;
+  state = SURE;
+  readonly last = new Action();
+  /** The step after which the actor of `last` came to it. */
+  arrival = -1;
+  /** Of the steps that conflict with `last`, only these may come before it; null: all may. */
+  kept: readonly number[] | null = null;
+}
+
+const NONE: readonly number[] = [];
+
+export class Reversals {
+  private readonly sim: Sim;
+  private readonly identity: Identity;
+  private readonly trace: Trace;
+  // By index of the step that completed the pair.
+  private readonly lists: Reversal[][] = [];
+  private readonly counts: number[] = [];
+  // By index of step: for each actor 0 unknown, 1 shut, 2 open before that step. Kept only where gates need it.
+  private readonly gates: (number[] | undefined)[] = [];
+  private gatesMatter = false;
+  private readonly waiting = new Action();
+
+  constructor(sim: Sim, identity: Identity, trace: Trace) {
+    this.sim = sim;
+    this.identity = identity;
+    this.trace = trace;
+  }
+
+  count(at: number): number {
+    return this.counts[at] ?? 0;
+  }
+
+  get(at: number, i: number): Reversal {
+    return this.lists[at]![i]!;
+  }
+
+  /** `process` has announced a step: from the first gate that matters on, gates are noted. */
+  consider(process: Process): void {
+    if (process.announced.gate !== null && process.state === 'live' && mayWait(process)) this.gatesMatter = true;
+  }
+
+  /** Note which gates are open before step `at`. */
+  noteGates(at: number): void {
+    if (!this.gatesMatter) return;
+    const { processes } = this.sim;
+    let row = this.gates[at];
+    if (row === undefined) {
+      row = [];
+      this.gates[at] = row;
+    }
+    row.length = 0;
+    for (const process of processes) {
+      const known = process.state === 'live' && process.announced.gate !== null;
+      row[this.identity.numberOf(process)] = known ? (process.enabled ? 2 : 1) : 0;
+    }
+  }
+
+  private openBefore(at: number, actor: number): number {
+    return this.gates[at]?.[actor] ?? 0;
+  }
+
+  /** Step `at` was added to the trace by `process`: collect what it leaves to be tried. */
+  collect(at: number, process: Process): void {
+    this.counts[at] = 0;
+    const event = this.trace.events[at]!;
+    this.collectRaces(at, event, process);
+    this.consider(process);
+    this.noteGates(at + 1);
+    if (this.gatesMatter) this.collectWaits(at, event, process);
+  }
+
+  private collectRaces(at: number, event: TraceEvent, process: Process): void {
+    const { trace, identity } = this;
+    const gate = process.acted.gate;
+    const promise = gate === null ? 'always' : gate.promise;
+    const lock = promise === 'lock' ? identity.lasting(gate!.lockId!) : -1;
+    const arrival = trace.arrivalOfStep(at);
+    for (const first of trace.racing) {
+      let state = SURE;
+      const other = trace.events[first]!;
+      if (promise === 'lock') {
+        // Whoever wrote the lock last before it was taken freed it.
+        if (other.writes(lock)) continue;
+      } else if (promise !== 'always' && other.mayWriteTo(event.announced)) {
+        const open = arrival < first && event.announced.single ? this.openBefore(first, event.actor) : 0;
+        if (open === 1) continue;
+        if (open === 0) state = TO_BE_TRIED;
+      }
+      this.add(at, first, event.announced, arrival, state, null);
+    }
+    if (lock >= 0) this.collectLockWait(at, at, lock, event.announced, arrival);
+  }
+
+  /** `last` waits for `lock`: the step before `below` that took it last could have come later. */
+  private collectLockWait(at: number, below: number, lock: number, last: Action, arrival: number): void {
+    const { trace } = this;
+    for (let i = below - 1; i >= 0; i--) {
+      const event = trace.events[i]!;
+      if (event.took !== lock) continue;
+      if (event.actor === last.actor || (arrival >= 0 && trace.before(i, arrival))) return;
+      this.add(at, i, last, arrival, SURE, null);
+      return;
+    }
+  }
+
+  /** Waits at gates that may open and shut: for those waiting now, and for those that arrived with step `at`. */
+  private collectWaits(at: number, event: TraceEvent, process: Process): void {
+    for (const other of this.sim.processes) {
+      if (other.state !== 'live' || !mayShut(other)) continue;
+      const actor = this.identity.numberOf(other);
+      const arrival = this.trace.arrivalOf(actor);
+      this.waiting.actor = actor;
+      this.waiting.choices = NONE;
+      this.waiting.setAccesses(other.announced, this.identity, false);
+      if (arrival === at) this.collectArrival(at, this.waiting);
+      else if (other !== process) this.collectShut(at, event, this.waiting, arrival);
+    }
+  }
+
+  /** Step `at` may have shut the gate at which `last` was waiting, or it may be one more to be ordered with others. */
+  private collectShut(at: number, event: TraceEvent, last: Action, arrival: number): void {
+    if (relation(event, last) === COMMUTE) return;
+    const { trace } = this;
+    if (event.mayWriteTo(last)) {
+      const open = this.openBefore(at, last.actor);
+      if (open === 0) this.add(at, at, last, arrival, TO_BE_TRIED, NONE);
+      else if (open === 2 && this.openBefore(at + 1, last.actor) === 1) this.add(at, at, last, arrival, SURE, NONE);
+    }
+    if (last.single) return;
+    for (let first = at - 1; first >= 0; first--) {
+      if (trace.before(first, at) || !this.mayShutFor(first, last, arrival)) continue;
+      const between = this.conflicting(first, at - 1, last, arrival);
+      for (const kept of downwardClosed(trace, [...between, at])) {
+        if (kept.includes(at)) this.add(at, first, last, arrival, TO_BE_TRIED, kept);
+      }
+    }
+  }
+
+  /** `last` was announced by step `at`: any step that did not happen before may have shut the gate already. */
+  private collectArrival(at: number, last: Action): void {
+    for (let first = at - 1; first >= 0; first--) {
+      if (!this.mayShutFor(first, last, at)) continue;
+      if (last.single) this.add(at, first, last, at, TO_BE_TRIED, NONE);
+      else {
+        for (const kept of downwardClosed(this.trace, this.conflicting(first, at, last, at))) {
+          this.add(at, first, last, at, TO_BE_TRIED, kept);
+        }
+      }
+    }
+  }
+
+  private mayShutFor(first: number, last: Action, arrival: number): boolean {
+    const event = this.trace.events[first]!;
+    if (event.actor === last.actor || !event.mayWriteTo(last)) return false;
+    return arrival < 0 || !this.trace.before(first, arrival);
+  }
+
+  /** Steps after `first` up to `end` that conflict with `last`, independent of `first` and of the arrival. */
+  private conflicting(first: number, end: number, last: Action, arrival: number): number[] {
+    const { trace } = this;
+    const found: number[] = [];
+    for (let i = first + 1; i <= end; i++) {
+      if (trace.before(first, i) || (arrival >= 0 && trace.before(i, arrival))) continue;
+      if (relation(trace.events[i]!, last) !== COMMUTE) found.push(i);
+    }
+    return found;
+  }
+
+  private add(
+    at: number,
+    first: number,
+    last: Action,
+    arrival: number,
+    state: number,
+    kept: readonly number[] | null,
+  ): void {
+    let list = this.lists[at];
+    if (list === undefined) {
+      list = [];
+      this.lists[at] = list;
+    }
+    const i = this.counts[at] ?? 0;
+    let reversal = list[i];
+    if (reversal === undefined) {
+      reversal = new Reversal();
+      list[i] = reversal;
+    }
+    reversal.first = first;
+    reversal.state = state;
+    reversal.arrival = arrival;
+    reversal.kept = kept;
+    reversal.last.copy(last);
+    reversal.last.choices = NONE;
+    this.counts[at] = i + 1;
+  }
+
+  /**
+   * The execution is over: waits for locks that never ended, and choices not taken, depend on how it went on. They are
+   * listed under the index after the last step.
+   */
+  collectEnd(): void {
+    const { trace, identity } = this;
+    const end = trace.length;
+    this.counts[end] = 0;
+    for (const process of this.sim.processes) {
+      const { gate } = process.announced;
+      if (process.state !== 'live' || gate === null || gate.promise !== 'lock') continue;
+      const actor = identity.numberOf(process);
+      const last = this.waiting;
+      last.actor = actor;
+      last.setAccesses(process.announced, identity, false);
+      this.collectLockWait(end, end, identity.lasting(gate.lockId!), last, trace.arrivalOf(actor));
+    }
+    for (let at = 0; at < end; at++) if (trace.events[at]!.alternatives.length > 0) this.collectChoices(end, at);
+  }
+
+  /** Every choice of step `at` could have gone another way, before or after steps that only this way commutes with. */
+  private collectChoices(end: number, at: number): void {
+    const event = this.trace.events[at]!;
+    const arrival = this.trace.arrivalOfStep(at);
+    const cuts = downwardClosed(this.trace, this.conflicting(at, end - 1, event.announced, arrival));
+    for (const kept of cuts) {
+      for (let i = 0; i < event.alternatives.length; i++) {
+        for (let other = 0; other < event.alternatives[i]!; other++) {
+          if (other === event.choices[i]) continue;
+          this.add(end, at, event.announced, arrival, kept.length > 0 ? TO_BE_TRIED : SURE, kept);
+          this.lists[end]![this.counts[end]! - 1]!.last.choices = [...event.choices.slice(0, i), other];
+        }
+      }
+    }
+  }
+
+  /** The steps of a reversal, in order, the last one excepted. */
+  sequence(reversal: Reversal, into: Sequence): void {
+    const { trace } = this;
+    const { first, last, arrival, kept } = reversal;
+    const left: number[] = [];
+    into.clear();
+    for (let i = first + 1; i < trace.length; i++) {
+      if (trace.before(first, i)) continue;
+      if (kept !== null) {
+        if (left.some((out) => trace.before(out, i))) continue;
+        const event = trace.events[i]!;
+        const free =
+          kept.includes(i) || relation(event, last) === COMMUTE || (arrival >= 0 && trace.before(i, arrival));
+        if (event.actor === last.actor ? i > arrival : !free) {
+          left.push(i);
+          continue;
+        }
+      }
+      into.push(trace.events[i]!);
+    }
+  }
+}
+
+/** Gates of which the search has to know whether they were open: neither locks, nor joins, nor always open. */
+function mayWait(process: Process): boolean {
+  const { gate } = process.announced;
+  return gate !== null && gate.promise !== 'always' && gate.promise !== 'lock' && !(gate instanceof JoinGate);
+}
+
+/** Gates without a promise. */
+function mayShut(process: Process): boolean {
+  const { gate } = process.announced;
+  return gate !== null && gate.promise === undefined;
+}
+
+/** All subsets of `steps` (ascending) that hold, with each step, those of `steps` that happened before it. */
+function downwardClosed(trace: Trace, steps: readonly number[]): number[][] {
+  let sets: number[][] = [[]];
+  for (const step of steps) {
+    const needed = steps.filter((other) => other < step && trace.before(other, step));
+    const grown: number[][] = [];
+    for (const set of sets) if (needed.every((other) => set.includes(other))) grown.push([...set, step]);
+    sets = [...sets, ...grown];
+  }
+  return sets;
+}
