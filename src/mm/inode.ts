@@ -4,7 +4,9 @@ import { Column } from '../engine/column.ts';
 import { hashText, mix } from '../engine/hash.ts';
 import { RwSem } from '../engine/rwsem.ts';
 import type { Sim } from '../engine/sim.ts';
+import type { Errno } from './errno.ts';
 import type { Mm } from './mm.ts';
+import type { SuperBlock } from './super-block.ts';
 
 /**
  * What backs the pages. `file` is a filesystem with dirty tracking (ext4, xfs, btrfs); `shmem` covers memfd, tmpfs,
@@ -25,6 +27,8 @@ export interface InodeOptions {
   readonly hugeOrder?: number;
   /** Device behind a file needs stable pages under writeback (checksums). */
   readonly stablePages?: boolean;
+  /** The mounted filesystem it belongs to; absent: one that is never frozen or remounted. */
+  readonly superBlock?: SuperBlock;
 }
 
 /** Rows a page cache can address (16 TiB of 4 KiB pages). */
@@ -39,6 +43,7 @@ export class Inode {
   readonly identity: number;
   readonly hugeOrder: number;
   readonly stablePages: boolean;
+  readonly superBlock: SuperBlock | null;
   /** i_size [pages] */
   readonly sizePages: Cell<number>;
   readonly sealedWrite: Cell<boolean>;
@@ -56,6 +61,10 @@ export class Inode {
   readonly iMmapLock: RwSem;
   /** The mms with VMAs of this inode. */
   readonly mms: Cell<readonly Mm[]>;
+  /** I_DIRTY_PAGES: on the list of inodes that a flusher will look at. */
+  readonly dirty: Cell<boolean>;
+  /** wb_err: a write that failed and that no fsync has told of yet. */
+  readonly writeError: Cell<Errno | null>;
 
   constructor(sim: Sim, options: InodeOptions) {
     this.sim = sim;
@@ -64,6 +73,7 @@ export class Inode {
     this.fs = options.fs ?? null;
     this.hugeOrder = options.hugeOrder ?? 0;
     this.stablePages = options.stablePages ?? false;
+    this.superBlock = options.superBlock ?? null;
     this.identity = mix(hashText(options.name), 0x696e6f64);
     this.id = (this.identity & 0x7ffffffe) + 1;
     this.sizePages = new Cell(sim, `i_size of ${this.name}`, options.sizePages);
@@ -80,6 +90,8 @@ export class Inode {
     this.invalidateLock = new RwSem(sim, `invalidate_lock of ${this.name}`);
     this.iMmapLock = new RwSem(sim, `i_mmap_rwsem of ${this.name}`);
     this.mms = new Cell<readonly Mm[]>(sim, `i_mmap of ${this.name}`, []);
+    this.dirty = new Cell(sim, `I_DIRTY_PAGES of ${this.name}`, false);
+    this.writeError = new Cell<Errno | null>(sim, `wb_err of ${this.name}`, null);
   }
 
   /** mapping_can_writeback / vm_ops->page_mkwrite: does the filesystem track dirty pages? */
