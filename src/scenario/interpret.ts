@@ -25,10 +25,11 @@ export interface Performance {
   readonly failed: FailedExpectation[];
 }
 
-/** The body of an actor's process. */
-export function* perform(performance: Performance): Steps<void> {
+/** The body of an actor's process; `last` is what it does after its script (a child's exit). */
+export function* perform(performance: Performance, last?: () => Steps<void>): Steps<void> {
   const { actor, world } = performance;
   yield* call(performScript(performance, actor.script, {}, 0));
+  if (last !== undefined) yield* call(last());
   yield* call(reach(world, actor.name, undefined));
 }
 

@@ -20,11 +20,15 @@ export class Milestones {
   /** Labels that somebody waits for, by actor. */
   private readonly watched = new Map<string, Set<string>>();
   private readonly holds = new Map<Process, ActiveHold[]>();
+  private readonly aliases = new Map<Process, string>();
 
   constructor(sim: Sim) {
     this.sim = sim;
     sim.announced = (process, access) => this.announced(process, access);
-    sim.onRewind(() => this.holds.clear());
+    sim.onRewind(() => {
+      this.holds.clear();
+      this.aliases.clear();
+    });
   }
 
   /** Declare, before the world starts, that `target` will be waited for. */
@@ -71,6 +75,11 @@ export class Milestones {
     if (cell !== undefined) cell.value = cell.value + 1;
   }
 
+  /** The actor's name in the scenario of a process that has another one (a forked child). */
+  alias(process: Process, actor: string): void {
+    this.aliases.set(process, actor);
+  }
+
   /** The holds of the operation that `process` performs now. */
   hold(process: Process, holds: readonly Hold[]): void {
     if (holds.length === 0) this.holds.delete(process);
@@ -88,10 +97,11 @@ export class Milestones {
       active.seen++;
       return active.seen === (active.hold.time ?? 1);
     });
-    const watched = this.watched.get(process.name)?.has(label) === true;
+    const actor = this.aliases.get(process) ?? process.name;
+    const watched = this.watched.get(actor)?.has(label) === true;
     if (held === undefined && !watched) return;
     const reached = held === undefined ? [] : held.hold.until.map((target) => this.reached(target));
-    const milestone = watched ? this.cell(`${process.name} acted ${label}`) : undefined;
+    const milestone = watched ? this.cell(`${actor} acted ${label}`) : undefined;
     for (const { cell } of reached) access.add(cell.id, cell.id, READ);
     if (milestone !== undefined) access.add(milestone.id, milestone.id, UPDATE);
     access.gate = new StagedGate(access.gate, reached, milestone);

@@ -29,6 +29,7 @@ export function setStage(scenario: Scenario, one: ScenarioCase, options: WorldOp
   for (const actor of scenario.actors) {
     startActor(world, { world, actor, one, process: ownerOf(world, actor), failed });
   }
+  world.freeze();
   return { world, failed };
 }
 

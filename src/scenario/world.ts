@@ -118,6 +118,21 @@ export class World {
     for (const process of scenario.processes) this.addTask(process);
   }
 
+  /** What names mean now is what they mean at the start of every execution. */
+  freeze(): void {
+    const tasks = [...this.tasks];
+    const places = [...this.places].map(([process, map]) => [process, [...map]] as const);
+    const named = [...this.named];
+    this.sim.onRewind(() => {
+      this.tasks.clear();
+      for (const [name, task] of tasks) this.tasks.set(name, task);
+      this.places.clear();
+      for (const [process, map] of places) this.places.set(process, new Map(map));
+      this.named.clear();
+      for (const [name, value] of named) this.named.set(name, value);
+    });
+  }
+
   private user(uid: number): User {
     let user = this.users.get(uid);
     if (user === undefined) {
@@ -164,6 +179,18 @@ export class World {
   addPlace(process: string, mapping: Mapping | { readonly name: string }, place: Place): void {
     const places = this.places.get(process) ?? new Map<string, Place>();
     this.places.set(process, places.set(mapping.name, place));
+  }
+
+  /** The memory object called `name`, or the one behind the mapping of that name in `process`. */
+  objectOf(process: string, name: string): MemoryObject {
+    const object = this.memory.get(name) ?? this.place(process, name)?.memory;
+    if (object === undefined) throw new Error(`no memory ${name}`);
+    return object;
+  }
+
+  /** A nameless anonymous object, for what a script maps without declaring it. */
+  anonymous(name: string, size: bigint): MemoryObject {
+    return { name, spec: { kind: 'anon', size }, inode: null, pfnMapping: null };
   }
 
   /** Where `process` has the mapping (or else the memory object) called `name`. */

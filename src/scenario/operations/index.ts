@@ -1,5 +1,7 @@
 // Every operation of scenario files, by subject. A new file of operations is added to this list, nowhere else.
 import { OperationRegistry } from '../operation.ts';
 import { accessOperations } from './access.ts';
+import { mappingOperations } from './mapping.ts';
+import { processOperations } from './process.ts';
 
-export const OPERATIONS = new OperationRegistry(accessOperations);
+export const OPERATIONS = new OperationRegistry(accessOperations, mappingOperations, processOperations);

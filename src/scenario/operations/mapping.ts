@@ -1,0 +1,121 @@
+// System calls that make, change and remove mappings.
+import * as z from 'zod';
+import { call, type Steps } from '../../engine/process.ts';
+import { mlock, munlock } from '../../mm/mlock.ts';
+import { mmap, munmap } from '../../mm/mmap.ts';
+import { mprotect } from '../../mm/mprotect.ts';
+import { defineOperation, type Outcome } from '../operation.ts';
+import { zDeclares, zRef } from '../reference.ts';
+import { zAddress, zProt, zSize } from '../scalar.ts';
+import { mustRange, processOf, WHERE, zWhere } from './place.ts';
+
+const PAGE = 4096n;
+
+/** `ok` or an errno as an outcome. */
+export function outcome(result: string): Outcome {
+  return result === 'ok' ? { returns: 0 } : { errno: result };
+}
+
+/** A system call on a range: EINVAL when the address is not page aligned. */
+function* aligned(address: bigint, body: () => Steps<string>): Steps<Outcome> {
+  if (address % PAGE !== 0n) return { errno: 'EINVAL' };
+  return outcome(yield* call(body()));
+}
+
+export const mappingOperations = [
+  defineOperation({
+    name: 'mmap',
+    summary: 'mmap(): maps a memory object of the scenario, or anonymous memory.',
+    on: ['process'],
+    args: z.strictObject({
+      name: zDeclares('memory').optional().describe('What to call the mapping; default: the memory object.'),
+      memory: zRef('memory').optional().describe('The object to map; without it, anonymous memory.'),
+      size: zSize.optional().describe('How many bytes; default: the object.'),
+      offset: zAddress.optional(),
+      at: zAddress.optional().describe('MAP_FIXED at this address.'),
+      hint: zAddress.optional(),
+      prot: zProt.optional(),
+      shared: z.boolean().optional(),
+      populate: z.boolean().optional().describe('MAP_POPULATE'),
+      locked: z.boolean().optional().describe('MAP_LOCKED'),
+      noreplace: z.boolean().optional().describe('MAP_FIXED_NOREPLACE'),
+    }),
+    shows: { address: 'Where it was mapped.' },
+    *run(context, args) {
+      const { world } = context.performance;
+      const process = processOf(context);
+      const object = args.memory === undefined ? undefined : world.objectOf(process, args.memory.name);
+      const bytes = args.size ?? object?.spec.size ?? 0n;
+      const pages = Number((bytes + PAGE - 1n) / PAGE);
+      const fixed = args.at !== undefined;
+      const at = args.at ?? args.hint;
+      if (at !== undefined && at % PAGE !== 0n && fixed) return { errno: 'EINVAL' };
+      const shared = args.shared ?? (object !== undefined && object.inode !== null);
+      const pgoff = Number((args.offset ?? 0n) / PAGE);
+      const backed = object !== undefined && (object.inode !== null || object.pfnMapping !== null);
+      const result = yield* call(
+        mmap(world.core, {
+          name: args.name?.name ?? args.memory?.name ?? `anonymous of ${context.actor}`,
+          pages,
+          ...(at === undefined ? {} : { at: Number(at / PAGE) }),
+          fixed,
+          noReplace: args.noreplace ?? false,
+          read: args.prot?.read ?? true,
+          write: args.prot?.write ?? true,
+          exec: args.prot?.exec ?? false,
+          shared,
+          ...(object?.inode ? { file: object.inode } : {}),
+          ...(object?.pfnMapping ? { pfnMapping: object.pfnMapping } : {}),
+          ...(backed ? { pgoff } : {}),
+          populate: args.populate ?? false,
+          locked: args.locked ?? false,
+        }),
+      );
+      if ('errno' in result) return { errno: result.errno };
+      const memory = object ?? world.anonymous(args.name?.name ?? `anonymous of ${context.actor}`, bytes);
+      const mapping = args.name?.name ?? args.memory?.name ?? memory.name;
+      world.addPlace(process, { name: mapping }, { mapping, memory, vpn: result.vpn, pages, pgoff });
+      return { returns: 0, shows: { address: BigInt(result.vpn) * PAGE } };
+    },
+  }),
+  defineOperation({
+    name: 'munmap',
+    summary: 'munmap(): removes mappings of a range.',
+    on: ['process'],
+    args: zWhere,
+    run(context, args) {
+      const range = mustRange(context, args);
+      return aligned(range.address, () => munmap(context.performance.world.core, range.vpn, range.pages));
+    },
+  }),
+  defineOperation({
+    name: 'mprotect',
+    summary: 'mprotect(): changes what a range allows.',
+    on: ['process'],
+    args: z.strictObject({ ...WHERE, prot: zProt }),
+    run(context, args) {
+      const range = mustRange(context, args);
+      return aligned(range.address, () => mprotect(context.performance.world.core, range.vpn, range.pages, args.prot));
+    },
+  }),
+  defineOperation({
+    name: 'mlock',
+    summary: 'mlock() or mlock2(MLOCK_ONFAULT): keeps a range resident and charges locked_vm.',
+    on: ['process'],
+    args: z.strictObject({ ...WHERE, onfault: z.boolean().optional().describe('MLOCK_ONFAULT') }),
+    *run(context, args) {
+      const { vpn, pages } = mustRange(context, args);
+      return outcome(yield* call(mlock(context.performance.world.core, vpn, pages, args.onfault ?? false)));
+    },
+  }),
+  defineOperation({
+    name: 'munlock',
+    summary: 'munlock(): undoes mlock.',
+    on: ['process'],
+    args: zWhere,
+    *run(context, args) {
+      const { vpn, pages } = mustRange(context, args);
+      return outcome(yield* call(munlock(context.performance.world.core, vpn, pages)));
+    },
+  }),
+];
