@@ -185,7 +185,7 @@ function* stillAllowed(core: CoreMm, mm: Mm, leaf: Leaf, flags: GupFlags): Steps
   else yield core.sim.times(pages, mm.pageTable.willReadPtes(vpn, vpn + pages - 1, RECHECK));
   if ((huge || kernel.has('gup.fast.recheck-pmd')) && !pteSame(mm.pageTable.pmd(row), pmd)) return 0;
   if (!huge) pages = sameEntries(mm, vpn, pages, entry);
-  if (secret) pages = leading(pages, (i) => !isSecret(core, page + i));
+  if (secret) pages = leading(pages, (i) => (folios.flags.get(page + i) & PG_ANON) !== 0 || !isSecret(core, page + i));
 
   if (writesFile && pages > 0) {
     folios.flags.willReadRange(first, lastOf(pages), FOLIO);

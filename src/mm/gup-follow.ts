@@ -54,7 +54,7 @@ export function followEntry(core: CoreMm, mm: Mm, vma: Vma, vpn: number, last: n
   if (special && pte.pfn !== core.zeroPfn) return RAW;
   if ((pte.bits & PTE_WRITE) === 0 && mustUnshare(core, vma, flags, pte.pfn)) return UNSHARE;
   const head = core.folios.headOf(pte.pfn);
-  const pages = special ? 1 : alike(core, mm, vma, vpn, last, pte, head, flags);
+  const pages = special ? 1 : alike(core, mm, vpn, last, pte, head, flags);
   return { outcome: 'grab', pfn: pte.pfn, pages, head, huge: false, dirty: (pte.bits & PTE_DIRTY) !== 0 };
 }
 
@@ -110,38 +110,24 @@ export function mustUnshare(core: CoreMm, vma: Vma | null, flags: GupFlags, page
 }
 
 /** How many entries from `vpn` on are like the first and map the frames after it: what one step may take at once. */
-function alike(
-  core: CoreMm,
-  mm: Mm,
-  vma: Vma,
-  vpn: number,
-  last: number,
-  first: Pte,
-  head: number,
-  flags: GupFlags,
-): number {
+function alike(core: CoreMm, mm: Mm, vpn: number, last: number, first: Pte, head: number, flags: GupFlags): number {
   if (last === vpn) return 1;
   const { folios } = core;
   // The frames of one 2 MiB block are either all small folios or all of one large folio.
   const blockEnd = first.pfn - (first.pfn % PMD_PAGES) + PMD_PAGES;
   const limit = folios.isLarge(head) ? Math.min(blockEnd, head + folios.pagesOf(head)) : blockEnd;
   const { bits, pfn } = mm.pageTable.bulk;
-  const readOnly = (first.bits & PTE_WRITE) === 0;
   const { zeroPfn } = core;
+  // Through a read-only entry the folio itself decides; pages of the same kind decide alike.
+  const looks = (first.bits & PTE_WRITE) === 0 && (flags.write || flags.grab === 'pin');
+  const anon = looks && folios.isAnon(head);
   let pages = 1;
   for (let at = vpn + 1; at <= last; at++, pages++) {
     const frame = first.pfn + pages;
     if (frame >= limit || frame === zeroPfn || bits.get(at) !== first.bits || pfn.peek(at) !== frame) break;
-    if (
-      readOnly &&
-      (mustUnshare(core, vma, flags, frame) || (flags.write && !isForced(core, vma, frame, first, flags)))
-    ) {
-      break;
-    }
+    if (!looks) continue;
+    if (!folios.isLarge(head) && folios.isAnon(frame) !== anon) break;
+    if (anon && folios.anonExclusive.peek(frame) === 0) break;
   }
   return pages;
-}
-
-function isForced(core: CoreMm, vma: Vma, frame: number, like: Pte, flags: GupFlags): boolean {
-  return canFollowWrite(core, vma, like, frame, flags);
 }

@@ -39,11 +39,10 @@ export function* gupLongtermLocked(
   walk: Walk,
 ): Steps<number> {
   if (!flags.longterm) return yield* call(getUserPagesLocked(core, mm, vpn, pages, flags, walk));
-  const pinning: GupFlags = { ...flags, memallocPin: true };
   let loop: Loop | null = null;
   for (;;) {
     walk.runs.clear();
-    const pinned = yield* call(getUserPagesLocked(core, mm, vpn, pages, pinning, walk));
+    const pinned = yield* call(getUserPagesLocked(core, mm, vpn, pages, flags, walk));
     const verdict = pinned === 0 ? 'done' : yield* call(checkAndMigrate(core, walk.runs.runs));
     if (verdict === 'fruitless') {
       if (loop === null) loop = core.sim.loop('__gup_longterm_locked', FRUITLESS_ROUNDS);
@@ -60,7 +59,7 @@ export function* gupLongtermLocked(
       return 0;
     }
     // Before 5.13 what could not be moved was pinned where it is.
-    return yield* call(getUserPagesLocked(core, mm, vpn, pages, pinning, walk));
+    return yield* call(getUserPagesLocked(core, mm, vpn, pages, flags, walk));
   }
 }
 

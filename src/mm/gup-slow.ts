@@ -21,8 +21,9 @@ import { putGrab } from './unpin.ts';
 import type { Vma } from './vma.ts';
 
 const LOOKUP = step('gup_vma_lookup', 'gup-slow');
-const FOLLOW = step('follow_page_mask', 'gup-slow');
-const GRAB = step('follow_page_pte:try_grab_folio', 'refcount');
+// The grab carries the cost of the whole round for each page, so that a run costs what its pages cost one by one.
+const FOLLOW = step('follow_page_mask', 'none');
+const GRAB = step('follow_page_pte:try_grab_folio', 'gup-slow');
 const GRAB_REST = step('__get_user_pages:try_grab_folio', 'refcount');
 const UNLOCK = step('follow_page_pte:unlock', 'lock');
 const HAS_PINNED = step('mm_set_has_pinned_flag', 'none');
