@@ -141,6 +141,7 @@ export class Dpor implements Scheduler {
     this.choices ??= [];
     this.alternatives ??= [];
     const value = this.script[this.choices.length] ?? 0;
+    if (value >= alternatives) throw new RangeError(`choice ${value} of ${alternatives}: the model is not repeatable`);
     this.choices.push(value);
     this.alternatives.push(alternatives);
     return value;

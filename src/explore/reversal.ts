@@ -110,7 +110,8 @@ export class Reversals {
         if (open === 1) continue;
         if (open === 0) state = TO_BE_TRIED;
       }
-      this.add(at, first, event.announced, arrival, state, null);
+      if (other.mayWriteTo(event.announced)) this.add(at, first, event.announced, arrival, state, null);
+      else this.addAsActed(at, first, event, arrival);
     }
     if (lock >= 0) this.collectLockWait(at, at, lock, event.announced, arrival);
   }
@@ -216,6 +217,12 @@ export class Reversals {
     reversal.last.copy(last);
     reversal.last.choices = NONE;
     this.counts[at] = i + 1;
+  }
+
+  /** What `first` did makes no difference to `event`: without it, `event` chooses and does just the same. */
+  private addAsActed(at: number, first: number, event: TraceEvent, arrival: number): void {
+    this.add(at, first, event, arrival, SURE, null);
+    this.get(at, this.counts[at]! - 1).last.choices = event.choices;
   }
 
   /**
