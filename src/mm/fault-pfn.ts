@@ -13,6 +13,8 @@ import { PTE_DEVMAP, PTE_NONE, PTE_PRESENT, PTE_SPECIAL, PTE_YOUNG } from './pte
 import type { PfnMapping } from './vma.ts';
 
 const INSERT = step('vmf_insert_pfn', 'fault');
+const INVALIDATE_LOCK = step('dax_iomap_fault:invalidate_lock', 'lock');
+const INVALIDATE_UNLOCK = step('dax_iomap_fault:invalidate_unlock', 'lock');
 const SIZE = step('dax_iomap_fault:i_size', 'op');
 const BLOCK = step('dax_iomap_fault:iomap_begin', 'op');
 const ALLOCATE = step('dax_iomap_fault:allocate', 'alloc');
@@ -38,6 +40,13 @@ export function* pfnFault(core: CoreMm, fault: Fault, mapping: PfnMapping): Step
  * maps writable at once.
  */
 export function* daxFault(core: CoreMm, fault: Fault, inode: Inode): Steps<FaultResult> {
+  yield* call(inode.invalidateLock.read(INVALIDATE_LOCK));
+  const result = yield* call(daxIomapFault(core, fault, inode));
+  yield inode.invalidateLock.up(INVALIDATE_UNLOCK);
+  return result;
+}
+
+function* daxIomapFault(core: CoreMm, fault: Fault, inode: Inode): Steps<FaultResult> {
   const { write } = fault.flags;
   yield inode.sizePages.willRead(SIZE);
   if (fault.index >= inode.sizePages.value) return 'sigbus';

@@ -12,6 +12,9 @@ import { folioPut, getNow, tryGetNow, willGet } from './refcount.ts';
 
 const LOOKUP = step('filemap_get_entry', 'op');
 const ADD = step('__filemap_add_folio', 'op');
+const INVALIDATE_LOCK = step('page_cache_ra_unbounded:invalidate_lock', 'lock');
+const INVALIDATE_UNLOCK = step('page_cache_ra_unbounded:invalidate_unlock', 'lock');
+const SIZE = step('page_cache_ra_unbounded:i_size', 'op');
 const READ = step('filemap_read_folio', 'disk-read');
 const READ_DONE = step('folio_end_read', 'none');
 
@@ -93,13 +96,16 @@ export function* readFolio(core: CoreMm, inode: Inode, index: number, head: numb
  */
 export function* mmapReadahead(core: CoreMm, inode: Inode, index: number, movable: boolean): Steps<boolean> {
   const from = Math.max(0, index - RA_PAGES / 2);
-  // i_size only grows between here and the fault's own check under the folio lock, or the pages are truncated again.
-  const to = Math.min(from + RA_PAGES, inode.sizePages.peek());
+  // invalidate_lock keeps truncation and hole punching away while pages are made.
+  yield* call(inode.invalidateLock.read(INVALIDATE_LOCK));
+  yield inode.sizePages.willRead(SIZE);
+  const to = Math.min(from + RA_PAGES, inode.sizePages.value);
   let ok = true;
   for (let at = from; at < to; at++) {
     if (inode.pages.peek(at) !== 0) continue;
     if (!(yield* call(readNew(core, inode, at, movable))) && at === index) ok = false;
   }
+  yield inode.invalidateLock.up(INVALIDATE_UNLOCK);
   return ok;
 }
 

@@ -1,12 +1,14 @@
 // What a filesystem does before a page of a shared mapping may be written (fs/ext4/inode.c ext4_page_mkwrite, fs/buffer.c
-// block_page_mkwrite, mm/memory.c do_page_mkwrite), and the dirtying after it. Journalling and quota are left out.
+// block_page_mkwrite, mm/memory.c do_page_mkwrite), and the dirtying after it: f1 and f3 of a shared write fault. A frozen
+// filesystem holds the fault up, with mmap_lock held. Journalling and quota are left out.
 import { call, type Steps } from '../engine/process.ts';
 import { step } from '../engine/step.ts';
 import type { CoreMm } from './core.ts';
 import { dropMmapLock, type Fault, type FaultResult, mayDropLock } from './fault-context.ts';
-import { lockFolio, unlockNow, waitWriteback, willUnlock } from './folio-lock.ts';
+import { lockFolio, unlockNow, waitWriteback } from './folio-lock.ts';
 import type { Inode } from './inode.ts';
-import { PG_DIRTY, PG_PRIVATE } from './page-flags.ts';
+import { markDirtyNow, willMarkDirty } from './mark-dirty.ts';
+import { PG_PRIVATE } from './page-flags.ts';
 import { getNow, willGet } from './refcount.ts';
 
 const INVALIDATE_LOCK = step('filemap_invalidate_lock_shared', 'lock');
@@ -26,6 +28,8 @@ export function hasPageMkwrite(inode: Inode | null): boolean {
  * False: it was truncated meanwhile, the fault starts over.
  */
 export function* doPageMkwrite(core: CoreMm, inode: Inode, index: number, head: number): Steps<boolean> {
+  const { superBlock } = inode;
+  if (superBlock !== null) yield* call(superBlock.startWrite('pagefault'));
   yield* call(inode.invalidateLock.read(INVALIDATE_LOCK));
   const locked = yield* call(lockMapped(core, inode, index, head));
   if (locked) {
@@ -34,6 +38,10 @@ export function* doPageMkwrite(core: CoreMm, inode: Inode, index: number, head: 
     if (inode.stablePages) yield waitWriteback(core, head, STABLE);
   }
   yield inode.invalidateLock.up(INVALIDATE_UNLOCK);
+  if (superBlock !== null) {
+    yield superBlock.endWrite('pagefault');
+    superBlock.endWriteNow('pagefault');
+  }
   return locked;
 }
 
@@ -51,11 +59,13 @@ function* reserve(core: CoreMm, inode: Inode, index: number, head: number): Step
   const { folios } = core;
   inode.allocated.willUpdate(index, RESERVE);
   willGet(core, head, RESERVE);
-  yield folios.flags.willUpdate(head, RESERVE);
+  yield willMarkDirty(core, head, RESERVE);
   inode.allocated.set(index, 1);
-  const flags = folios.flags.get(head);
-  if ((flags & PG_PRIVATE) === 0) getNow(core, head, 1);
-  folios.flags.set(head, flags | PG_PRIVATE | PG_DIRTY);
+  if ((folios.flags.get(head) & PG_PRIVATE) === 0) {
+    getNow(core, head, 1);
+    folios.change(head, PG_PRIVATE);
+  }
+  markDirtyNow(core, head);
 }
 
 /**
@@ -65,10 +75,9 @@ function* reserve(core: CoreMm, inode: Inode, index: number, head: number): Step
 export function* faultDirtySharedPage(core: CoreMm, fault: Fault, inode: Inode, head: number): Steps<FaultResult> {
   const { folios } = core;
   folios.mapping.willRead(head, DIRTY);
-  yield willUnlock(core, head, DIRTY);
-  const dirtied = (folios.flags.get(head) & PG_DIRTY) === 0;
+  yield willMarkDirty(core, head, DIRTY);
+  const dirtied = markDirtyNow(core, head);
   const mapped = folios.mapping.get(head) !== 0;
-  folios.change(head, PG_DIRTY);
   unlockNow(core, head);
   if (!(dirtied || hasPageMkwrite(inode)) || !mapped || !mayDropLock(fault)) return 'ok';
   // balance_dirty_pages_ratelimited: throttling itself takes no step.

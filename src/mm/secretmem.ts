@@ -11,11 +11,20 @@ import { PG_HWPOISON, PG_UNEVICTABLE, PG_UPTODATE } from './page-flags.ts';
 import { folioPut } from './refcount.ts';
 import type { GotFolio } from './shmem.ts';
 
+const INVALIDATE_LOCK = step('secretmem_fault:invalidate_lock', 'lock');
+const INVALIDATE_UNLOCK = step('secretmem_fault:invalidate_unlock', 'lock');
 const SIZE = step('secretmem_fault:i_size', 'op');
 const LOCK = step('secretmem_fault:folio_lock', 'lock');
 
 /** secretmem_fault */
 export function* secretmemGetFolio(core: CoreMm, inode: Inode, index: number): Steps<GotFolio> {
+  yield* call(inode.invalidateLock.read(INVALIDATE_LOCK));
+  const got = yield* call(getFolio(core, inode, index));
+  yield inode.invalidateLock.up(INVALIDATE_UNLOCK);
+  return got;
+}
+
+function* getFolio(core: CoreMm, inode: Inode, index: number): Steps<GotFolio> {
   const { folios } = core;
   for (;;) {
     yield inode.sizePages.willRead(SIZE);
