@@ -45,7 +45,7 @@ export function* takeLeaf(
   // that is what the look at the head after the reference finds out.
   const looked = folios.headOf(page);
   const grab = flags.grab as 'pin' | 'get';
-  const got = yield* call(tryGet(core, page, huge ? want : run(core, mm, vpn, want, entry, looked), looked));
+  const got = yield* call(tryGet(core, page, huge ? want : run(core, mm, vpn, want, entry, looked, flags), looked));
   if (got === null) return 0;
   const { head, pages } = got;
   if (flags.longterm && kernel.way('gup.fast.zone-test') === 'after-ref' && !isLongtermPinnable(core, page)) {
@@ -81,17 +81,28 @@ function permitted(core: CoreMm, entry: Pte, flags: GupFlags): boolean {
   return (bits & PTE_SPECIAL) === 0;
 }
 
-/** How many PTEs from `vpn` on are like the first, each mapping the next frame of the same kind of folio. */
-function run(core: CoreMm, mm: Mm, vpn: number, want: number, first: Pte, head: number): number {
+/**
+ * How many PTEs from `vpn` on are like the first, each mapping the next frame of the same kind of folio. Of folios that
+ * the later tests look at more closely a step takes one. This only sizes the step: every page is tested in its turn.
+ */
+function run(core: CoreMm, mm: Mm, vpn: number, want: number, first: Pte, head: number, flags: GupFlags): number {
   if (want === 1) return 1;
   const { folios } = core;
+  const large = folios.isLarge(head);
+  const anon = folios.isAnon(head);
+  const mapping = folios.mapping.peek(head);
+  const unwritable = flags.grab === 'pin' && !flags.write && (first.bits & PTE_WRITE) === 0;
+  if (unwritable && mustUnshare(core, null, flags, first.pfn)) return 1;
+  if (!anon && core.rmapInode(head)?.kind !== 'shmem' && !folios.has(head, PG_HUGETLB)) return 1;
   const blockEnd = first.pfn - (first.pfn % PMD_PAGES) + PMD_PAGES;
-  const limit = folios.isLarge(head) ? Math.min(blockEnd, head + folios.pagesOf(head)) : blockEnd;
+  const limit = large ? Math.min(blockEnd, head + folios.pagesOf(head)) : blockEnd;
   const { bits, pfn } = mm.pageTable.bulk;
   let pages = 1;
-  while (pages < want && first.pfn + pages < limit) {
-    if (bits.get(vpn + pages) !== first.bits || pfn.peek(vpn + pages) !== first.pfn + pages) break;
-    pages++;
+  for (; pages < want && first.pfn + pages < limit; pages++) {
+    const frame = first.pfn + pages;
+    if (bits.get(vpn + pages) !== first.bits || pfn.peek(vpn + pages) !== frame) break;
+    if (!large && (anon ? !folios.isAnon(frame) : folios.mapping.peek(frame) !== mapping)) break;
+    if (unwritable && anon && folios.anonExclusive.peek(frame) === 0) break;
   }
   return pages;
 }
@@ -189,14 +200,16 @@ function* stillAllowed(core: CoreMm, mm: Mm, leaf: Leaf, flags: GupFlags): Steps
 
   if (writesFile && pages > 0) {
     folios.flags.willReadRange(first, lastOf(pages), FOLIO);
-    yield folios.mapping.willReadRange(first, lastOf(pages), FOLIO);
+    yield core.sim.times(large ? 1 : pages, folios.mapping.willReadRange(first, lastOf(pages), FOLIO));
     pages = large ? (bearsWrites(core, head) ? pages : 0) : leading(pages, (i) => bearsWrites(core, page + i));
   }
   if (flags.grab === 'pin' && !flags.write && (entry.bits & PTE_WRITE) === 0 && pages > 0) {
     // Of a huge leaf the head's flag counts.
     const single = huge || folios.has(head, PG_HUGETLB);
     folios.flags.willReadRange(first, lastOf(pages), EXCLUSIVE);
-    yield folios.anonExclusive.willReadRange(single ? head : page, single ? head : page + pages - 1, EXCLUSIVE);
+    const from = single ? head : page;
+    const to = single ? head : page + pages - 1;
+    yield core.sim.times(to - from + 1, folios.anonExclusive.willReadRange(from, to, EXCLUSIVE));
     pages = single
       ? keepsPage(core, head, head, flags)
         ? pages

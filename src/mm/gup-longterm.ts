@@ -11,16 +11,13 @@ import { referencesPerPage } from './gup-grab.ts';
 import { getUserPagesLocked, type Walk } from './gup-slow.ts';
 import type { FrameRun, Refusal } from './ledger.ts';
 import { isLongtermPinnable, sameAnswerUntil, whyUnpinnable } from './longterm-pinnable.ts';
-import { folioIsolateLru, folioPutbackLru, lruAddDrain, lruAddDrainAll } from './lru.ts';
-import { migratePages } from './migrate-hooks.ts';
+import { folioIsolateLru, lruAddDrain, lruAddDrainAll } from './lru.ts';
+import { isolateHugetlb, migratePages, putbackMovablePages } from './migrate.ts';
 import type { Mm } from './mm.ts';
-import { PG_HUGETLB, PG_ISOLATED, PG_LRU } from './page-flags.ts';
-import { putNow, tryGetNow, willPut } from './refcount.ts';
+import { PG_HUGETLB, PG_LRU } from './page-flags.ts';
 import { putRuns } from './unpin.ts';
 
 const TEST_REFS = step('collect_longterm_unpinnable_pages:refs', 'op');
-const ISOLATE_HUGETLB = step('isolate_hugetlb', 'op');
-const PUTBACK_HUGETLB = step('folio_putback_active_hugetlb', 'op');
 const AGAIN = step('__gup_longterm_locked:again', 'none');
 
 /** Rounds in which nothing could be isolated, before the run is called incomplete. The kernel has no bound. */
@@ -76,13 +73,14 @@ function* checkAndMigrate(core: CoreMm, runs: readonly FrameRun[]): Steps<'done'
   const zone = whyUnpinnable(core, first);
   yield* call(putRuns(core, 'pin', runs, false, 'migrate_longterm_unpinnable_pages'));
   if (isolated.length === 0) return 'fruitless';
-  const { failed } = yield* call(
+  const { failed, notMoved, errno } = yield* call(
     migratePages(core, isolated, { mode: 'sync', reason: 'longterm-pin', target: { movable: false, zero: false } }),
   );
-  if (failed.length === 0) return 'again';
-  const refusal = busy(core, failed, zone ?? 'unpinnable memory');
-  for (const head of failed) yield* call(putback(core, head));
-  return refusal;
+  // A THP that was split and moved in parts counts as not moved, too.
+  const moved = notMoved === 0 && errno === undefined;
+  const refusal = moved ? null : busy(core, failed, isolated.length, zone ?? 'unpinnable memory');
+  yield* call(putbackMovablePages(core, failed));
+  return refusal ?? 'again';
 }
 
 /** The folios of the runs that a long-term pin must not keep, in order. Each once, as consecutive pages of it merge. */
@@ -144,38 +142,23 @@ function* mayBeBatched(core: CoreMm, head: number): Steps<boolean> {
   }
 }
 
-/** isolate_hugetlb (folio_isolate_hugetlb): a reference, and off the active list. */
-function* isolateHugetlb(core: CoreMm, head: number): Steps<boolean> {
-  const { folios } = core;
-  folios.refcount.willUpdate(head, ISOLATE_HUGETLB);
-  yield folios.flags.willUpdate(head, ISOLATE_HUGETLB);
-  if ((folios.flags.get(head) & PG_ISOLATED) !== 0 || !tryGetNow(core, head, 1)) return false;
-  folios.change(head, PG_ISOLATED);
-  return true;
-}
-
-/** putback_movable_pages of one folio. */
-function* putback(core: CoreMm, head: number): Steps<void> {
-  if (!core.folios.has(head, PG_HUGETLB)) {
-    yield* call(folioPutbackLru(core, head));
-    return;
-  }
-  yield willPut(core, head, PUTBACK_HUGETLB);
-  core.folios.change(head, 0, PG_ISOLATED);
-  putNow(core, head, 1, 'folio_putback_active_hugetlb');
-}
-
 /** Why the migration failed, as far as the counts tell. */
-function busy(core: CoreMm, failed: readonly number[], zone: string): Refusal {
-  const head = failed[0]!;
+function busy(core: CoreMm, failed: readonly number[], isolated: number, zone: string): Refusal {
+  const what = `migrate_longterm_unpinnable_pages: ${failed.length} of ${isolated} folio(s) in ${zone} could not be migrated`;
+  const remedy =
+    'memory outside ZONE_MOVABLE and CMA, or nobody else holding references to the pages while they are to be moved';
+  const head = failed[0];
+  if (head === undefined) return refuse('ENOMEM', `${what} in one piece`, remedy, { zone });
   const { folios } = core;
   const [references, expected] = core.sim.unwatched(() => [folios.refcount.peek(head), folios.expectedRefs(head) + 1]);
-  const busyText = `${references} references where ${expected} are expected (its mappings, caches, and the isolation)`;
-  return refuse(
-    'ENOMEM',
-    `migrate_longterm_unpinnable_pages: ${failed.length} folio(s) in ${zone} could not be migrated; pfn ${head} has ` +
-      (references > expected ? busyText : `${busyText}: no memory to move it to, or it stayed locked`),
-    'memory outside ZONE_MOVABLE and CMA, or nobody else holding references to the page meanwhile',
-    { 'failed-folios': failed.length, pfn: head, zone, refcount: references, 'refcount-expected': expected },
-  );
+  const counts = `pfn ${head} has ${references} references where ${expected} are expected (mappings, caches, and the isolation)`;
+  const cause =
+    references > expected ? `it is busy: ${counts}` : `${counts}: no memory to move it to, or it stayed locked`;
+  return refuse('ENOMEM', `${what}; ${cause}`, remedy, {
+    'failed-folios': failed.length,
+    pfn: head,
+    zone,
+    refcount: references,
+    'refcount-expected': expected,
+  });
 }

@@ -72,11 +72,12 @@ export function startMigration(core: CoreMm): void {
 export function* migratePages(core: CoreMm, heads: readonly number[], request: MigrateRequest): Steps<Migrated> {
   const run: Run = { core, request, failed: [], split: [], moved: 0, failedPages: 0 };
   const isHuge = (head: number) => core.folios.has(head, PG_HUGETLB);
+  // Sorted before anything moves: a folio that was moved and freed says nothing of itself any more.
+  let rest = heads.filter((head) => !isHuge(head));
   const hugetlb = yield* call(migrateHugetlbs(run, heads.filter(isHuge)));
   run.failed.push(...hugetlb.again);
   let notMoved = hugetlb.failed;
   let noMemory = hugetlb.noMemory;
-  let rest = heads.filter((head) => !isHuge(head));
   while (rest.length > 0 && !noMemory) {
     const [batch, later] = cutBatch(core, rest);
     rest = later;

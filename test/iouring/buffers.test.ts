@@ -49,6 +49,8 @@ const RECORDED_KINDS: readonly (readonly [Kind, Row, Row])[] = [
   ['anon_rw_untouched', OK, OK],
   ['anon_rw_touched', OK, OK],
   ['anon_rw_zeropage', OK, OK],
+  ['anon_thp_untouched', [null, 512, 512, 511], [null, 512, 512, 0]],
+  ['memfd_hugetlb', [null, 512, 512, 511], [null, 512, 512, 0]],
   ['anon_ro_untouched', NO, NO],
   ['shared_anon', OK, OK],
   ['dev_zero_private', OK, ['EOPNOTSUPP', 8, 8, 8]],
@@ -82,7 +84,7 @@ describe.each(RECORDED)('IORING_REGISTER_BUFFERS on %s', (kernel) => {
       expect(register(lab, ring, buffer(lab))).toBe(errno);
       expect(present(lab)).toBe(after);
       expect(pins(lab)).toEqual({ acquired, released });
-      expect(lab.mm.pinnedVm.peek()).toBe(errno === null ? 8 : 0);
+      expect(lab.mm.pinnedVm.peek()).toBe(errno === null ? lab.pages : 0);
       if (errno !== null) return;
       lab.do(() => fixedIo(lab.core, ring, 0, 0, { token: tokenOf('D') }));
       expect(lab.read()).toBe('D');
@@ -160,6 +162,22 @@ describe.each(RECORDED)('IORING_REGISTER_BUFFERS on %s', (kernel) => {
     expect(lab.mm.pinnedVm.peek()).toBe(8);
     lab.do(() => closeRing(lab.core, ring));
     expect(lab.mm.pinnedVm.peek()).toBe(0);
+  });
+});
+
+describe('a part of a huge page', () => {
+  it.each(['anon_thp', 'hugetlb_2m'] as const)('of %s is charged as a whole, once in a ring', (kind) => {
+    const lab = makeKind(kind);
+    const ring = ringOf(lab);
+    expect(register(lab, ring, buffer(lab, 16, 4), buffer(lab, 100, 4))).toBeNull();
+    expect(lab.mm.pinnedVm.peek()).toBe(512);
+    const other = ringOf(lab, 'other');
+    expect(register(lab, other, buffer(lab, 16, 4))).toBeNull();
+    expect(lab.mm.pinnedVm.peek()).toBe(1024);
+    unregister(lab, ring);
+    unregister(lab, other);
+    expect(lab.mm.pinnedVm.peek()).toBe(0);
+    expect(lab.core.folios.pincount.peek(lab.pfn())).toBe(0);
   });
 });
 

@@ -12,6 +12,7 @@ type How = 'short R' | 'short W' | 'LT R' | 'LT W';
 const HOWS: readonly How[] = ['short R', 'short W', 'LT R', 'LT W'];
 
 const ok = [8, 8, 8, 8] as const;
+const huge = [512, 512, 512, 512] as const;
 const EFAULT = ['EFAULT', 'EFAULT', 'EFAULT', 'EFAULT'] as const;
 const READ_ONLY = [8, 'EFAULT', 8, 'EFAULT'] as const;
 
@@ -23,6 +24,10 @@ const TABLE: readonly (readonly [Kind, readonly (number | string)[], (readonly (
   ['anon_ro_untouched', READ_ONLY],
   ['anon_ro_after_write', READ_ONLY],
   ['anon_wo', ['EFAULT', 8, 'EFAULT', 8]],
+  ['anon_thp', huge],
+  ['anon_thp_untouched', huge],
+  ['hugetlb_2m', huge],
+  ['memfd_hugetlb', huge],
   ['shared_anon', ok],
   ['sysv_shm', ok],
   ['dev_zero_private', ok],

@@ -33,6 +33,20 @@ const MAKERS = {
     lab.map({ read: false });
     lab.touchAll('c');
   },
+  anon_thp: (lab: Lab) => {
+    lab.map({ pages: 512 });
+    change(lab, { hugepage: 'always' });
+    lab.write('c');
+  },
+  anon_thp_untouched: (lab: Lab) => {
+    lab.map({ pages: 512 });
+    change(lab, { hugepage: 'always' });
+  },
+  hugetlb_2m: (lab: Lab) => {
+    hugetlb(lab, false);
+    lab.write('c');
+  },
+  memfd_hugetlb: (lab: Lab) => hugetlb(lab, true),
   shared_anon: (lab: Lab) => lab.map({ shared: true, file: lab.inode({ kind: 'shmem' }) }),
   sysv_shm: (lab: Lab) => {
     lab.map({ shared: true, file: lab.inode({ kind: 'shmem' }) });
@@ -100,9 +114,13 @@ export const KINDS = Object.keys(MAKERS) as Kind[];
 
 /** A fresh world on `kernel` with memory of that kind at `lab.vpn`. */
 export function makeKind(kind: Kind, options: WorldOptions = {}): Lab {
-  const lab = new Lab({ zones: ZONES, ...options });
+  const lab = new Lab({ zones: ZONES, ...options, params: { hugePages: { 9: 2 }, ...options.params } });
   MAKERS[kind](lab);
   return lab;
+}
+
+function hugetlb(lab: Lab, shared: boolean): void {
+  lab.map({ pages: 512, shared, file: lab.inode({ kind: 'hugetlb', hugeOrder: 9, sizePages: 512 }) });
 }
 
 function touched(lab: Lab): void {
@@ -128,7 +146,7 @@ function change(lab: Lab, fields: Partial<VmaFields>): void {
 }
 
 /** What mprotect leaves behind for pages [from, to) of small present pages: VMAs, entries, nothing cached. */
-function protect(lab: Lab, from: number, to: number, rights: { read?: boolean; write?: boolean }): void {
+export function protect(lab: Lab, from: number, to: number, rights: { read?: boolean; write?: boolean }): void {
   const vma = lab.vma();
   lab.world.sim.unwatched(() => {
     const { vmas, pageTable } = lab.mm;
