@@ -23,6 +23,8 @@ export interface GupRequest {
   readonly touch?: boolean;
   /** FOLL_HONOR_NUMA_FAULT: do not follow PROT_NONE entries (KVM). */
   readonly honorNumaFault?: boolean;
+  /** FOLL_HWPOISON: a page with a memory error is EHWPOISON instead of EFAULT (KVM). */
+  readonly hwpoison?: boolean;
   /** FOLL_SPLIT_PMD */
   readonly splitPmd?: boolean;
   /** FOLL_ANON */
@@ -44,6 +46,7 @@ export interface GupFlags {
   readonly fastOnly: boolean;
   readonly touch: boolean;
   readonly honorNumaFault: boolean;
+  readonly hwpoison: boolean;
   readonly splitPmd: boolean;
   readonly anon: boolean;
   readonly remote: boolean;
@@ -76,6 +79,7 @@ export function gupFlags(request: GupRequest, grab: GupFlags['grab'], entry: Ent
     fastOnly: entry.fastOnly ?? request.fastOnly ?? false,
     touch: entry.touch ?? request.touch ?? false,
     honorNumaFault: request.honorNumaFault ?? false,
+    hwpoison: request.hwpoison ?? false,
     splitPmd: request.splitPmd ?? false,
     anon: request.anon ?? false,
     remote: entry.remote ?? false,
