@@ -12,7 +12,6 @@ const END = step('sb_end_write', 'lock');
 const FREEZE = step('freeze_super', 'op');
 const DRAIN = step('sb_wait_write', 'lock');
 const THAW = step('thaw_super', 'op');
-const REMOUNT = step('reconfigure_super', 'op');
 
 /** Levels of s_writers.frozen. */
 export type FreezeLevel = 'unfrozen' | 'write' | 'pagefault' | 'fs' | 'complete';
@@ -87,19 +86,6 @@ export class SuperBlock {
     yield this.frozen.willUpdate(THAW);
     if (this.frozen.value !== 'complete') return 'EINVAL';
     this.frozen.value = 'unfrozen';
-    return 'ok';
-  }
-
-  /**
-   * mount -o remount,ro: with nobody writing, write everything out (`sync`) and go on read-only. EBUSY: `busy` says that a
-   * file is open for writing, or mapped shared and writable.
-   */
-  *remountReadOnly(busy: () => boolean, sync: () => Steps<void>): Steps<'ok' | Errno> {
-    yield this.readOnly.willUpdate(REMOUNT);
-    if (busy()) return 'EBUSY';
-    yield* call(sync());
-    yield this.readOnly.willUpdate(REMOUNT);
-    this.readOnly.value = true;
     return 'ok';
   }
 }

@@ -10,7 +10,7 @@ import type { CoreMm } from './core.ts';
 import { lockFolio, unlockNow, waitWriteback, willUnlock } from './folio-lock.ts';
 import type { Inode } from './inode.ts';
 import { folioMkclean } from './mkclean.ts';
-import { PG_DIRTY, PG_LOCKED, PG_PRIVATE, PG_WRITEBACK } from './page-flags.ts';
+import { PG_DIRTY, PG_LOCKED, PG_PRIVATE, PG_RECLAIM, PG_WRITEBACK } from './page-flags.ts';
 import { tryGetNow, willGet } from './refcount.ts';
 import { releasePages } from './tlb.ts';
 
@@ -181,20 +181,21 @@ function* writeOne(core: CoreMm, inode: Inode, index: number, head: number, sync
   return yield* call(cleanAndStart(core, inode, index, head));
 }
 
-/** From a locked dirty folio to one under writeback and unlocked. */
-export function* cleanAndStart(core: CoreMm, inode: Inode, index: number, head: number): Steps<boolean> {
-  const { folios } = core;
-  if (!(yield* call(folioClearDirtyForIo(core, head)))) {
-    yield willUnlock(core, head, SKIP);
-    unlockNow(core, head);
-    return false;
-  }
+/** From a locked dirty folio to one under writeback and unlocked; false when there is nothing to write. */
+function* cleanAndStart(core: CoreMm, inode: Inode, index: number, head: number): Steps<boolean> {
+  if (yield* call(folioClearDirtyForIo(core, head))) return yield* call(startAndUnlock(core, inode, index, head));
+  yield willUnlock(core, head, SKIP);
+  unlockNow(core, head);
+  return false;
+}
+
+function* startAndUnlock(core: CoreMm, inode: Inode, index: number, head: number, flags = 0): Steps<boolean> {
   inode.sizePages.willRead(START);
   inode.allocated.willRead(index, START);
   yield willUnlock(core, head, START);
   // Beyond the end there is nothing to write; iomap finds a hole where nobody reserved blocks, and writes nothing.
   const writes = index < inode.sizePages.value && (inode.fs === 'ext4' || inode.allocated.get(index) === 1);
-  if (writes) folios.change(head, PG_WRITEBACK);
+  if (writes) core.folios.change(head, PG_WRITEBACK | flags);
   unlockNow(core, head);
   return writes;
 }
@@ -217,12 +218,27 @@ export function* filemapFdatawait(core: CoreMm, inode: Inode, from: number, to: 
   for (let at = from; at < to; ) {
     const { found, next } = yield* call(lookupTag(core, inode, at, to, PG_WRITEBACK, WAIT_TAG));
     for (const { head } of found) yield waitWriteback(core, head, WAIT_PAGE);
-    yield* call(
-      releasePages(
-        core,
-        found.map(({ head }) => ({ head, references: 1 })),
-      ),
-    );
+    const held = found.map(({ head }) => ({ head, references: 1 }));
+    yield* call(releasePages(core, held));
     at = next;
   }
+}
+
+/**
+ * writepage for reclaim, of a locked folio that nobody else holds: true when it is on its way (or dropped) and unlocked;
+ * false when the filesystem writes no single pages, or the folio turned out clean: still locked.
+ */
+export function* pageoutFile(core: CoreMm, inode: Inode, head: number): Steps<boolean> {
+  if (inode.fs !== 'ext4' || !core.kernel.has('writeback.ext4-writepage')) return false;
+  const { folios } = core;
+  // The folio lock holds its place in the file.
+  const index = folios.index.peek(head);
+  if (!(yield* call(folioClearDirtyForIo(core, head)))) return false;
+  if (!folios.has(head, PG_PRIVATE)) {
+    yield* call(dropWithoutBuffers(core, inode, index, head));
+    return true;
+  }
+  if (yield* call(startAndUnlock(core, inode, index, head, PG_RECLAIM)))
+    submitBio(core, { inode, index, pfns: [head] });
+  return true;
 }
