@@ -18,6 +18,8 @@ export interface IommuDriver {
   readonly name: DriverName;
   /** Leaf sizes as powers of two of 4 KiB, ascending. */
   readonly orders: readonly number[];
+  /** domain->pgsize_bitmap, in bytes. */
+  readonly pgsizeBitmap: bigint;
   /** First IOVA page past the aperture for an IOMMU with that many address bits. */
   readonly aperturePages: (addressBits: number) => number;
   /** Reserved windows of every device behind it. */
@@ -66,6 +68,7 @@ const widthPages = (bits: number) => 2 ** (bits - 12);
 const VTD: IommuDriver = {
   name: 'vtd',
   orders: [0, 9, 18],
+  pgsizeBitmap: 0x40201000n,
   aperturePages: widthPages,
   reserved: [msi],
   protection: (prot) => ((prot & READ_WRITE) === 0 ? 'EINVAL' : prot | IO_READ),
@@ -88,6 +91,7 @@ const AMD: IommuDriver = {
   name: 'amd',
   // Every power of two from 4 KiB; the largest that a machine of this model can fill is below 2^35 pages.
   orders: Array.from({ length: 36 }, (_, order) => order).filter((order) => order !== 27),
+  pgsizeBitmap: 0xfffffffffffff000n & ~(1n << 39n),
   aperturePages: () => 2 ** 52,
   reserved: [msi, { kind: 'reserved', firstPage: page(0xfd00000000), pages: page(0x300000000) }],
   protection: (prot) => ((prot & READ_WRITE) === 0 ? 'EINVAL' : prot & READ_WRITE),
@@ -110,6 +114,7 @@ const AMD: IommuDriver = {
 const SMMU: IommuDriver = {
   name: 'smmu',
   orders: [0, 9, 18],
+  pgsizeBitmap: 0x40201000n,
   aperturePages: widthPages,
   reserved: [{ kind: 'sw-msi', firstPage: page(0x8000000), pages: 0x100 }],
   protection: (prot) => ((prot & READ_WRITE) === 0 ? 'EINVAL' : prot | IO_READ),
@@ -132,6 +137,7 @@ const SMMU: IommuDriver = {
 const S390: IommuDriver = {
   name: 's390',
   orders: [0],
+  pgsizeBitmap: 0x1000n,
   aperturePages: () => 2 ** 30,
   reserved: [],
   protection: (prot) => prot | IO_READ,

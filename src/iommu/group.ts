@@ -29,6 +29,8 @@ export interface IommuGroupOptions {
   readonly reserved?: readonly ReservedRegion[];
   /** MSIs are isolated (interrupt remapping). Default: yes. */
   readonly isolatedMsi?: boolean;
+  /** Table pages that a domain of VFIO or iommufd for it may use (memory cgroup); undefined: no limit. */
+  readonly tablePages?: number;
   /** A host driver other than vfio-pci is bound to one of its devices. */
   readonly hostDriver?: boolean;
   /** Domain of the DMA API; null: identity (iommu.passthrough, or no IOMMU use by the host). */
@@ -43,6 +45,7 @@ export class IommuGroup {
   readonly devices: readonly DmaDevice[];
   readonly reserved: readonly ReservedRegion[];
   readonly isolatedMsi: boolean;
+  readonly tablePages: number | undefined;
   readonly defaultDomain: IommuDomain | null;
   readonly mutex: Mutex;
   readonly domain: Cell<GroupDomain>;
@@ -57,6 +60,7 @@ export class IommuGroup {
     this.devices = options.devices;
     this.reserved = [...options.driver.reserved, ...(options.reserved ?? [])];
     this.isolatedMsi = options.isolatedMsi ?? true;
+    this.tablePages = options.tablePages;
     this.defaultDomain = options.defaultDomain ?? null;
     this.mutex = new Mutex(core.sim, `mutex of ${options.name}`);
     this.domain = new Cell<GroupDomain>(core.sim, `domain of ${options.name}`, 'default', this.mutex);
@@ -99,7 +103,9 @@ export class IommuGroup {
     yield this.mutex.lock(LOCK);
     const now = this.domain.value;
     if (now !== 'default' && now !== 'blocked') return yield* call(this.unlock('EBUSY' as const));
-    if (domain.driver !== this.driver) return yield* call(this.unlock('EINVAL' as const));
+    // A domain wider than the IOMMU of the device cannot be used there (prepare_domain_attach_device).
+    const fits = this.devices.every((d) => domain.endPage <= this.driver.aperturePages(d.unit.addressBits));
+    if (domain.driver !== this.driver || !fits) return yield* call(this.unlock('EINVAL' as const));
     yield* call(this.setDomain(domain));
     return yield* call(this.unlock(null));
   }

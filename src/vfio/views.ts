@@ -1,0 +1,41 @@
+// Telling the checkers which IOVAs their owner believes to be the same bytes as which addresses of a process.
+import type { IommuDomain } from '../iommu/domain.ts';
+import { VIEW_ADDED, VIEW_REMOVED, type View } from '../mm/ledger.ts';
+import type { VfioDma } from './dma.ts';
+import type { VfioIommu } from './iommu.ts';
+
+export function addViews(iommu: VfioIommu, dma: VfioDma): void {
+  const { sim } = iommu.core;
+  if (!sim.hears(VIEW_ADDED)) return;
+  for (const { domain } of iommu.domains.peek()) sim.emit(VIEW_ADDED, viewOf(domain, dma));
+}
+
+/** One domain more (replay). */
+export function addView(iommu: VfioIommu, domain: IommuDomain, dma: VfioDma): void {
+  const { sim } = iommu.core;
+  if (sim.hears(VIEW_ADDED)) sim.emit(VIEW_ADDED, viewOf(domain, dma));
+}
+
+/** Before the entry leaves `domain`. */
+export function removeView(iommu: VfioIommu, domain: IommuDomain, dma: VfioDma): void {
+  const { sim } = iommu.core;
+  if (sim.hears(VIEW_REMOVED) && dma.pages > 0) sim.emit(VIEW_REMOVED, viewOf(domain, dma));
+}
+
+function viewOf(domain: IommuDomain, dma: VfioDma): View {
+  const { iova, vaddr, pages, mm } = dma.fields;
+  return {
+    kind: 'dma',
+    holder: domain.name,
+    page: iova,
+    mm,
+    vpn: vaddr,
+    pages,
+    runAt: (offset) => {
+      const leaf = domain.table.peekLeaf(iova + offset);
+      if (leaf === undefined) return { pfn: 0, pages: 1 };
+      const within = iova + offset - leaf.page;
+      return { pfn: leaf.pfn + within, pages: Math.min(leaf.pages - within, pages - offset) };
+    },
+  };
+}
