@@ -95,7 +95,7 @@ function* getPages(
 }
 
 /**
- * populate_vma_page_range, faultin_page_range: fault pages in without keeping them (mlock, MAP_POPULATE,
+ * populate_vma_page_range, faultin_page_range: fault pages of one VMA in without keeping them (mlock, MAP_POPULATE,
  * MADV_POPULATE). The caller holds `mm.mmapLock`.
  */
 export function* populateUserPages(
@@ -105,7 +105,10 @@ export function* populateUserPages(
   pages: number,
   write: boolean,
 ): Steps<{ readonly done: number; readonly reason?: Refusal }> {
-  const flags = gupFlags({ owner: 'populate', write }, 'none', { touch: true });
+  // mlock is to succeed on whatever is not PROT_NONE. VMAs do not change under mmap_lock.
+  const fields = core.sim.unwatched(() => mm.vmaAt(vpn))?.fields;
+  const force = fields !== undefined && (fields.read || fields.write || fields.exec);
+  const flags = gupFlags({ owner: 'populate', write, force }, 'none', { touch: true });
   const walk = newWalk(core, true);
   const done = yield* call(walkUserPages(core, mm, vpn, pages, flags, walk));
   return walk.failure === null ? { done } : { done, reason: walk.failure };

@@ -7,6 +7,7 @@ import type { CoreMm } from './core.ts';
 import { lockFolio, unlockNow } from './folio-lock.ts';
 import { hasPincount, ignoresZeroPage, referencesPerPage } from './gup-grab.ts';
 import { type FrameRun, PIN_DROPPED } from './ledger.ts';
+import { markDirtyNow, willMarkDirty } from './mark-dirty.ts';
 import { PG_DIRTY } from './page-flags.ts';
 import { freeFolio, putNow, willPut } from './refcount.ts';
 
@@ -105,8 +106,16 @@ function* dirtyFolio(core: CoreMm, head: number): Steps<void> {
   const { folios } = core;
   yield folios.flags.willRead(head, TEST_DIRTY);
   if ((folios.flags.get(head) & PG_DIRTY) !== 0) return;
+  yield* call(setDirty(core, head));
+}
+
+/** set_page_dirty_lock. A folio truncated meanwhile has no mapping to tell. */
+function* setDirty(core: CoreMm, head: number): Steps<void> {
+  core.folios.mapping.willRead(head, SET_DIRTY);
+  willMarkDirty(core, head, SET_DIRTY);
   yield lockFolio(core, head, SET_DIRTY);
-  folios.change(head, PG_DIRTY);
+  core.folios.mapping.get(head);
+  markDirtyNow(core, head);
   unlockNow(core, head);
 }
 
@@ -121,8 +130,6 @@ function* dirtyRun(core: CoreMm, first: number, pages: number): Steps<void> {
     clean.push(pfn);
   }
   for (const pfn of clean ?? []) {
-    yield lockFolio(core, pfn, SET_DIRTY);
-    core.folios.change(pfn, PG_DIRTY);
-    unlockNow(core, pfn);
+    yield* call(setDirty(core, pfn));
   }
 }
