@@ -14,8 +14,9 @@ import { type Followed, followEntry } from './gup-follow.ts';
 import { countGrabRun, grabbableRun, grabSlow, willCount, willCountRun } from './gup-grab.ts';
 import type { Refusal } from './ledger.ts';
 import { isLongtermPinnable } from './longterm-pinnable.ts';
+import { markDirtyNow, willMarkDirty } from './mark-dirty.ts';
 import type { Mm } from './mm.ts';
-import { PG_DIRTY, PG_HUGETLB } from './page-flags.ts';
+import { PG_HUGETLB } from './page-flags.ts';
 import { hex, pmdOf } from './page-table.ts';
 import { putGrab } from './unpin.ts';
 import type { Vma } from './vma.ts';
@@ -94,7 +95,7 @@ export function* walkUserPages(
       }
       refused = taken;
     } else if (entry.outcome === 'raw') refused = rawEntry(vma, at);
-    else refused = yield* call(faultinPage(core, mm, vma, at, flags, entry.outcome === 'unshare', walk));
+    else refused = yield* call(faultinPage(core, mm, vma, at, flags, entry.outcome === 'unshare', walk, end - at));
     if (refused !== null) break;
   }
   if (refused !== null && refused !== 'stop') {
@@ -141,13 +142,13 @@ function* grabEntry(
   const batched = entry.huge && !old && core.kernel.has('gup.slow.thp-batched-grab');
   const first = batched || small ? 1 : old ? want : Math.min(want, core.params.stepPages);
   const guarded = flags.longterm && old && !core.kernel.has('gup.hugetlb.longterm-migrates');
-  if (touches) folios.flags.willUpdate(head, GRAB);
+  if (touches) willMarkDirty(core, head, GRAB);
   willCount(core, head, GRAB);
   if (!asks) ptl.willChange(row, GRAB);
   yield sim.times(first, sim.local(GRAB));
   const refused =
     guarded && !isLongtermPinnable(core, pfn) ? unpinnableHugetlb(core, pfn) : grabSlow(core, flags, head, first);
-  if (refused === null && touches) folios.change(head, PG_DIRTY);
+  if (refused === null && touches) markDirtyNow(core, head);
   if (!asks) ptl.releaseNow(row);
   else {
     const inaccessible = refused === null ? yield* call(makeAccessible(core, head)) : null;
@@ -206,6 +207,7 @@ function* faultinPage(
   flags: GupFlags,
   unshare: boolean,
   walk: Walk,
+  ahead: number,
 ): Steps<Refusal | 'stop' | null> {
   if (flags.nofault) {
     return refuse(
@@ -224,6 +226,7 @@ function* faultinPage(
       memallocPin: flags.memallocPin,
       tried: flags.tried,
       nowait: flags.nowait,
+      ahead,
     }),
   );
   switch (result) {
@@ -246,7 +249,7 @@ function* faultinPage(
       );
     case 'hwpoison':
       return refuse(
-        'EFAULT',
+        flags.hwpoison ? 'EHWPOISON' : 'EFAULT',
         'handle_mm_fault: VM_FAULT_HWPOISON: the page has a memory error',
         'memory without errors',
       );

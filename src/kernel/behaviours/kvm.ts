@@ -52,6 +52,15 @@ export const kvm = subject({
     },
     note: 'read in 6.1.192 and 6.12.117; commits of the older ways from memory',
   },
+  'kvm.fault-prechecks': {
+    summary: 'A page fault looks for open windows before it takes mmu_lock, before and after it asks for the frame.',
+    commit: 'd02c357e5bfa',
+    source: 'kvm.md 2.3',
+    evidence: 'source',
+    in: { since: '6.9' },
+    arch: ['x86_64'],
+    note: 'read in 6.12.117, absent in 6.1.192; commit and release from memory',
+  },
   'kvm.zap-covers-invalid-roots': {
     summary: 'A notifier removes entries from roots that a memslot update made invalid, too.',
     commit: 'd62007edf01f',

@@ -1,0 +1,47 @@
+// KVM_CREATE_VM and the end of a VM (virt/kvm/kvm_main.c kvm_create_vm, kvm_destroy_vm).
+import { call, type Steps } from '../engine/process.ts';
+import { step } from '../engine/step.ts';
+import type { CoreMm } from '../mm/core.ts';
+import { VIEW_REMOVED } from '../mm/ledger.ts';
+import type { Mm } from '../mm/mm.ts';
+import { kvmNotifierOps, release } from './notifier.ts';
+import { tellView } from './view.ts';
+import { Vm, type VmOptions } from './vm.ts';
+
+const DEAD = step('kvm_destroy_vm:vm_dead', 'op');
+const UNBALANCED = step('kvm_destroy_vm:mn_active_invalidate_count', 'op');
+
+/** KVM_CREATE_VM by the running thread: the VM belongs to its address space. */
+export function* createVm(core: CoreMm, options: VmOptions): Steps<Vm> {
+  const mm = core.current.task.mm.peek()!;
+  const vm = new Vm(core, mm, options);
+  vm.notifierOps = kvmNotifierOps(vm);
+  yield* call(mm.mmapLock.write());
+  yield* call(mm.notifiers.register(vm.notifierOps));
+  yield mm.mmapLock.up();
+  return vm;
+}
+
+/** A VM of `mm`, while the world is built. */
+export function createVmNow(core: CoreMm, mm: Mm, options: VmOptions): Vm {
+  const vm = new Vm(core, mm, options);
+  vm.notifierOps = kvmNotifierOps(vm);
+  mm.notifiers.registerNow(vm.notifierOps);
+  return vm;
+}
+
+/** kvm_destroy_vm, at the last close: nobody runs a vCPU or changes a slot any more. */
+export function* destroyVm(vm: Vm): Steps<void> {
+  const ops = vm.notifierOps!;
+  yield vm.dead.willWrite(DEAD);
+  vm.dead.value = true;
+  for (const space of vm.spaces) {
+    for (const slot of space.peekCurrent.slots.peek()) tellView(vm, slot, VIEW_REMOVED);
+  }
+  yield* call(vm.mm.notifiers.unregister(ops));
+  // A window that was open at the unregistration never tells its end.
+  yield vm.mnActive.willUpdate(UNBALANCED);
+  vm.mnActive.value = 0;
+  // kvm_arch_flush_shadow_all once more: release has run, by exit or by the unregistration, and finds nothing now.
+  yield* call(release(vm));
+}

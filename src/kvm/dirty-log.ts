@@ -1,0 +1,195 @@
+// Dirty logging (virt/kvm/kvm_main.c kvm_get_dirty_log_protect, kvm_clear_dirty_log_protect; arch/x86/kvm/mmu): by write
+// protection, without PML. A write between protection and flush is covered by the bit already taken. Rings are not modelled.
+import { call, type Steps } from '../engine/process.ts';
+import { step } from '../engine/step.ts';
+import { PMD_PAGES } from '../hw/machine.ts';
+import type { Errno } from '../mm/errno.ts';
+import { pmdOf } from '../mm/page-table.ts';
+import { PMD_LEAF } from '../mm/pte.ts';
+import type { Memslot } from './memslot.ts';
+import { SPTE_LARGE, SPTE_TABLE, SPTE_WRITE, sptePresent } from './spte.ts';
+import { splitLarge } from './tdp-map.ts';
+import { rowOf, type TdpRoot } from './tdp-root.ts';
+import { flushRemoteTlbs } from './tlb-flush.ts';
+import type { Vm } from './vm.ts';
+import { willZapLeaf, zapLeafNow } from './zap-leaf.ts';
+
+const LOCK = step('kvm_vm_ioctl_get_dirty_log:slots_lock', 'lock');
+const UNLOCK = step('kvm_vm_ioctl_get_dirty_log:slots_unlock', 'lock');
+const READ = step('kvm_get_dirty_log_protect:read', 'op');
+const MMU_LOCK = step('kvm_get_dirty_log_protect:mmu_lock', 'lock');
+const XCHG = step('kvm_get_dirty_log_protect:xchg', 'op');
+const PROTECT = step('kvm_tdp_mmu_clear_dirty_pt_masked', 'pte-op');
+const MMU_UNLOCK = step('kvm_get_dirty_log_protect:mmu_unlock', 'lock');
+const CLEAR = step('kvm_clear_dirty_log_protect:fetch_andnot', 'op');
+const SLOT_LOCK = step('kvm_mmu_slot_apply_flags:mmu_lock', 'lock');
+const WRPROT = step('kvm_tdp_mmu_wrprot_slot', 'pte-op');
+const COLLAPSE = step('kvm_tdp_mmu_zap_collapsible_sptes', 'pte-op');
+const SLOT_UNLOCK = step('kvm_mmu_slot_apply_flags:mmu_unlock', 'lock');
+
+/** Bits of one word of the bitmap: what one xchg covers. */
+const WORD = 64;
+
+/** The slot's log: offsets of dirty pages in the slot, ascending. */
+export type DirtyLog = { readonly dirty: readonly number[] } | { readonly errno: Errno };
+
+/**
+ * KVM_GET_DIRTY_LOG: returns and clears the log, unless the VM protects by hand. EINVAL: bad slot number; ENOENT: no such
+ * slot, or it does not log.
+ */
+export function* getDirtyLog(vm: Vm, slotId: number): Steps<DirtyLog> {
+  yield vm.slotsLock.lock(LOCK);
+  const slot = loggingSlot(vm, slotId);
+  const result = typeof slot === 'string' ? { errno: slot } : yield* call(harvest(vm, slot));
+  yield vm.slotsLock.unlock(UNLOCK);
+  return result;
+}
+
+function loggingSlot(vm: Vm, slotId: number): Memslot | Errno {
+  const asId = slotId >>> 16;
+  const id = slotId & 0xffff;
+  if (asId >= vm.spaces.length || id >= 32764) return 'EINVAL';
+  const slot = vm.spaces[asId]!.peekCurrent.peekId(id);
+  return slot === undefined || slot.fields.dirtyBitmap === null ? 'ENOENT' : slot;
+}
+
+function* harvest(vm: Vm, slot: Memslot): Steps<DirtyLog> {
+  const bitmap = slot.fields.dirtyBitmap!;
+  const dirty: number[] = [];
+  if (vm.manualProtect) {
+    for (let from = 0; from < slot.pages; from += WORD) {
+      const to = Math.min(slot.pages, from + WORD) - 1;
+      yield bitmap.willReadRange(from, to, READ);
+      for (let i = from; i <= to; i++) if (bitmap.get(i) === 1) dirty.push(i);
+    }
+    return { dirty };
+  }
+  yield vm.mmuLock.write(MMU_LOCK);
+  for (let from = 0; from < slot.pages; from += WORD) {
+    const taken = yield* call(takeWord(vm, slot, from, null));
+    dirty.push(...taken);
+  }
+  yield vm.mmuLock.unlock(MMU_UNLOCK);
+  if (dirty.length > 0) yield* call(flushRemoteTlbs(vm));
+  return { dirty };
+}
+
+/** Take (and clear) the bits of one word, all or those in `wanted`, and write-protect their pages. mmu_lock is held. */
+function* takeWord(vm: Vm, slot: Memslot, from: number, wanted: readonly number[] | null): Steps<number[]> {
+  const bitmap = slot.fields.dirtyBitmap!;
+  const to = Math.min(slot.pages, from + WORD) - 1;
+  yield bitmap.willUpdateRange(from, to, wanted === null ? XCHG : CLEAR);
+  const taken: number[] = [];
+  for (let i = from; i <= to; i++) {
+    if (bitmap.get(i) !== 1 || (wanted !== null && !wanted.includes(i))) continue;
+    bitmap.set(i, 0);
+    taken.push(i);
+  }
+  for (const offset of taken) yield* call(protectGfn(vm, slot.fields.asId, slot.baseGfn + offset));
+  return taken;
+}
+
+/** kvm_arch_mmu_enable_log_dirty_pt_masked: take W from the page in every valid root. */
+function* protectGfn(vm: Vm, asId: number, gfn: number): Steps<void> {
+  for (const root of vm.roots.peek()) {
+    if (root.asId !== asId || root.invalid.peek()) continue;
+    const spte = root.peek(gfn);
+    if (!sptePresent(spte.bits) || spte.large) continue;
+    yield root.willUpdate(gfn, PROTECT);
+    const now = root.read(gfn);
+    if ((now.bits & SPTE_WRITE) !== 0) root.setBits(gfn, now, now.bits & ~SPTE_WRITE);
+  }
+}
+
+/**
+ * KVM_CLEAR_DIRTY_LOG: clear the given pages of the log (`dirty`: offsets in the slot) and watch them again. EINVAL:
+ * `firstPage` or the number of pages not a multiple of 64, or beyond the slot.
+ */
+export function* clearDirtyLog(
+  vm: Vm,
+  slotId: number,
+  request: { readonly firstPage: number; readonly pages: number; readonly dirty: readonly number[] },
+): Steps<'ok' | Errno> {
+  yield vm.slotsLock.lock(LOCK);
+  const result = yield* call(clearLocked(vm, slotId, request));
+  yield vm.slotsLock.unlock(UNLOCK);
+  return result;
+}
+
+function* clearLocked(
+  vm: Vm,
+  slotId: number,
+  request: { readonly firstPage: number; readonly pages: number; readonly dirty: readonly number[] },
+): Steps<'ok' | Errno> {
+  const { firstPage, pages } = request;
+  if (slotId >>> 16 >= vm.spaces.length || firstPage % WORD !== 0) return 'EINVAL';
+  const slot = loggingSlot(vm, slotId);
+  if (typeof slot === 'string') return slot;
+  if (firstPage > slot.pages || pages > slot.pages - firstPage) return 'EINVAL';
+  if (pages < slot.pages - firstPage && pages % WORD !== 0) return 'EINVAL';
+  yield vm.mmuLock.write(MMU_LOCK);
+  let flush = false;
+  for (let from = firstPage; from < firstPage + pages; from += WORD) {
+    const wanted = request.dirty.filter((i) => i >= from && i < from + WORD);
+    if (wanted.length === 0) continue;
+    const taken = yield* call(takeWord(vm, slot, from, wanted));
+    flush ||= taken.length > 0;
+  }
+  yield vm.mmuLock.unlock(MMU_UNLOCK);
+  if (flush) yield* call(flushRemoteTlbs(vm));
+  return 'ok';
+}
+
+/** kvm_mmu_slot_apply_flags: what switching logging on or off does to the slot's entries. slots_lock is held. */
+export function* applyLogging(vm: Vm, old: Memslot | null, now: Memslot): Steps<void> {
+  const was = old?.logsDirty ?? false;
+  if (was === now.logsDirty || old === null) return;
+  yield vm.mmuLock.read(SLOT_LOCK);
+  for (const root of vm.roots.peek()) {
+    if (root.asId !== now.fields.asId || root.invalid.peek()) continue;
+    yield* call(now.logsDirty ? wrprotSlot(vm, root, now) : zapCollapsible(vm, root, now));
+  }
+  // The flush happens under the lock when entries went, and after it otherwise; always before the ioctl returns.
+  yield* call(flushRemoteTlbs(vm));
+  yield vm.mmuLock.unlock(SLOT_UNLOCK);
+}
+
+/** kvm_tdp_mmu_wrprot_slot, with the eager split of large entries (module parameter eager_page_split, on). */
+function* wrprotSlot(vm: Vm, root: TdpRoot, slot: Memslot): Steps<void> {
+  for (let row = rowOf(slot.baseGfn); row <= rowOf(slot.endGfn - 1); row++) {
+    if (!vm.manualProtect && (root.peekRowBits(row) & SPTE_LARGE) !== 0) {
+      yield* call(splitLarge(vm, root, row, root.peek(row * PMD_PAGES)));
+    }
+    for (const gfn of presentIn(root, slot, row)) {
+      yield root.willUpdate(gfn, WRPROT);
+      const spte = root.read(gfn);
+      if ((spte.bits & SPTE_WRITE) !== 0) root.setBits(gfn, spte, spte.bits & ~SPTE_WRITE);
+    }
+  }
+}
+
+/** kvm_mmu_zap_collapsible_sptes: small entries where the host maps 2 MiB go, so that the next fault maps all at once. */
+function* zapCollapsible(vm: Vm, root: TdpRoot, slot: Memslot): Steps<void> {
+  for (let row = rowOf(slot.baseGfn); row <= rowOf(slot.endGfn - 1); row++) {
+    const gfn = Math.max(slot.baseGfn, row * PMD_PAGES);
+    if (!slot.allowsLarge(gfn) || (root.peekRowBits(row) & SPTE_TABLE) === 0) continue;
+    if ((vm.mm.pageTable.peekPmd(pmdOf(slot.vpnOf(gfn))).bits & PMD_LEAF) === 0) continue;
+    for (const at of presentIn(root, slot, row)) {
+      const spte = root.peek(at);
+      yield willZapLeaf(vm, root, at, spte, COLLAPSE);
+      zapLeafNow(vm, root, at, spte);
+    }
+  }
+}
+
+/** Present entries of one row inside the slot. Entries come and go under the lock held for read: the act looks again. */
+function presentIn(root: TdpRoot, slot: Memslot, row: number): readonly number[] {
+  const bits = root.peekRowBits(row);
+  if ((bits & SPTE_LARGE) !== 0) return [Math.max(slot.baseGfn, row * PMD_PAGES)];
+  if ((bits & SPTE_TABLE) === 0) return [];
+  const found: number[] = [];
+  for (let gfn = Math.max(slot.baseGfn, row * PMD_PAGES); gfn < Math.min(slot.endGfn, (row + 1) * PMD_PAGES); gfn++) {
+    if (sptePresent(root.peekLeafBits(gfn))) found.push(gfn);
+  }
+  return found;
+}

@@ -1,0 +1,179 @@
+// One root of the TDP MMU (arch/x86/kvm/mmu/tdp_mmu.c) with everything below it: 4 KiB and 2 MiB entries over guest
+// frame numbers. Levels above 2 MiB are one step everywhere; 1 GiB leaves are not modelled.
+import { Cell } from '../engine/cell.ts';
+import { Column } from '../engine/column.ts';
+import { hashText, mix } from '../engine/hash.ts';
+import type { RwLock } from '../engine/rwlock.ts';
+import type { Sim } from '../engine/sim.ts';
+import type { Announced, Step } from '../engine/step.ts';
+import { PMD_PAGES } from '../hw/machine.ts';
+import { SPTE_LARGE, SPTE_TABLE, type Spte } from './spte.ts';
+
+/** kvm_mmu_max_gfn + 1: the machine has 44 physical address bits. */
+export const MAX_GFNS = 2 ** 32;
+
+export function rowOf(gfn: number): number {
+  return Math.floor(gfn / PMD_PAGES);
+}
+
+/** Entries of one level. */
+class Level {
+  readonly bits: Column;
+  readonly pfn: Column;
+  readonly generation: Column;
+
+  constructor(sim: Sim, name: string, rows: number, scale: number) {
+    const rowName = (row: number) => `SPTE 0x${(row * scale * 4096).toString(16)} of ${name}`;
+    const options = { rows, sparse: true, rowName };
+    this.bits = new Column(sim, `${name}.bits`, options);
+    this.pfn = new Column(sim, `${name}.pfn`, { ...options, sameObjectAs: this.bits });
+    this.generation = new Column(sim, `${name}.generation`, { ...options, sameObjectAs: this.bits });
+  }
+
+  set(row: number, bits: number, pfn: number, generation: number): void {
+    this.bits.set(row, bits);
+    this.pfn.set(row, pfn);
+    this.generation.set(row, generation);
+  }
+}
+
+function decode(level: Level, at: number, bits: number, table: boolean): Spte {
+  const large = (bits & SPTE_LARGE) !== 0;
+  return { bits, pfn: level.pfn.peek(at), generation: level.generation.peek(at), large, table };
+}
+
+export class TdpRoot {
+  readonly name: string;
+  readonly identity: number;
+  /** Address space: 0, or 1 for system management mode. */
+  readonly asId: number;
+  /** role.invalid: written under mmu_lock held for write; a step that reads it announces mmu_lock or holds it. */
+  readonly invalid: Cell<boolean>;
+  /** tdp_mmu_root_count; part of the list of roots: users and, while it is valid or being zapped, the MMU itself. */
+  readonly references: Cell<number>;
+  private readonly small: Level;
+  private readonly big: Level;
+
+  constructor(sim: Sim, name: string, asId: number, mmuLock: RwLock, list: { readonly id: number }) {
+    this.name = name;
+    this.asId = asId;
+    this.identity = mix(hashText(name), 0x726f6f74);
+    this.invalid = new Cell(sim, `role.invalid of ${name}`, false, mmuLock);
+    this.references = new Cell(sim, `references of ${name}`, 1, list);
+    this.small = new Level(sim, `${name} 4K`, MAX_GFNS, 1);
+    this.big = new Level(sim, `${name} 2M`, MAX_GFNS / PMD_PAGES, PMD_PAGES);
+  }
+
+  /** Announce reading the entries that decide `gfn`. */
+  willRead(gfn: number, at: Step): Announced {
+    this.big.bits.willRead(rowOf(gfn), at);
+    return this.small.bits.willRead(gfn, at);
+  }
+
+  /** Announce changing the 4 KiB entry of `gfn` or the 2 MiB entry above it. */
+  willUpdate(gfn: number, at: Step): Announced {
+    this.big.bits.willUpdate(rowOf(gfn), at);
+    return this.small.bits.willUpdate(gfn, at);
+  }
+
+  /** Announce changing 4 KiB entries of one table, inclusive. */
+  willUpdateLeafs(from: number, to: number, at: Step): Announced {
+    return this.small.bits.willUpdateRange(from, to, at);
+  }
+
+  /** Announce changing a 2 MiB entry and everything below it. */
+  willUpdateTable(row: number, at: Step): Announced {
+    this.big.bits.willUpdate(row, at);
+    return this.small.bits.willUpdateRange(row * PMD_PAGES, (row + 1) * PMD_PAGES - 1, at);
+  }
+
+  /** Announce changing a 2 MiB entry alone. */
+  willUpdateRow(row: number, at: Step): Announced {
+    return this.big.bits.willUpdate(row, at);
+  }
+
+  /** Bits of a 2 MiB entry. */
+  rowBits(row: number): number {
+    return this.big.bits.get(row);
+  }
+
+  peekRowBits(row: number): number {
+    return this.big.bits.peek(row);
+  }
+
+  peekLeafBits(gfn: number): number {
+    return this.small.bits.peek(gfn);
+  }
+
+  /** The last-level entry of `gfn`, in a step that announced it. */
+  read(gfn: number): Spte {
+    const row = rowOf(gfn);
+    const table = (this.big.bits.get(row) & SPTE_TABLE) !== 0;
+    const level = table ? this.small : this.big;
+    const at = table ? gfn : row;
+    return decode(level, at, level.bits.get(at), table);
+  }
+
+  /** A 2 MiB entry, in a step that announced it. */
+  readRow(row: number): Spte {
+    const bits = this.big.bits.get(row);
+    return decode(this.big, row, bits, (bits & SPTE_TABLE) !== 0);
+  }
+
+  /** As `read`, without a step. */
+  peek(gfn: number): Spte {
+    const row = rowOf(gfn);
+    const table = (this.big.bits.peek(row) & SPTE_TABLE) !== 0;
+    const level = table ? this.small : this.big;
+    const at = table ? gfn : row;
+    return decode(level, at, level.bits.peek(at), table);
+  }
+
+  /** Write a 4 KiB entry; links the table above it if there is none. */
+  setSmall(gfn: number, bits: number, pfn: number, generation: number): void {
+    const row = rowOf(gfn);
+    if ((this.big.bits.peek(row) & SPTE_TABLE) === 0) this.big.set(row, SPTE_TABLE, 0, 0);
+    this.small.set(gfn, bits, pfn, generation);
+  }
+
+  /** Write a 2 MiB entry. */
+  setRow(row: number, bits: number, pfn: number, generation: number): void {
+    this.big.set(row, bits, pfn, generation);
+  }
+
+  /** Change bits of the entry that decides `gfn`. */
+  setBits(gfn: number, spte: Spte, bits: number): void {
+    if (spte.large) this.big.bits.set(rowOf(gfn), bits);
+    else this.small.bits.set(gfn, bits);
+  }
+
+  /** Every entry that maps memory, ascending within each level. Looks without a step. */
+  *peekAll(): Generator<{ readonly gfn: number; readonly spte: Spte }> {
+    for (const row of this.big.bits.filled()) {
+      if ((this.big.bits.peek(row) & SPTE_LARGE) !== 0)
+        yield { gfn: row * PMD_PAGES, spte: this.peek(row * PMD_PAGES) };
+    }
+    for (const gfn of this.small.bits.filled()) {
+      if ((this.small.bits.peek(gfn) & 1) !== 0) yield { gfn, spte: this.peek(gfn) };
+    }
+  }
+
+  /** Does it map nothing? Looks without a step. */
+  get peekEmpty(): boolean {
+    for (const _ of this.peekAll()) return false;
+    return true;
+  }
+
+  /** Announce a walk over everything. */
+  willReadAll(at: Step): Announced {
+    this.big.bits.willReadRange(0, MAX_GFNS / PMD_PAGES - 1, at);
+    return this.small.bits.willReadRange(0, MAX_GFNS - 1, at);
+  }
+
+  /** Every entry that maps memory, in a step announced by `willReadAll`. */
+  readAll(): readonly { readonly gfn: number; readonly spte: Spte }[] {
+    this.big.bits.get(0);
+    this.small.bits.get(0);
+    return [...this.peekAll()];
+  }
+}

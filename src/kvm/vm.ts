@@ -1,0 +1,112 @@
+// A virtual machine (struct kvm): its address space, memslots, TDP roots, the state that keeps page faults and MMU
+// notifiers apart, and its locks. Kernel files: virt/kvm/kvm_main.c, arch/x86/kvm/mmu. x86 with two-dimensional paging.
+import { Cell } from '../engine/cell.ts';
+import { hashText, mix } from '../engine/hash.ts';
+import { Mutex } from '../engine/lock.ts';
+import { Rcu } from '../engine/rcu.ts';
+import { RwLock } from '../engine/rwlock.ts';
+import type { CoreMm } from '../mm/core.ts';
+import type { Mm } from '../mm/mm.ts';
+import type { NotifierOps } from '../mm/notifier.ts';
+import type { GfnToPfnCache } from './gpc.ts';
+import { AddressSpace } from './memslot.ts';
+import type { TdpRoot } from './tdp-root.ts';
+import { Vcpu } from './vcpu.ts';
+
+/** Address spaces of a default VM on x86: ordinary, and system management mode. */
+const ADDRESS_SPACES = 2;
+
+/** The invalidation range while it is empty (INVALID_GPA). */
+export const NO_RANGE = -1;
+
+export interface VmOptions {
+  readonly name: string;
+  /** KVM_X86_QUIRK_SLOT_ZAP_ALL: deleting a slot drops all roots. Default: on; only some kernels can switch it off. */
+  readonly slotZapAll?: boolean;
+  /** A zap may drop mmu_lock between entries (preemptible kernel, contended lock): every opportunity is a choice. */
+  readonly yields?: boolean;
+  /** KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2: reading the log clears nothing. */
+  readonly manualProtect?: boolean;
+  /** Map 2 MiB at once where the host does. Default: yes. */
+  readonly largePages?: boolean;
+}
+
+export class Vm {
+  readonly core: CoreMm;
+  readonly mm: Mm;
+  readonly name: string;
+  readonly identity: number;
+  readonly slotZapAll: boolean;
+  readonly yields: boolean;
+  readonly manualProtect: boolean;
+  readonly largePages: boolean;
+
+  readonly mmuLock: RwLock;
+  readonly slotsLock: Mutex;
+  readonly slotsArchLock: Mutex;
+  /** kvm->srcu: held by vCPUs outside the guest; memslot sets and gpc lists are read in it. */
+  readonly srcu: Rcu;
+
+  /** mmu_invalidate_seq: grows at the end of every window that hits a slot. */
+  readonly seq: Cell<number>;
+  /** mmu_invalidate_in_progress, with the one bounding interval of all open windows (gfns, or host pages: retry unit). */
+  readonly inProgress: Cell<number>;
+  readonly rangeStart: Cell<number>;
+  readonly rangeEnd: Cell<number>;
+  /** mn_active_invalidate_count: windows open, hit or not. Under mn_invalidate_lock, each use of which is one step. */
+  readonly mnActive: Cell<number>;
+
+  readonly spaces: readonly AddressSpace[];
+  /** tdp_mmu_roots, valid or not. */
+  readonly roots: Cell<readonly TdpRoot[]>;
+  readonly vcpus: Cell<readonly Vcpu[]>;
+  /** gpc_list, under gpc_lock. */
+  readonly caches: Cell<readonly GfnToPfnCache[]>;
+  /** kvm_destroy_vm has run. */
+  readonly dead: Cell<boolean>;
+  /** What is registered with mm.notifiers. */
+  notifierOps: NotifierOps | null = null;
+
+  constructor(core: CoreMm, mm: Mm, options: VmOptions) {
+    const { sim } = core;
+    const { name } = options;
+    this.core = core;
+    this.mm = mm;
+    this.name = name;
+    this.identity = mix(hashText(name), 0x6b766d00);
+    this.slotZapAll = (options.slotZapAll ?? true) || !core.kernel.has('kvm.slot-zap-all-quirk');
+    this.yields = options.yields ?? false;
+    this.manualProtect = options.manualProtect ?? false;
+    this.largePages = options.largePages ?? true;
+    this.mmuLock = new RwLock(sim, `mmu_lock of ${name}`);
+    this.slotsLock = new Mutex(sim, `slots_lock of ${name}`);
+    this.slotsArchLock = new Mutex(sim, `slots_arch_lock of ${name}`);
+    this.srcu = new Rcu(sim, `SRCU of ${name}`);
+    this.seq = new Cell(sim, `mmu_invalidate_seq of ${name}`, 0);
+    this.inProgress = new Cell(sim, `mmu_invalidate_in_progress of ${name}`, 0);
+    this.rangeStart = new Cell(sim, `mmu_invalidate_range_start of ${name}`, NO_RANGE, this.inProgress);
+    this.rangeEnd = new Cell(sim, `mmu_invalidate_range_end of ${name}`, NO_RANGE, this.inProgress);
+    this.mnActive = new Cell(sim, `mn_active_invalidate_count of ${name}`, 0);
+    this.spaces = Array.from({ length: ADDRESS_SPACES }, (_, asId) => new AddressSpace(sim, name, asId));
+    this.roots = new Cell<readonly TdpRoot[]>(sim, `TDP roots of ${name}`, []);
+    this.vcpus = new Cell<readonly Vcpu[]>(sim, `vCPUs of ${name}`, []);
+    this.caches = new Cell<readonly GfnToPfnCache[]>(sim, `pfn caches of ${name}`, []);
+    this.dead = new Cell(sim, `vm_dead of ${name}`, false);
+  }
+
+  nameOf(): string {
+    return this.name;
+  }
+
+  /** The root that vCPUs of an address space use, if any is valid. Looks without a step. */
+  peekValidRoot(asId: number): TdpRoot | undefined {
+    return this.roots.peek().find((root) => root.asId === asId && !root.invalid.peek());
+  }
+
+  /** KVM_CREATE_VCPU, while the world is built. */
+  addVcpu(): Vcpu {
+    const vcpu = new Vcpu(this.core.sim, this.name, this.vcpus.peek().length);
+    this.vcpus.value = [...this.vcpus.peek(), vcpu];
+    return vcpu;
+  }
+}
