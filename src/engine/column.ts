@@ -189,7 +189,26 @@ export class Column implements Named, Undoable {
       for (let row = lo; row <= hi; row++) this.set(row, first + row - lo);
       return;
     }
-    for (let row = lo; row <= hi; row++) this.put(row, first + row - lo);
+    for (let row = lo; row <= hi; ) {
+      const at = Math.floor(row / CHUNK);
+      const base = at * CHUNK;
+      const last = Math.min(hi - base, CHUNK_MASK);
+      let slot = row - base;
+      let value = first + row - lo;
+      if (slot === 0) {
+        this.heads[at] = value++;
+        slot = 1;
+      }
+      if (slot <= last) {
+        let chunk = this.chunks[at];
+        if (chunk === undefined) {
+          chunk = this.newChunk();
+          this.chunks[at] = chunk;
+        }
+        for (; slot <= last; slot++) chunk[slot] = value++;
+      }
+      row = base + last + 1;
+    }
   }
 
   /** The last row of lo..hi up to which every row holds the value of row lo. Looks without a step. */

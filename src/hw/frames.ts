@@ -67,6 +67,13 @@ export class Frames {
     return this.generation.peek(pfn) + this.blockGeneration.peek(Math.floor(pfn / PMD_PAGES));
   }
 
+  /** The last frame of first..last up to which all have the generation of `first`. Looks without a step. */
+  endOfGeneration(first: number, last: number): number {
+    const block = Math.floor(first / PMD_PAGES);
+    const end = Math.min(last, (block + 1) * PMD_PAGES - 1);
+    return this.generation.endOfRun(first, end);
+  }
+
   /** Announce reading the generation (an access through a translation). */
   willCheck(pfn: number, at: Step): Announced {
     return this.generation.willRead(pfn, at);

@@ -4,6 +4,7 @@ import { call, type Steps } from '../engine/process.ts';
 import { step } from '../engine/step.ts';
 import { addNewAnonNow, anonVmaPrepare, userGfp, willAddNewAnon } from './anon-page.ts';
 import type { CoreMm } from './core.ts';
+import { bulkPages, makeAnonPages, mapZeroPages } from './fault-bulk.ts';
 import { type Fault, type FaultResult, maybeMkwrite, pteAlloc, putUnused } from './fault-context.ts';
 import { folioAddLru } from './lru.ts';
 import { allocFolio } from './page-alloc.ts';
@@ -17,7 +18,13 @@ const SET = step('do_anonymous_page:set-pte', 'pte-op');
 /** do_anonymous_page */
 export function* doAnonymousPage(core: CoreMm, fault: Fault): Steps<FaultResult> {
   if (!(yield* call(pteAlloc(fault)))) return 'ok';
-  if (!fault.flags.write) return yield* call(mapZeroPage(core, fault));
+  const pages = bulkPages(core, fault);
+  if (!fault.flags.write) {
+    if (pages < 2) return yield* call(mapZeroPage(core, fault));
+    yield* call(mapZeroPages(core, fault, pages));
+    return 'ok';
+  }
+  if (pages > 1 && (yield* call(makeAnonPages(core, fault, pages)))) return 'ok';
   fault.vma = yield* call(anonVmaPrepare(core, fault.mm, fault.vma));
   const head = yield* call(allocFolio(core, userGfp(core, fault.flags.memallocPin, true)));
   if (head === undefined) return 'oom';

@@ -27,6 +27,11 @@ export interface FaultFlags {
   readonly memallocPin: boolean;
   /** FAULT_FLAG_TRIED: the second round of a retried fault; it does not drop mmap_lock for IO again. */
   readonly tried?: boolean;
+  /**
+   * How many pages from here on the caller is about to fault in the same way: a hint for the bulk lane, which may make
+   * several of them in one act. The outcome is the same without it.
+   */
+  readonly ahead?: number;
   /** FAULT_FLAG_RETRY_NOWAIT (FOLL_NOWAIT): would have to wait: `retry` without dropping the lock. */
   readonly nowait?: boolean;
 }
@@ -137,6 +142,18 @@ export const PTE_MKDIRTY = PTE_DIRTY | PTE_SOFT_DIRTY;
 /** maybe_mkwrite(pte_mkdirty(entry), vma): bits of a page that the fault wrote, or may write, for this process. */
 export function maybeMkwrite(vma: Vma): number {
   return PTE_MKDIRTY | (vma.fields.write ? PTE_WRITE : 0);
+}
+
+/** vma_wants_writenotify: do shared writable pages start out read-only, so that the first write is seen? */
+export function wantsWritenotify(vma: Vma): boolean {
+  const { shared, write, file, uffd } = vma.fields;
+  if (!shared || !write || file === null) return false;
+  return file.dirtyTracking || uffd?.mode === 'wp';
+}
+
+/** Bits that vm_page_prot gives a page of this VMA that was not written: shared writable memory is mapped writable. */
+export function protBits(vma: Vma): number {
+  return vma.fields.shared && vma.fields.write && !wantsWritenotify(vma) ? PTE_WRITE : 0;
 }
 
 /** __pte_alloc: a page table for the fault's entry. False: the PMD maps a huge page meanwhile; the fault starts over. */

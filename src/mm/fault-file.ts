@@ -5,6 +5,7 @@ import { type Announced, type Step, step } from '../engine/step.ts';
 import { PMD_PAGES } from '../hw/machine.ts';
 import { addNewAnonNow, anonVmaPrepare, pinnableOnly, userGfp, willAddNewAnon } from './anon-page.ts';
 import type { CoreMm } from './core.ts';
+import { makeShmemPages } from './fault-bulk.ts';
 import {
   dropMmapLock,
   type Fault,
@@ -12,6 +13,7 @@ import {
   maybeMkwrite,
   mayDropLock,
   PTE_MKDIRTY,
+  protBits,
   pteAlloc,
   putUnused,
 } from './fault-context.ts';
@@ -41,17 +43,7 @@ const WP_GET = step('wp_page_shared:get', 'refcount');
 const WP_SET = step('finish_mkwrite_fault', 'pte-op');
 const WP_LOCK = step('wp_page_shared:folio_lock', 'lock');
 
-/** vma_wants_writenotify: do shared writable pages start out read-only, so that the first write is seen? */
-export function wantsWritenotify(vma: Vma): boolean {
-  const { shared, write, file, uffd } = vma.fields;
-  if (!shared || !write || file === null) return false;
-  return file.dirtyTracking || uffd?.mode === 'wp';
-}
-
-/** Bits that vm_page_prot gives a page of this VMA that was not written: shared writable memory is mapped writable. */
-export function protBits(vma: Vma): number {
-  return vma.fields.shared && vma.fields.write && !wantsWritenotify(vma) ? PTE_WRITE : 0;
-}
+export { protBits, wantsWritenotify } from './fault-context.ts';
 
 /** do_fault, for files with pages in a page cache. */
 export function* doFault(core: CoreMm, fault: Fault, inode: Inode): Steps<FaultResult> {
@@ -130,6 +122,8 @@ function* checkLocked(core: CoreMm, fault: Fault, inode: Inode, head: number): S
 function* doReadFault(core: CoreMm, fault: Fault, inode: Inode): Steps<FaultResult> {
   const mapsAround = inode.kind === 'shmem' || inode.kind === 'file';
   if (!(yield* call(pteAlloc(fault)))) return 'ok';
+  if (inode.kind === 'shmem' && fault.vma.fields.shared && (yield* call(makeShmemPages(core, fault, inode))))
+    return 'ok';
   if (mapsAround && core.params.faultAroundPages > 1 && (yield* call(faultAround(core, fault, inode)))) return 'ok';
   const got = yield* call(getPage(core, fault, inode));
   if (typeof got === 'string') return got;
@@ -250,6 +244,9 @@ export function* mapCopy(core: CoreMm, fault: Fault, copy: number): Steps<'mappe
 
 /** do_shared_fault: page_mkwrite comes before the entry, the dirty flag after it. */
 function* doSharedFault(core: CoreMm, fault: Fault, inode: Inode): Steps<FaultResult> {
+  if (inode.kind === 'shmem' && fault.flags.ahead !== undefined) {
+    if (!(yield* call(pteAlloc(fault))) || (yield* call(makeShmemPages(core, fault, inode)))) return 'ok';
+  }
   const got = yield* call(getPage(core, fault, inode));
   if (typeof got === 'string') return got;
   const { head } = got;

@@ -4,8 +4,16 @@ import { call, type Steps } from '../engine/process.ts';
 import { step } from '../engine/step.ts';
 import { anonVmaPrepare, userGfp } from './anon-page.ts';
 import type { CoreMm } from './core.ts';
-import { type Fault, type FaultResult, maybeMkwrite, PTE_MKDIRTY, pteAlloc, putUnused } from './fault-context.ts';
-import { mapCopy, protBits } from './fault-file.ts';
+import {
+  type Fault,
+  type FaultResult,
+  maybeMkwrite,
+  PTE_MKDIRTY,
+  protBits,
+  pteAlloc,
+  putUnused,
+} from './fault-context.ts';
+import { mapCopy } from './fault-file.ts';
 import { takeRun } from './free-runs.ts';
 import type { Inode } from './inode.ts';
 import { allocFolio } from './page-alloc.ts';

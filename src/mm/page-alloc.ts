@@ -111,6 +111,71 @@ function* prepare(core: CoreMm, pfn: number, gfp: Gfp): Steps<void> {
   }
 }
 
+/**
+ * The bulk form of allocFolio for small pages: up to `want` frames, the same and in the same order as that many calls
+ * would give, with one reference each. Fewer, or none, where a call would have to do more than take from the lists.
+ */
+export function* allocFrames(core: CoreMm, gfp: Gfp, want: number): Steps<readonly number[]> {
+  const { folios, frames, sim } = core;
+  const list = core.local.freePages;
+  const zones = zonelist(core, gfp);
+  for (const state of zones) {
+    state.freePages.willAdd(PCP);
+    state.freeRuns.willUpdate(PCP);
+  }
+  const refills = Math.ceil(Math.max(0, want - list.peek().length) / PCP_BATCH);
+  yield sim.times(want + 2 * refills, list.willUpdate(PCP));
+  if (core.zones.some((state) => state.isolated.peek().length > 0)) return [];
+  const left = [...list.value];
+  const taken: number[] = [];
+  let unsuited = false;
+  while (taken.length < want && !unsuited) {
+    if (left.length === 0) {
+      const run = takeQuietly(zones);
+      if (run === undefined) break;
+      // Handed out ascending: what is left of the batch lies on the list with its lowest frame on top.
+      const end = run[0] + Math.min(run[1], want - taken.length);
+      for (let pfn = run[0]; pfn < end; pfn++) taken.push(pfn);
+      for (let pfn = run[0] + run[1] - 1; pfn >= end; pfn--) left.push(pfn);
+    } else if (suitsFrame(core, left[left.length - 1]!, gfp)) taken.push(left.pop()!);
+    else unsuited = true;
+  }
+  list.value = left;
+  if (taken.length === 0) return [];
+  yield sim.local(PREP, taken.length);
+  forRuns(taken, (first, last) => folios.refcount.fill(first, last, 1));
+  if (gfp.zero) {
+    yield sim.local(CLEAR, taken.length);
+    forRuns(taken, (first, last) => frames.clear(first, last - first + 1));
+  }
+  return taken;
+}
+
+/** A batch from the first zone that has one and stays above its low watermark: kswapd need not know. */
+function takeQuietly(zones: readonly ZoneState[]): readonly [number, number] | undefined {
+  for (const state of zones) {
+    if (state.freePages.peek() - PCP_BATCH < state.lowPages) return undefined;
+    const run = takeRun(state, PCP_BATCH, 1);
+    if (run !== undefined) return run;
+  }
+  return undefined;
+}
+
+function suitsFrame(core: CoreMm, pfn: number, gfp: Gfp): boolean {
+  const zone = core.machine.zoneOf(pfn)!;
+  return suits(zone.kind, zone.node, gfp);
+}
+
+/** The stretches of `frames` in which one frame follows the other. */
+export function forRuns(frames: readonly number[], act: (first: number, last: number, at: number) => void): void {
+  for (let at = 0; at < frames.length; ) {
+    let end = at + 1;
+    while (end < frames.length && frames[end] === frames[end - 1]! + 1) end++;
+    act(frames[at]!, frames[end - 1]!, at);
+    at = end;
+  }
+}
+
 /** Take a page of the hugetlb pool (dequeue_hugetlb_folio_*); undefined when it has none that suits. */
 export function* allocHugetlb(core: CoreMm, gfp: Gfp): Steps<number | undefined> {
   const pool = core.hugePool.get(gfp.order);
