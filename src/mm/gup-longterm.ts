@@ -21,7 +21,7 @@ const TEST_REFS = step('collect_longterm_unpinnable_pages:refs', 'op');
 const AGAIN = step('__gup_longterm_locked:again', 'none');
 
 /** Rounds in which nothing could be isolated, before the run is called incomplete. The kernel has no bound. */
-const FRUITLESS_ROUNDS = 32;
+export const FRUITLESS_ROUNDS = 32;
 
 /**
  * __gup_longterm_locked: pages pinned into `walk.runs`; returns how many. With FOLL_LONGTERM none of them lies where it
@@ -64,7 +64,10 @@ export function* gupLongtermLocked(
  * check_and_migrate_movable_pages. `done`: all may stay and are still pinned. Otherwise nothing is pinned any more:
  * `again` after a migration, `fruitless` when nothing could be isolated, or the refusal.
  */
-function* checkAndMigrate(core: CoreMm, runs: readonly FrameRun[]): Steps<'done' | 'again' | 'fruitless' | Refusal> {
+export function* checkAndMigrate(
+  core: CoreMm,
+  runs: readonly FrameRun[],
+): Steps<'done' | 'again' | 'fruitless' | Refusal> {
   const unpinnable = unpinnableFolios(core, runs);
   if (unpinnable.length === 0) return 'done';
   const isolated = yield* call(collect(core, unpinnable));
