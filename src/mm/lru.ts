@@ -21,6 +21,7 @@ const ADD = step('folio_add_lru', 'op');
 const DRAIN = step('lru_add_drain_cpu', 'op');
 const ISOLATE = step('folio_isolate_lru', 'op');
 const PUTBACK = step('folio_putback_lru', 'op');
+const MOVE = step('move_folios_to_lru', 'op');
 
 /** folio_add_lru: the batch takes a reference; a full batch, or a large folio, drains it. */
 export function* folioAddLru(core: CoreMm, head: number): Steps<void> {
@@ -30,13 +31,13 @@ export function* folioAddLru(core: CoreMm, head: number): Steps<void> {
   folios.flags.willUpdate(head, ADD);
   yield batch.willUpdate(ADD);
   getNow(core, head, 1);
-  folios.change(head, PG_IN_LRU_BATCH);
+  folios.change(head, PG_IN_LRU_BATCH, PG_ISOLATED);
   batch.value = [...batch.value, head];
   if (folios.isLarge(head) || batch.value.length >= batchSize(core)) yield* call(drainCpu(core, local));
 }
 
 /** PAGEVEC_SIZE */
-function batchSize(core: CoreMm): number {
+export function batchSize(core: CoreMm): number {
   return core.kernel.way('lru.batch-size') === 'thirty-one' ? 31 : 15;
 }
 
@@ -136,12 +137,21 @@ export function isolateNow(core: CoreMm, head: number): boolean {
   return true;
 }
 
-/** folio_putback_lru: back on its list, drop the isolation's reference. `activate` sets PG_active. */
-export function* folioPutbackLru(core: CoreMm, head: number, activate = false): Steps<void> {
-  willPut(core, head, PUTBACK);
-  yield core.lru.willAdd(PUTBACK);
-  if (activate) core.folios.change(head, PG_ACTIVE);
-  putOnList(core, head, PG_ISOLATED);
-  core.lru.add(1);
+/**
+ * folio_putback_lru: an isolated folio goes back as a new one would, through this CPU's batch; until that is drained it
+ * has neither PG_lru nor a place, and one reference more.
+ */
+export function* folioPutbackLru(core: CoreMm, head: number): Steps<void> {
+  yield* call(folioAddLru(core, head));
+  yield willPut(core, head, PUTBACK);
   putNow(core, head, 1, 'folio_putback_lru');
+}
+
+/** move_folios_to_lru: reclaim puts what it keeps straight on a list, and drops the isolation's reference. */
+export function* moveFolioToLru(core: CoreMm, head: number, clear = 0): Steps<void> {
+  willPut(core, head, MOVE);
+  yield core.lru.willAdd(MOVE);
+  putOnList(core, head, PG_ISOLATED | clear);
+  core.lru.add(1);
+  putNow(core, head, 1, 'move_folios_to_lru');
 }

@@ -6,6 +6,7 @@ import { type Announced, type Step, step } from '../engine/step.ts';
 import { PMD_PAGES } from '../hw/machine.ts';
 import type { CoreMm } from './core.ts';
 import { splitHugePmd, splitHugePmdLocked } from './huge-pmd.ts';
+import { markDirtyNow, willMarkDirty } from './mark-dirty.ts';
 import type { Mm } from './mm.ts';
 import { PG_ANON, PG_DIRTY, PG_HUGETLB, PG_HWPOISON, PG_MLOCKED } from './page-flags.ts';
 import { pmdOf } from './page-table.ts';
@@ -118,7 +119,7 @@ function setRows(core: CoreMm, mm: Mm, row: number, pages: number, head: number,
 function* migratePmd(core: CoreMm, head: number, mm: Mm, row: number, pages: number): Steps<boolean> {
   const { folios, kernel } = core;
   const { pageTable } = mm;
-  folios.flags.willUpdate(head, PMD_CLEAR);
+  willMarkDirty(core, head, PMD_CLEAR);
   folios.anonExclusive.willRead(head, PMD_CLEAR);
   willRows(mm, row, pages, PMD_CLEAR);
   yield pageTable.ptl.lock(row, PMD_CLEAR);
@@ -132,7 +133,7 @@ function* migratePmd(core: CoreMm, head: number, mm: Mm, row: number, pages: num
   const hugetlb = (folios.flags.get(head) & PG_HUGETLB) !== 0;
   const gone = hugetlb ? PMD_LEAF : (pmd.bits & ~(PTE_PRESENT | PTE_PROTNONE)) | PMD_INVALID;
   setRows(core, mm, row, pages, head, gone);
-  if ((pmd.bits & PTE_DIRTY) !== 0) folios.change(head, PG_DIRTY);
+  if ((pmd.bits & PTE_DIRTY) !== 0) markDirtyNow(core, head);
   yield* call(flushTlbRange(core, mm, row * PMD_PAGES, row * PMD_PAGES + pages));
 
   if (exclusive) {

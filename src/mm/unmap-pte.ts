@@ -3,7 +3,8 @@
 import { call, type Steps } from '../engine/process.ts';
 import { step } from '../engine/step.ts';
 import type { CoreMm } from './core.ts';
-import { PG_ANON, PG_DIRTY, PG_MLOCKED } from './page-flags.ts';
+import { markDirtyNow, willMarkDirty } from './mark-dirty.ts';
+import { PG_ANON, PG_MLOCKED } from './page-flags.ts';
 import { PMD_TABLE, PTE_DIRTY, PTE_SPECIAL, type Pte, ptePresent } from './pte.ts';
 import type { RmapPlace } from './rmap.ts';
 import type { TtuFlags } from './rmap-walk.ts';
@@ -74,7 +75,7 @@ function* clearPte(u: Unmapping, vpn: number, row: number, held: boolean): Steps
   const page = pageAt(u, vpn);
   const defer = defersFlush(u);
   const early = shareTestMayRunEarly(core, defer);
-  folios.flags.willUpdate(head, CLEAR);
+  willMarkDirty(core, head, CLEAR);
   if (early) willTryShare(core, head, page, CLEAR);
   else folios.anonExclusive.willRead(page, CLEAR);
   if (defer) willDeferFlush(core, mm, CLEAR);
@@ -103,13 +104,13 @@ function* clearPte(u: Unmapping, vpn: number, row: number, held: boolean): Steps
     // The processor does the test of the next lines first; the entry still stands for GUP-fast.
     shared = tryShareNow(core, head, page) ? 'yes' : 'pinned';
     if (defer) willDeferFlush(core, mm, EARLY);
-    folios.flags.willUpdate(head, EARLY);
+    willMarkDirty(core, head, EARLY);
     yield pageTable.willUpdatePte(vpn, EARLY);
   }
   const last = pageTable.pte(vpn);
   pageTable.clearPte(vpn);
   if (defer) deferFlushNow(core, mm, (last.bits & PTE_DIRTY) !== 0);
-  if ((last.bits & PTE_DIRTY) !== 0) folios.change(head, PG_DIRTY);
+  if ((last.bits & PTE_DIRTY) !== 0) markDirtyNow(core, head);
   if (!defer) yield* call(flushTlbRange(core, mm, vpn, vpn + 1));
   else if (mm.notifiers.hasSubscribers && kernel.way('notifier.secondary-tlb') === 'with-cpu-flush') {
     yield* call(mm.notifiers.invalidateSecondaryTlbs(vpn, vpn + 1));

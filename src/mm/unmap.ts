@@ -5,6 +5,7 @@ import { call, type Steps } from '../engine/process.ts';
 import { step } from '../engine/step.ts';
 import type { CoreMm } from './core.ts';
 import { splitHugePmdLocked } from './huge-pmd.ts';
+import { markDirtyNow, willMarkDirty } from './mark-dirty.ts';
 import { PG_ANON, PG_DIRTY, PG_HUGETLB, PG_HWPOISON, PG_SWAPBACKED, PG_SWAPCACHE } from './page-flags.ts';
 import { pmdOf } from './page-table.ts';
 import {
@@ -144,7 +145,7 @@ function* unmapHugetlb(u: Unmapping, row: number): Steps<boolean> {
   const { core, head, place } = u;
   const { folios } = core;
   const { pageTable } = place.mm;
-  folios.flags.willUpdate(head, HUGETLB);
+  willMarkDirty(core, head, HUGETLB);
   pageTable.willUpdatePmd(row, HUGETLB);
   yield pageTable.ptl.lock(row, HUGETLB);
   const pmd = pageTable.pmd(row);
@@ -153,7 +154,7 @@ function* unmapHugetlb(u: Unmapping, row: number): Steps<boolean> {
     return true;
   }
   pageTable.setPmd(row, pmd.pfn, 0, 0);
-  if ((pmd.bits & PTE_DIRTY) !== 0) folios.change(head, PG_DIRTY);
+  if ((pmd.bits & PTE_DIRTY) !== 0) markDirtyNow(core, head);
   yield* call(flushTlbRange(core, place.mm, place.vpn, place.vpn + place.pages));
   folios.willMap(head, head, HUGETLB_INSTALL);
   folios.refcount.willUpdate(head, HUGETLB_INSTALL);

@@ -83,10 +83,8 @@ function takeFrames(core: CoreMm, zone: number, pages: number): number {
 
 function onList(core: CoreMm, head: number, flags: number): void {
   core.folios.change(head, PG_LRU | PG_UPTODATE | flags);
-  core.folios.lruAge.set(head, ++ages);
   core.lru.add(1);
 }
-let ages = 0;
 
 function entryBits(options: PageOptions): number {
   return PTE_PRESENT | (options.young === true ? PTE_YOUNG : 0) | (options.dirty === false ? 0 : PTE_DIRTY);
