@@ -2,13 +2,14 @@
 // the pool: without one fork fails.
 import { call, type Steps } from '../engine/process.ts';
 import { step } from '../engine/step.ts';
+import { PMD_PAGES } from '../hw/machine.ts';
 import { childBits, type ForkCopy, mustCopy, sharedBits } from './copy-pte.ts';
 import type { Errno } from './errno.ts';
 import { allocHugetlb } from './page-alloc.ts';
 import { PG_ANON, PG_UPTODATE } from './page-flags.ts';
 import { PMD_LEAF, PTE_DIRTY, PTE_PRESENT, PTE_WRITE, PTE_YOUNG, type Pte } from './pte.ts';
 import { folioPut, getNow } from './refcount.ts';
-import { hugeHead } from './zap-huge.ts';
+import { hugeHead, rowsOf } from './zap-huge.ts';
 
 const TEST = step('copy_hugetlb_page_range:get-and-test-pinned', 'refcount');
 const DUP = step('hugetlb_try_dup_anon_rmap', 'pte-op');
@@ -23,8 +24,9 @@ export function* copyHugetlbRow(copy: ForkCopy, row: number): Steps<'ok' | Errno
   const { folios } = core;
   const seen = pageTable.peekPmd(row);
   const head = hugeHead(copy, seen);
-  // Of a 1 GiB page the first row carries the counts; the others only repeat the leaf.
-  const counted = head !== undefined && seen.pfn === head;
+  // The rows of a 1 GiB page go with its first.
+  if (head !== undefined && seen.pfn !== head) return 'ok';
+  const rows = rowsOf(core, head);
   pageTable.willReadPmd(row, TEST);
   parent.hasPinned.willRead(TEST);
   if (head !== undefined) {
@@ -38,7 +40,7 @@ export function* copyHugetlbRow(copy: ForkCopy, row: number): Steps<'ok' | Errno
     pageTable.ptl.releaseNow(row);
     return (pmd.bits & PMD_LEAF) === 0 ? 'ok' : yield* call(copyHugetlbRow(copy, row));
   }
-  if (counted) {
+  if (head !== undefined) {
     getNow(core, head, 1);
     if (core.kernel.has('fork.early-copy-hugetlb') && mustCopy(copy, head, head)) {
       pageTable.ptl.releaseNow(row);
@@ -46,12 +48,17 @@ export function* copyHugetlbRow(copy: ForkCopy, row: number): Steps<'ok' | Errno
     }
     yield* call(duplicate(copy, head));
   }
-  copy.child.pageTable.willUpdatePmd(row, PROTECT);
-  pageTable.willUpdatePmd(row, PROTECT);
+  for (let i = 0; i < rows; i++) {
+    copy.child.pageTable.willUpdatePmd(row + i, PROTECT);
+    pageTable.willUpdatePmd(row + i, PROTECT);
+  }
   yield pageTable.ptl.willChange(row, PROTECT);
   const bits = sharedBits(copy, pageTable.pmd(row));
-  pageTable.setPmd(row, pmd.pfn, bits, pmd.generation);
-  copy.child.pageTable.setPmd(row, pmd.pfn, childBits(copy, bits), pmd.generation);
+  const own = childBits(copy, bits);
+  for (let i = 0; i < rows; i++) {
+    pageTable.setPmd(row + i, pmd.pfn + i * PMD_PAGES, bits, pmd.generation);
+    copy.child.pageTable.setPmd(row + i, pmd.pfn + i * PMD_PAGES, own, pmd.generation);
+  }
   pageTable.ptl.releaseNow(row);
   return 'ok';
 }
@@ -84,14 +91,15 @@ function* earlyCopy(copy: ForkCopy, row: number, head: number, seen: Pte): Steps
   folios.mapping.willUpdate(page, INSTALL);
   folios.anonExclusive.willUpdate(page, INSTALL);
   folios.willMap(page, page, INSTALL);
-  child.pageTable.willUpdatePmd(row, INSTALL);
+  const rows = rowsOf(core, page);
+  for (let i = 0; i < rows; i++) child.pageTable.willUpdatePmd(row + i, INSTALL);
   parent.pageTable.willReadPmd(row, INSTALL);
   yield parent.pageTable.ptl.pass(row, INSTALL);
   if (parent.pageTable.pmd(row).pfn !== seen.pfn) {
     yield* call(folioPut(core, page, 1, PUT));
     return yield* call(copyHugetlbRow(copy, row));
   }
-  const vpn = row * 512;
+  const vpn = row * PMD_PAGES;
   folios.change(page, PG_ANON | PG_UPTODATE);
   folios.mapping.set(page, dst.fields.anonVma!.id);
   folios.index.set(page, dst.indexOf(vpn));
@@ -99,10 +107,8 @@ function* earlyCopy(copy: ForkCopy, row: number, head: number, seen: Pte): Steps
   folios.addPmdMapping(page, 1);
   const write = dst.fields.write ? PTE_WRITE | PTE_DIRTY : 0;
   const bits = PMD_LEAF | PTE_PRESENT | PTE_YOUNG | write;
-  for (let i = 0; i < pages / 512; i++) {
-    child.pageTable.willUpdatePmd(row + i, INSTALL);
-    if (i > 0) yield core.sim.local(INSTALL);
-    child.pageTable.setPmd(row + i, page + i * 512, bits, frames.peekGeneration(page));
+  for (let i = 0; i < rows; i++) {
+    child.pageTable.setPmd(row + i, page + i * PMD_PAGES, bits, frames.peekGeneration(page));
   }
   return 'ok';
 }

@@ -46,9 +46,9 @@ export function pteNone(bits: number): boolean {
   return bits === 0;
 }
 
-/** Are the two values the same entry, ignoring accessed and dirty bits set by hardware? (pte_same compares all.) */
+/** pte_same. An empty PMD entry keeps the number of its last table, which is not part of its value. */
 export function pteSame(a: Pte, b: Pte): boolean {
-  return a.pfn === b.pfn && a.bits === b.bits;
+  return a.bits === b.bits && (a.bits === 0 || a.pfn === b.pfn);
 }
 
 /** `pfn 5 rw dirty` */

@@ -3,8 +3,17 @@
 import type { Step } from '../engine/step.ts';
 import type { CoreMm } from './core.ts';
 import { CONTENT_DROPPED } from './ledger.ts';
+import { markDirtyNow, willMarkDirty } from './mark-dirty.ts';
 import type { Mm } from './mm.ts';
-import { PG_ANON, PG_DIRTY, PG_HUGETLB, PG_MLOCKED, PG_PARTIALLY_MAPPED, PG_UNEVICTABLE } from './page-flags.ts';
+import {
+  PG_ACTIVE,
+  PG_ANON,
+  PG_HUGETLB,
+  PG_MLOCKED,
+  PG_PARTIALLY_MAPPED,
+  PG_REFERENCED,
+  PG_UNEVICTABLE,
+} from './page-flags.ts';
 import {
   PTE_DIRTY,
   PTE_HWPOISON,
@@ -12,6 +21,7 @@ import {
   PTE_MIGRATION,
   PTE_SPECIAL,
   PTE_SWAP,
+  PTE_YOUNG,
   type Pte,
   ptePresent,
 } from './pte.ts';
@@ -65,8 +75,8 @@ export function willZapEntry(zap: Zap, pte: Pte, at: Step): void {
   if (head === undefined) return;
   core.folios.willMap(head, pte.pfn, at);
   core.folios.order.willRead(head, at);
-  if (vma.fields.locked || core.folios.isLarge(head) || vma.fields.file !== null)
-    core.folios.flags.willUpdate(head, at);
+  if (vma.fields.file !== null) willMarkDirty(core, head, at);
+  else if (vma.fields.locked || core.folios.isLarge(head)) core.folios.flags.willUpdate(head, at);
   else core.folios.flags.willRead(head, at);
 }
 
@@ -90,18 +100,30 @@ export function zapEntryNow(zap: Zap, vpn: number, pte: Pte): boolean {
   mm.pageTable.clearPte(vpn);
   zap.gather.note(vpn, vpn + 1);
   zap.gather.addPage(head, 1);
-  if ((flags & PG_ANON) === 0 && (pte.bits & PTE_DIRTY) !== 0) {
-    // folio_mark_dirty before the mapping goes, so that writeback sees the page dirty (1cf35d47712d).
-    core.folios.change(head, PG_DIRTY);
-    if (delaysRmap(core)) {
-      zap.delayed.push({ head, pfn: pte.pfn });
-      zap.forceFlush = true;
-      return true;
+  if ((flags & PG_ANON) === 0) {
+    if ((pte.bits & PTE_YOUNG) !== 0) markAccessedNow(core, head);
+    if ((pte.bits & PTE_DIRTY) !== 0) {
+      // folio_mark_dirty before the mapping goes, so that writeback sees the page dirty (1cf35d47712d).
+      markDirtyNow(core, head);
+      if (!core.machine.arch.noGather) zap.forceFlush = true;
+      if (delaysRmap(core)) {
+        zap.delayed.push({ head, pfn: pte.pfn });
+        return true;
+      }
     }
-    if (!core.machine.arch.noGather) zap.forceFlush = true;
   }
   removeRmapNow(zap, head, pte.pfn);
   return true;
+}
+
+/** folio_mark_accessed, in a step that announced the folio's flags. Generations only note the reference. */
+export function markAccessedNow(core: CoreMm, head: number): void {
+  const { folios } = core;
+  const flags = folios.flags.get(head);
+  if ((flags & PG_REFERENCED) === 0) folios.change(head, PG_REFERENCED);
+  else if ((flags & (PG_ACTIVE | PG_UNEVICTABLE)) === 0 && !core.kernel.has('reclaim.multigen-lru')) {
+    folios.change(head, PG_ACTIVE, PG_REFERENCED);
+  }
 }
 
 /** tlb_delay_rmap: not on architectures that free zapped pages at once. */

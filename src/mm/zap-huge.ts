@@ -2,7 +2,9 @@
 import { call, type Steps } from '../engine/process.ts';
 import { step } from '../engine/step.ts';
 import { PMD_PAGES } from '../hw/machine.ts';
-import { PG_ANON, PG_DIRTY } from './page-flags.ts';
+import type { CoreMm } from './core.ts';
+import { markDirtyNow, willMarkDirty } from './mark-dirty.ts';
+import { PG_ANON } from './page-flags.ts';
 import { PMD_LEAF, PTE_DIRTY, PTE_MIGRATION, type Pte, ptePresent } from './pte.ts';
 import { releasePages } from './tlb.ts';
 import { munlockNow, reportDropped, type Zap } from './zap-entry.ts';
@@ -16,15 +18,22 @@ export function hugeHead(zap: Pick<Zap, 'core'>, pmd: Pte): number | undefined {
   return zap.core.folios.headOf(pmd.pfn);
 }
 
+/** PMD rows that one mapping of the folio fills: 512 for a 1 GiB page, whose first row stands for all of them. */
+export function rowsOf(core: CoreMm, head: number | undefined): number {
+  return head === undefined ? 1 : Math.max(1, core.folios.pagesOf(head) / PMD_PAGES);
+}
+
 /** Zap the leaf of `row`. False: it is no leaf (any more), or it changed. */
 export function* zapHugeRow(zap: Zap, row: number): Steps<boolean> {
   const { core, mm, gather, vma } = zap;
   const { pageTable } = mm;
   const seen = pageTable.peekPmd(row);
   const head = hugeHead(zap, seen);
+  const rows = rowsOf(core, head);
   if (head !== undefined) {
     core.folios.willMap(head, head, ZAP_HUGE);
-    core.folios.flags.willUpdate(head, ZAP_HUGE);
+    willMarkDirty(core, head, ZAP_HUGE);
+    for (let i = 1; i < rows; i++) pageTable.willUpdatePmd(row + i, ZAP_HUGE);
   }
   if (core.machine.arch.noGather) for (const cpu of mm.cpumask.peek()) cpu.tlb.willUpdate(ZAP_HUGE);
   pageTable.willUpdatePmd(row, ZAP_HUGE);
@@ -34,14 +43,12 @@ export function* zapHugeRow(zap: Zap, row: number): Steps<boolean> {
     return false;
   if (spares(zap, pmd, head)) return true;
   const vpn = row * PMD_PAGES;
-  pageTable.setPmd(row, pmd.pfn, 0, 0);
+  for (let i = 0; i < rows; i++) pageTable.setPmd(row + i, pmd.pfn, 0, 0);
   if ((pmd.bits & PTE_MIGRATION) !== 0) return true;
-  gather.note(vpn, vpn + PMD_PAGES);
-  if (core.machine.arch.noGather) for (const cpu of mm.cpumask.peek()) cpu.flush(mm.asid, vpn, vpn + PMD_PAGES);
+  gather.note(vpn, vpn + rows * PMD_PAGES);
+  if (core.machine.arch.noGather) for (const cpu of mm.cpumask.peek()) cpu.flush(mm.asid, vpn, vpn + rows * PMD_PAGES);
   if (head === undefined) return true;
-  if ((pmd.bits & PTE_DIRTY) !== 0 && (core.folios.flags.get(head) & PG_ANON) === 0) core.folios.change(head, PG_DIRTY);
-  // A 1 GiB page is one mapping, whose first PMD row stands for it.
-  if (pmd.pfn !== head) return true;
+  if ((pmd.bits & PTE_DIRTY) !== 0 && (core.folios.flags.get(head) & PG_ANON) === 0) markDirtyNow(core, head);
   core.folios.addPmdMapping(head, -1);
   if (vma.fields.locked) munlockNow(core, head);
   reportDropped(core, head, head, core.folios.pagesOf(head), core.folios.mapcountOf(head));

@@ -54,6 +54,8 @@ export function* zapPageRange(
     rows = mm.pageTable.populatedRows(first, last);
   }
   for (const row of rows) {
+    // The rows of a 1 GiB page went with its first.
+    if (rows.length > 1 && mm.pageTable.peekPmd(row).bits === 0) continue;
     const low = Math.max(from, row * PMD_PAGES);
     const high = Math.min(to, (row + 1) * PMD_PAGES);
     yield* call(zapRow(zap, row, low, high));
@@ -98,7 +100,7 @@ function* zapPteRange(zap: Zap, row: number, from: number, to: number): Steps<vo
 }
 
 /** Could reclaim or migration have cleared entries of this mm without flushing yet? */
-function deferredFlushPossible(core: CoreMm, mm: Mm): boolean {
+export function deferredFlushPossible(core: CoreMm, mm: Mm): boolean {
   return core.params.defersFlushes && !core.machine.arch.noGather && mm.cpumask.peek().length > 1;
 }
 
