@@ -93,6 +93,6 @@ export class LoopTracker {
   }
 
   clear(): void {
-    this.loops = [];
+    if (this.loops.length > 0) this.loops = [];
   }
 }

@@ -53,7 +53,8 @@ export type ProcessState = 'live' | 'ended' | 'cut';
 export class Process {
   readonly sim: Sim;
   readonly name: string;
-  readonly slot: number;
+  /** Place in `sim.processes`; only the end of a set-up changes it. */
+  slot: number;
   readonly cpu: number;
   readonly daemon: boolean;
   readonly priority: number;
@@ -104,7 +105,7 @@ export class Process {
 
   /** Start over from the first line: a rewound world runs the same generator function again. */
   restart(): void {
-    this.stack.length = 0;
+    if (this.stack.length > 0) this.stack.length = 0;
     this.top = this.body() as Steps<unknown>;
     this.state = 'live';
     this.stepCount = 0;

@@ -48,6 +48,7 @@ export class RwLock {
     };
     this.release = {
       name,
+      promise: 'always',
       ready: () => true,
       take: (process) => this.releaseNow(process),
       waitsFor: () => [],

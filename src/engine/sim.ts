@@ -366,14 +366,14 @@ export class Sim {
     this.undoTo(base.journal);
     this.digestLow = base.low;
     this.digestHigh = base.high;
-    this.findings.length = base.findings;
+    if (this.findings.length > base.findings) this.findings.length = base.findings;
     if (this.nextId !== base.nextId || this.nextSparseId !== base.nextSparseId) {
       this.nextId = base.nextId;
       this.nextSparseId = base.nextSparseId;
       this.idBases = [...base.idBases];
       this.idOwners = [...base.idOwners];
     }
-    this.processes.length = base.processes;
+    if (this.processes.length > base.processes) this.processes.length = base.processes;
     this.nowNs = 0;
     this.streams.restart();
     this.loops.clear();
@@ -390,9 +390,14 @@ export class Sim {
     this.resets.push(reset);
   }
 
-  /** The world is built: forget the actors that built it and start the clock. What they did stays. */
+  /** A stage of the set-up is over: forget the actors that ended, and start the clock. Daemons and state stay. */
   finishSetUp(): void {
+    const daemons = this.processes.filter((process) => process.daemon && process.state === 'live');
     this.processes.length = 0;
+    for (const daemon of daemons) {
+      daemon.slot = this.processes.length;
+      this.processes.push(daemon);
+    }
     this.nowNs = 0;
     this.streams.restart();
     this.journalLength = 0;

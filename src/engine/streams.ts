@@ -32,6 +32,6 @@ export class Streams {
   }
 
   restart(): void {
-    this.streams.clear();
+    if (this.streams.size > 0) this.streams.clear();
   }
 }

@@ -6,7 +6,7 @@ import { tokenOf, ZERO_TOKEN } from '../hw/token.ts';
 import { cpuAccess } from '../mm/access.ts';
 import type { CoreMm } from '../mm/core.ts';
 import { Inode, type InodeOptions } from '../mm/inode.ts';
-import { type MadviseAdvice, madvise } from '../mm/madvise.ts';
+import { type Advice, madvise } from '../mm/madvise.ts';
 import { mlock } from '../mm/mlock.ts';
 import { mmap } from '../mm/mmap.ts';
 import { mprotect } from '../mm/mprotect.ts';
@@ -14,8 +14,7 @@ import { mmapReadahead, unlockFolio } from '../mm/page-cache.ts';
 import { mmPopulate } from '../mm/populate.ts';
 import { folioPut } from '../mm/refcount.ts';
 import { shmemGetFolio } from '../mm/shmem.ts';
-import type { PfnMapping } from '../mm/vma.ts';
-import { ScenarioError } from './diagnostic.ts';
+import { ScenarioError, type Where } from './diagnostic.ts';
 import type { Mapping, Memory, Process } from './scenario.ts';
 import type { MemoryObject, World } from './world.ts';
 
@@ -31,7 +30,7 @@ export function toPages(bytes: bigint): number {
 }
 
 /** Frames handed out of the DEVICE zone while the world is built. */
-class DeviceFrames {
+export class DeviceFrames {
   private next: number;
   private readonly end: number;
 
@@ -47,11 +46,23 @@ class DeviceFrames {
     this.next = first + pages;
     return first;
   }
+
+  /** Frames for something of the scenario; a mistake of the scenario when the host has too few. */
+  mustTake(pages: number, name: string, where: Where): number {
+    const first = this.take(pages);
+    if (first !== undefined) return first;
+    throw new ScenarioError([
+      {
+        where,
+        message: `\`${name}\` does not fit the device memory of the host`,
+        hint: 'leave out `device` in host.memory, or make it larger',
+      },
+    ]);
+  }
 }
 
-/** Make the objects; nothing is mapped yet. */
-export function addMemory(world: World): void {
-  const devices = new DeviceFrames(world);
+/** Make the objects; nothing is mapped yet. BARs come with their devices. */
+export function addMemory(world: World, devices: DeviceFrames): void {
   for (const memory of world.scenario.memory) world.memory.set(memory.name, makeObject(world, memory, devices));
 }
 
@@ -69,25 +80,10 @@ function makeObject(world: World, memory: Memory, devices: DeviceFrames): Memory
     }
     return { name, spec, inode, pfnMapping: null };
   }
-  if (spec.kind === 'bar' || spec.kind === 'vvar') {
-    const pages = toPages(spec.size);
-    const first = devices.take(pages);
-    if (first === undefined) {
-      throw new ScenarioError([
-        {
-          where: memory.where,
-          message: `\`${name}\` does not fit the device memory of the host`,
-          hint: 'leave out `device` in host.memory, or make it larger',
-        },
-      ]);
-    }
-    const pfnMapping: PfnMapping = {
-      name,
-      frameAt: (offset) => (world.barEnabled(name) ? first + offset : undefined),
-      writable: spec.kind === 'bar',
-      eager: spec.kind === 'vvar',
-    };
-    return { name, spec, inode: null, pfnMapping };
+  if (spec.kind === 'vvar') {
+    const first = devices.mustTake(toPages(spec.size), name, memory.where);
+    const frameAt = (offset: number) => first + offset;
+    return { name, spec, inode: null, pfnMapping: { name, frameAt, writable: false, eager: true } };
   }
   return { name, spec, inode: null, pfnMapping: null };
 }
@@ -151,7 +147,9 @@ function* fillShmem(core: CoreMm, inode: Inode, index: number, token: number): S
 
 /** Map, advise and fill everything that a process has from the start. Runs as a thread of it. */
 export function* setUpProcess(world: World, process: Process): Steps<void> {
-  for (const mapping of process.maps) yield* call(setUpMapping(world, process, mapping));
+  for (const mapping of process.maps) {
+    if (world.memory.get(mapping.memory)!.spec.kind !== 'bar') yield* call(setUpMapping(world, process, mapping));
+  }
 }
 
 function* setUpMapping(world: World, process: Process, mapping: Mapping): Steps<void> {
@@ -187,7 +185,7 @@ function* setUpMapping(world: World, process: Process, mapping: Mapping): Steps<
   world.addPlace(process.name, mapping, { mapping: mapping.name, memory: object, vpn, pages, pgoff });
   for (const advice of mapping.advice) {
     if (advice === 'DONTDUMP') continue;
-    const errno = yield* call(madvise(core, vpn, pages, advice as MadviseAdvice));
+    const errno = yield* call(madvise(core, vpn, pages, advice as Advice));
     if (errno !== 'ok') fail(mapping, `madvise(MADV_${advice}) of \`${mapping.name}\` fails with ${errno}`);
   }
   if (mapping.locked) {

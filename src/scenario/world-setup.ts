@@ -7,8 +7,8 @@ import { type Performance, perform } from './interpret.ts';
 import type { FailedExpectation } from './result.ts';
 import type { Actor, Scenario, ScenarioCase } from './scenario.ts';
 import { World, type WorldOptions } from './world.ts';
-import { setUpDevice } from './world-devices.ts';
-import { addMemory, fillObjects, setUpProcess } from './world-memory.ts';
+import { addDevices, setUpDevice } from './world-devices.ts';
+import { addMemory, DeviceFrames, fillObjects, setUpProcess } from './world-memory.ts';
 import { setUpVm } from './world-vms.ts';
 
 /** A world ready to run, and where its scripts leave what they find wrong. */
@@ -20,7 +20,9 @@ export interface Stage {
 /** Build the world of a case and start its actors. Throws ScenarioError when it cannot be built as described. */
 export function setStage(scenario: Scenario, one: ScenarioCase, options: WorldOptions): Stage {
   const world = new World(scenario, one, options);
-  addMemory(world);
+  const frames = new DeviceFrames(world);
+  addMemory(world, frames);
+  addDevices(world, frames);
   setUp(world);
   const failed: FailedExpectation[] = [];
   world.sim.onRewind(() => {

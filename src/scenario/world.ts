@@ -4,7 +4,6 @@
 import type { CheckContext } from '../check/checker.ts';
 import { Checkers } from '../check/checkers.ts';
 import { StepLog } from '../check/step-log.ts';
-import { Cell } from '../engine/cell.ts';
 import { call, type Process, type SpawnOptions, type Steps } from '../engine/process.ts';
 import { Sim } from '../engine/sim.ts';
 import { step } from '../engine/step.ts';
@@ -15,12 +14,14 @@ import type { Inode } from '../mm/inode.ts';
 import { Mm } from '../mm/mm.ts';
 import { type Capability, Task, User } from '../mm/task.ts';
 import type { PfnMapping } from '../mm/vma.ts';
+import { VfioModule } from '../vfio/module.ts';
 import { waitTargets } from './interpret.ts';
 import { Milestones } from './milestones.ts';
 import type { SubjectKind } from './reference.ts';
 import type { Actor, Mapping, Process as ProcessEntry, Scenario, ScenarioCase } from './scenario.ts';
 import type { MemorySpec } from './schema-memory.ts';
 import { UNLIMITED } from './units.ts';
+import type { WorldDevice } from './world-devices.ts';
 import { archOf, buildKernel, buildLatencies, buildMachine, buildParams } from './world-machine.ts';
 
 const SCHEDULED = step('schedule', 'none');
@@ -80,8 +81,8 @@ export class World {
   readonly memory = new Map<string, MemoryObject>();
   /** Objects that operations name while they run: caches, rings, children. */
   readonly named = new Map<string, unknown>();
-  /** BARs whose device has memory decoding off. */
-  readonly disabledBars: Cell<readonly string[]>;
+  readonly devices = new Map<string, WorldDevice>();
+  readonly vfioModule: VfioModule;
   private readonly users = new Map<number, User>();
   private readonly places = new Map<string, Map<string, Place>>();
 
@@ -108,7 +109,10 @@ export class World {
     );
     this.core = new CoreMm(this.sim, this.kernel, this.machine, cpus, params);
     this.log = options.stories ? new StepLog(this.sim, options.rewindable) : null;
-    this.disabledBars = new Cell<readonly string[]>(this.sim, 'BARs with memory decoding off', []);
+    this.vfioModule = new VfioModule(this.sim, {
+      ...(host.dma_entry_limit === undefined ? {} : { dmaEntryLimit: host.dma_entry_limit }),
+      allowUnsafeInterrupts: host.allow_unsafe_interrupts ?? false,
+    });
     const context: CheckContext = { sim: this.sim, core: this.core, log: this.log };
     this.checkers = new Checkers(context);
     this.milestones = new Milestones(this.sim);
@@ -222,11 +226,6 @@ export class World {
     );
     core.runAs(process, task);
     return process;
-  }
-
-  /** Is memory decoding of the device behind this BAR on? */
-  barEnabled(memory: string): boolean {
-    return !this.disabledBars.peek().includes(memory);
   }
 }
 

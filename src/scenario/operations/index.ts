@@ -1,7 +1,16 @@
 // Every operation of scenario files, by subject. A new file of operations is added to this list, nowhere else.
 import { OperationRegistry } from '../operation.ts';
 import { accessOperations } from './access.ts';
+import { dmaOperations } from './dma.ts';
 import { mappingOperations } from './mapping.ts';
+import { observeOperations } from './observe.ts';
 import { processOperations } from './process.ts';
+import { vfioOperations } from './vfio.ts';
 
-export const OPERATIONS = new OperationRegistry(accessOperations, mappingOperations, processOperations);
+export const OPERATIONS = new OperationRegistry(
+  accessOperations,
+  mappingOperations,
+  processOperations,
+  vfioOperations,
+  dmaOperations,
+);

@@ -1,6 +1,7 @@
 // System calls that make, change and remove mappings.
 import * as z from 'zod';
 import { call, type Steps } from '../../engine/process.ts';
+import { type Advice, madvise } from '../../mm/madvise.ts';
 import { mlock, munlock } from '../../mm/mlock.ts';
 import { mmap, munmap } from '../../mm/mmap.ts';
 import { mprotect } from '../../mm/mprotect.ts';
@@ -10,6 +11,13 @@ import { zAddress, zProt, zSize } from '../scalar.ts';
 import { mustRange, processOf, WHERE, zWhere } from './place.ts';
 
 const PAGE = 4096n;
+
+/** Every advice that madvise knows, in the kernel's groups. */
+const ADVICE = [
+  ...['DONTNEED', 'DONTNEED_LOCKED', 'FREE', 'COLD', 'PAGEOUT', 'REMOVE', 'WILLNEED'],
+  ...['DONTFORK', 'DOFORK', 'WIPEONFORK', 'KEEPONFORK', 'MERGEABLE', 'UNMERGEABLE', 'HUGEPAGE', 'NOHUGEPAGE'],
+  ...['COLLAPSE', 'POPULATE_READ', 'POPULATE_WRITE', 'HWPOISON', 'SOFT_OFFLINE'],
+] as readonly Advice[] as [Advice, ...Advice[]];
 
 /** `ok` or an errno as an outcome. */
 export function outcome(result: string): Outcome {
@@ -96,6 +104,16 @@ export const mappingOperations = [
     run(context, args) {
       const range = mustRange(context, args);
       return aligned(range.address, () => mprotect(context.performance.world.core, range.vpn, range.pages, args.prot));
+    },
+  }),
+  defineOperation({
+    name: 'madvise',
+    summary: 'madvise() with the advice by its name without MADV_.',
+    on: ['process'],
+    args: z.strictObject({ ...WHERE, advice: z.enum(ADVICE) }),
+    run(context, args) {
+      const range = mustRange(context, args);
+      return aligned(range.address, () => madvise(context.performance.world.core, range.vpn, range.pages, args.advice));
     },
   }),
   defineOperation({

@@ -1,0 +1,124 @@
+// Operations that look: /proc files and pagemap, as the tools of users read them.
+import * as z from 'zod';
+import { step } from '../../engine/step.ts';
+import { PMD_PAGES } from '../../hw/machine.ts';
+import { flagNames, PG_ANON } from '../../mm/page-flags.ts';
+import { pmdOf } from '../../mm/page-table.ts';
+import { PTE_PRESENT, PTE_SOFT_DIRTY, PTE_SWAP, PTE_UFFD_WP } from '../../mm/pte.ts';
+import { VMSTAT_NAMES } from '../../mm/vmstat.ts';
+import { defineOperation, type Shown } from '../operation.ts';
+import { zRef } from '../reference.ts';
+import { mustRange, processOf, WHERE } from './place.ts';
+
+const STATUS = step('proc_pid_status', 'op');
+const PAGEMAP = step('pagemap_read', 'op');
+const VMSTAT = step('vmstat_show', 'op');
+
+export const observeOperations = [
+  defineOperation({
+    name: 'status',
+    summary: '/proc/PID/status: locked and pinned memory of a process, in bytes.',
+    args: z.strictObject({ process: zRef('process').optional() }),
+    shows: {
+      VmLck: 'mm->locked_vm in bytes.',
+      VmPin: 'mm->pinned_vm in bytes.',
+      user_locked: 'user->locked_vm in bytes.',
+    },
+    *run(context, args) {
+      const { world } = context.performance;
+      const task = world.task(args.process?.name ?? processOf(context));
+      const mm = task.mm.peek();
+      mm?.lockedVm.willRead(STATUS);
+      mm?.pinnedVm.willRead(STATUS);
+      yield task.user.lockedVm.willRead(STATUS);
+      return {
+        returns: 0,
+        shows: {
+          VmLck: (mm?.lockedVm.value ?? 0) * 4096,
+          VmPin: (mm?.pinnedVm.value ?? 0) * 4096,
+          user_locked: task.user.lockedVm.value * 4096,
+        },
+      };
+    },
+  }),
+  defineOperation({
+    name: 'pagemap',
+    summary: '/proc/PID/pagemap, kpagecount and kpageflags of the pages of a range.',
+    args: z.strictObject({ ...WHERE, process: zRef('process').optional() }),
+    shows: {
+      present: 'Whether the first page is present.',
+      present_pages: 'How many are.',
+      swapped: 'Whether the first is swapped out.',
+      swapped_pages: 'How many are.',
+      pfn: 'Frame of the first, or 0.',
+      zero_page: 'Whether that is the zero page (4 KiB or huge).',
+      flags: 'Its page flags, as kpageflags names them.',
+      mapcount: 'kpagecount of the first.',
+      anon: 'Whether it is anonymous.',
+      huge: 'Whether a huge page is mapped there.',
+      zone: 'Node and zone of the first.',
+      soft_dirty: 'Soft-dirty bit of the first.',
+      uffd_wp: 'Whether it is write-protected by userfaultfd.',
+    },
+    *run(context, args) {
+      const { world } = context.performance;
+      const { core } = world;
+      const { folios } = core;
+      const where =
+        args.process === undefined
+          ? context
+          : { ...context, performance: { ...context.performance, process: args.process.name } };
+      const { task, vpn, pages } = mustRange(where, args);
+      const mm = task.mm.peek();
+      if (mm === null) return { errno: 'ESRCH' };
+      const { pageTable } = mm;
+      for (let row = pmdOf(vpn); row <= pmdOf(vpn + pages - 1); row++) pageTable.willReadPmd(row, PAGEMAP);
+      yield pageTable.willReadPtes(vpn, vpn + pages - 1, PAGEMAP);
+      let present = 0;
+      let swapped = 0;
+      for (let i = 0; i < pages; i++) {
+        const { pte } = pageTable.peekLeaf(vpn + i);
+        if ((pte.bits & PTE_PRESENT) !== 0) present++;
+        if ((pte.bits & PTE_SWAP) !== 0) swapped++;
+      }
+      const { pte, huge } = pageTable.peekLeaf(vpn);
+      const here = (pte.bits & PTE_PRESENT) !== 0;
+      const pfn = here ? pte.pfn + (huge ? vpn % PMD_PAGES : 0) : 0;
+      const shows: Record<string, Shown> = {
+        present: here,
+        present_pages: present,
+        swapped: (pte.bits & PTE_SWAP) !== 0,
+        swapped_pages: swapped,
+        pfn,
+        soft_dirty: (pte.bits & PTE_SOFT_DIRTY) !== 0,
+        uffd_wp: (pte.bits & PTE_UFFD_WP) !== 0,
+      };
+      if (!here) return { returns: 0, shows };
+      const head = folios.headOf(pfn);
+      return {
+        returns: 0,
+        shows: {
+          ...shows,
+          zero_page: pfn === core.zeroPfn || head === core.hugeZeroPfn,
+          flags: flagNames(folios.flags.peek(head)).join('|'),
+          mapcount: folios.peekMapcount(head),
+          anon: (folios.flags.peek(head) & PG_ANON) !== 0,
+          huge,
+          zone: core.machine.zoneOf(pfn)?.name ?? 'none',
+        },
+      };
+    },
+  }),
+  defineOperation({
+    name: 'vmstat',
+    summary: '/proc/vmstat: counters since the world was built.',
+    args: z.strictObject({}),
+    shows: { '*': 'Every counter by its name.' },
+    *run(context) {
+      const { vmstat } = context.performance.world.core;
+      for (const name of VMSTAT_NAMES) vmstat.willRead(name, VMSTAT);
+      yield context.performance.world.sim.local(VMSTAT);
+      return { returns: 0, shows: Object.fromEntries(VMSTAT_NAMES.map((name) => [name, vmstat.value(name)])) };
+    },
+  }),
+];

@@ -1,0 +1,382 @@
+// VFIO as users see it: containers, groups, devices, and the type1 ioctls.
+import * as z from 'zod';
+import { call, type Steps } from '../../engine/process.ts';
+import { step } from '../../engine/step.ts';
+import { fput } from '../../mm/exit.ts';
+import { vfioSetAccess } from '../../vfio/bar.ts';
+import {
+  type VfioContainer,
+  vfioCheckExtension,
+  vfioIommuDirtyPages,
+  vfioIommuInfo,
+  vfioIommuMapDma,
+  vfioIommuUnmapDma,
+  vfioSetIommu,
+  vfioUnknownIoctl,
+} from '../../vfio/container.ts';
+import { vfioGroupGetDeviceFd } from '../../vfio/device.ts';
+import { vfioGroupOpen, vfioGroupSetContainer, vfioGroupStatus, vfioGroupUnsetContainer } from '../../vfio/group.ts';
+import type { OperationContext } from '../context.ts';
+import { defineOperation, type Outcome, type Shown } from '../operation.ts';
+import { type Ref, zDeclares, zRef } from '../reference.ts';
+import { zAddress, zCount, zProt, zSize } from '../scalar.ts';
+import type { World } from '../world.ts';
+import { attachVfio, containerNamed, fileNamed, installFile, openContainer } from '../world-devices.ts';
+import { outcome } from './mapping.ts';
+import { mustRange, processOf, WHERE } from './place.ts';
+
+const CLOSE = step('close_fd', 'op');
+const MODULE = step('vfio_iommu_type1:module-param', 'op');
+
+/** VFIO_*_IOMMU numbers by the names that people use. */
+const TYPES = { type1: 1, type1v2: 3, spapr: 2, 'dma-cc': 4, nesting: 6, noiommu: 8 } as const;
+
+/** Which container: of a device, or by name. */
+const OF = {
+  device: zRef('device').optional().describe('A device; its container is meant.'),
+  container: zRef('container').optional().describe('A container by name; default: the one of the process.'),
+} as const;
+interface OfArgs {
+  readonly device?: Ref | undefined;
+  readonly container?: Ref | undefined;
+}
+
+function containerOf(context: OperationContext, args: OfArgs): VfioContainer {
+  const { world } = context.performance;
+  const name = args.container?.name ?? args.device?.name ?? `container of ${processOf(context)}`;
+  const known = containerNamed(world, name) ?? containerNamed(world, `container of ${processOf(context)}`);
+  if (known === undefined) throw new Error(`no container ${name} is open`);
+  return known;
+}
+
+function deviceOf(world: World, ref: Ref) {
+  return world.devices.get(ref.name)!;
+}
+
+const FLAGS = zCount(0, 0xffffffff).optional().describe('The flags field as a number, instead of what the rest says.');
+const ARGSZ = zCount(0, 0xffffffff).optional().describe('The argsz field; default: right.');
+
+export const vfioOperations = [
+  defineOperation({
+    name: 'vfio.map',
+    summary: 'VFIO_IOMMU_MAP_DMA: pins memory of the process and maps it for DMA.',
+    on: ['process'],
+    args: z.strictObject({
+      ...OF,
+      ...WHERE,
+      iova: zAddress,
+      vaddr: zAddress.optional().describe('The vaddr field, when it is not a mapping of the process.'),
+      prot: zProt.optional().describe('READ and WRITE as the device sees them; default rw.'),
+      flags: FLAGS,
+      argsz: ARGSZ,
+      set_vaddr: z.boolean().optional().describe('VFIO_DMA_MAP_FLAG_VADDR: give an invalidated entry its address.'),
+      fault: z.boolean().optional().describe('The argument is an unreadable pointer.'),
+    }),
+    *run(context, args) {
+      const container = containerOf(context, args);
+      if (args.fault === true) return outcome(yield* call(vfioIommuMapDma(container, null)));
+      const range = args.vaddr === undefined ? mustRange(context, args) : undefined;
+      const vaddr = args.vaddr ?? range!.address;
+      const size = args.length ?? range?.bytes ?? 0n;
+      const prot = args.prot ?? { read: true, write: true };
+      const flags = args.flags ?? (args.set_vaddr === true ? 4 : (prot.read ? 1 : 0) | (prot.write ? 2 : 0));
+      const arg = { flags, vaddr, iova: args.iova, size, ...(args.argsz === undefined ? {} : { argsz: args.argsz }) };
+      return outcome(yield* call(vfioIommuMapDma(container, arg)));
+    },
+  }),
+  defineOperation({
+    name: 'vfio.unmap',
+    summary: 'VFIO_IOMMU_UNMAP_DMA: takes mappings away and unpins.',
+    on: ['process'],
+    args: z.strictObject({
+      ...OF,
+      iova: zAddress.optional(),
+      size: zSize.optional(),
+      all: z.boolean().optional().describe('VFIO_DMA_UNMAP_FLAG_ALL'),
+      vaddr: z.boolean().optional().describe('VFIO_DMA_UNMAP_FLAG_VADDR: only the address becomes invalid.'),
+      dirty: z
+        .strictObject({ pgsize: zSize, size: zSize, writable: zCount().optional() })
+        .optional()
+        .describe('VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP with this struct vfio_bitmap.'),
+      flags: FLAGS,
+      argsz: ARGSZ,
+      fault: z.boolean().optional(),
+    }),
+    shows: { unmapped: 'The size field afterwards, in bytes.', dirty: 'Dirty runs as text: iova+pages.' },
+    *run(context, args) {
+      const container = containerOf(context, args);
+      const flags = args.flags ?? (args.dirty ? 1 : 0) | (args.all === true ? 2 : 0) | (args.vaddr === true ? 4 : 0);
+      const result = yield* call(
+        vfioIommuUnmapDma(
+          container,
+          args.fault === true
+            ? null
+            : {
+                flags,
+                iova: args.iova ?? 0n,
+                size: args.size ?? 0n,
+                ...(args.argsz === undefined ? {} : { argsz: args.argsz }),
+                ...(args.dirty === undefined
+                  ? {}
+                  : {
+                      bitmap: {
+                        pgsize: args.dirty.pgsize,
+                        size: args.dirty.size,
+                        ...(args.dirty.writable === undefined ? {} : { writableBytes: args.dirty.writable }),
+                      },
+                    }),
+              },
+        ),
+      );
+      const shows = { unmapped: result.size, dirty: runsText(result.dirty) };
+      return result.errno === null ? { returns: 0, shows } : { errno: result.errno, shows };
+    },
+  }),
+  defineOperation({
+    name: 'vfio.dirty',
+    summary: 'VFIO_IOMMU_DIRTY_PAGES: start, stop, or get the bitmap.',
+    on: ['process'],
+    args: z.strictObject({
+      ...OF,
+      do: z.enum(['start', 'stop', 'get']).optional(),
+      iova: zAddress.optional(),
+      size: zSize.optional(),
+      pgsize: zSize.optional().describe('Default 4KiB.'),
+      bitmap_size: zSize.optional().describe('Bytes of the bitmap; default: enough.'),
+      writable: zCount().optional().describe('Bytes of the bitmap that can be written.'),
+      flags: FLAGS,
+      argsz: ARGSZ,
+    }),
+    shows: { dirty: 'Dirty runs as text: iova+pages.', pages: 'How many pages are dirty.' },
+    *run(context, args) {
+      const flags = args.flags ?? { start: 1, stop: 2, get: 4 }[args.do ?? 'get'];
+      const pgsize = args.pgsize ?? 4096n;
+      const size = args.size ?? 0n;
+      const enough = pgsize === 0n ? 8n : ((size / pgsize + 63n) / 64n) * 8n;
+      const answer = yield* call(
+        vfioIommuDirtyPages(containerOf(context, args), {
+          flags,
+          ...(args.argsz === undefined ? {} : { argsz: args.argsz }),
+          ...(args.do === 'get' || args.iova !== undefined
+            ? {
+                iova: args.iova ?? 0n,
+                size,
+                bitmap: {
+                  pgsize,
+                  size: args.bitmap_size ?? enough,
+                  ...(args.writable === undefined ? {} : { writableBytes: args.writable }),
+                },
+              }
+            : {}),
+        }),
+      );
+      if ('errno' in answer) return { errno: answer.errno };
+      const pages = answer.dirty.reduce((sum, run) => sum + run.pages, 0);
+      return { returns: 0, shows: { dirty: runsText(answer.dirty), pages } };
+    },
+  }),
+  defineOperation({
+    name: 'vfio.attach',
+    summary: 'Opens container and group as far as needed, puts the device in the container, sets the IOMMU, opens it.',
+    on: ['process'],
+    args: z.strictObject({ device: zRef('device'), type: z.enum(['type1', 'type1v2']).optional() }),
+    *run(context, args) {
+      const { world } = context.performance;
+      const device = world.scenario.devices.find(({ name }) => name === args.device.name)!;
+      return outcome(yield* call(attachVfio(world, device, TYPES[args.type ?? 'type1v2'])));
+    },
+  }),
+  defineOperation({
+    name: 'vfio.open_container',
+    summary: 'open(/dev/vfio/vfio).',
+    on: ['process'],
+    args: z.strictObject({ as: zDeclares('container', 'fd') }),
+    *run(context, args) {
+      yield* call(openContainer(context.performance.world, args.as.name));
+      return { returns: 0 };
+    },
+  }),
+  defineOperation({
+    name: 'vfio.open_group',
+    summary: 'open(/dev/vfio/N) of the group of a device.',
+    on: ['process'],
+    args: z.strictObject({ device: zRef('device'), as: zDeclares('fd').optional() }),
+    *run(context, args) {
+      const { world } = context.performance;
+      const { group } = deviceOf(world, args.device);
+      const file = yield* call(vfioGroupOpen(group));
+      if (typeof file === 'string') return { errno: file };
+      yield* call(installFile(world, args.as?.name ?? group.name, file));
+      return { returns: 0 };
+    },
+  }),
+  defineOperation({
+    name: 'vfio.set_container',
+    summary: 'VFIO_GROUP_SET_CONTAINER.',
+    on: ['process'],
+    args: z.strictObject({
+      device: zRef('device').describe('Whose group.'),
+      fd: zRef('fd', 'container').optional().describe('The descriptor given; default: the container of the process.'),
+      bad_fd: z.boolean().optional().describe('A descriptor that is not open.'),
+    }),
+    *run(context, args) {
+      const { world } = context.performance;
+      const file =
+        args.bad_fd === true ? null : (fileNamed(world, args.fd?.name ?? `container of ${processOf(context)}`) ?? null);
+      return outcome(yield* call(vfioGroupSetContainer(deviceOf(world, args.device).group, file)));
+    },
+  }),
+  defineOperation({
+    name: 'vfio.unset_container',
+    summary: 'VFIO_GROUP_UNSET_CONTAINER.',
+    on: ['process'],
+    args: z.strictObject({ device: zRef('device') }),
+    *run(context, args) {
+      return outcome(yield* call(vfioGroupUnsetContainer(deviceOf(context.performance.world, args.device).group)));
+    },
+  }),
+  defineOperation({
+    name: 'vfio.group_status',
+    summary: 'VFIO_GROUP_GET_STATUS.',
+    on: ['process'],
+    args: z.strictObject({ device: zRef('device') }),
+    shows: { flags: '1: viable, 2: container set.' },
+    *run(context, args) {
+      const flags = yield* call(vfioGroupStatus(deviceOf(context.performance.world, args.device).group));
+      return { returns: 0, shows: { flags } };
+    },
+  }),
+  defineOperation({
+    name: 'vfio.get_device_fd',
+    summary: 'VFIO_GROUP_GET_DEVICE_FD.',
+    on: ['process'],
+    args: z.strictObject({
+      device: zRef('device'),
+      group_of: zRef('device').optional().describe('Ask the group of this device instead.'),
+      unknown: z.boolean().optional().describe('Ask for a name that the group does not have.'),
+      as: zDeclares('fd').optional(),
+    }),
+    *run(context, args) {
+      const { world } = context.performance;
+      const { group, vfio } = deviceOf(world, args.device);
+      const asked = args.group_of === undefined ? group : deviceOf(world, args.group_of).group;
+      const file = yield* call(vfioGroupGetDeviceFd(asked, args.unknown === true ? null : vfio));
+      if (typeof file === 'string') return { errno: file };
+      yield* call(installFile(world, args.as?.name ?? args.device.name, file));
+      return { returns: 0 };
+    },
+  }),
+  defineOperation({
+    name: 'vfio.set_iommu',
+    summary: 'VFIO_SET_IOMMU.',
+    on: ['process'],
+    args: z.strictObject({ ...OF, type: z.union([z.enum(Object.keys(TYPES) as [keyof typeof TYPES]), zCount()]) }),
+    *run(context, args) {
+      const type = typeof args.type === 'number' ? args.type : TYPES[args.type];
+      return outcome(yield* call(vfioSetIommu(containerOf(context, args), type)));
+    },
+  }),
+  defineOperation({
+    name: 'vfio.check_extension',
+    summary: 'VFIO_CHECK_EXTENSION.',
+    on: ['process'],
+    args: z.strictObject({ ...OF, extension: zCount() }),
+    *run(context, args) {
+      return { returns: yield* call(vfioCheckExtension(containerOf(context, args), args.extension)) };
+    },
+  }),
+  defineOperation({
+    name: 'vfio.info',
+    summary: 'VFIO_IOMMU_GET_INFO.',
+    on: ['process'],
+    args: z.strictObject({ ...OF, argsz: ARGSZ, fault: z.boolean().optional() }),
+    shows: {
+      flags: 'PGSIZES (1) and CAPS (2).',
+      pgsizes: 'iova_pgsizes',
+      dma_avail: 'Entries that can still be made.',
+      ranges: 'Usable IOVAs: first, last, first, last...',
+      migration_pgsizes: 'pgsize_bitmap of the migration capability.',
+      max_dirty_bitmap: 'max_dirty_bitmap_size',
+    },
+    *run(context, args) {
+      const arg = args.fault === true ? null : args.argsz === undefined ? {} : { argsz: args.argsz };
+      const info = yield* call(vfioIommuInfo(containerOf(context, args), arg));
+      if ('errno' in info) return { errno: info.errno };
+      const shows: Record<string, Shown> = {
+        flags: info.flags,
+        pgsizes: info.iovaPgsizes,
+        ranges: info.iovaRanges.flat(),
+        migration_pgsizes: info.migrationPgsizes,
+        max_dirty_bitmap: info.maxDirtyBitmap,
+      };
+      if (info.dmaAvail !== undefined) shows.dma_avail = info.dmaAvail;
+      return { returns: 0, shows };
+    },
+  }),
+  defineOperation({
+    name: 'vfio.ioctl_unknown',
+    summary: 'An ioctl number that the container does not know.',
+    on: ['process'],
+    args: z.strictObject(OF),
+    *run(context, args) {
+      return { errno: yield* call(vfioUnknownIoctl(containerOf(context, args))) };
+    },
+  }),
+  defineOperation({
+    name: 'vfio.device_memory',
+    summary: 'Switches memory decoding (or power) of a PCI device off or on: user mappings of its BARs are zapped.',
+    on: ['process', 'device'],
+    args: z.strictObject({ device: zRef('device'), on: z.boolean(), what: z.enum(['memory', 'power']).optional() }),
+    *run(context, args) {
+      yield* call(vfioSetAccess(deviceOf(context.performance.world, args.device).vfio, args.what ?? 'memory', args.on));
+      return { returns: 0 };
+    },
+  }),
+  defineOperation({
+    name: 'vfio.module_param',
+    summary: 'Writes parameters of vfio_iommu_type1; containers opened later have them.',
+    on: ['process', 'kernel'],
+    args: z.strictObject({
+      dma_entry_limit: zCount().optional(),
+      disable_hugepages: z.boolean().optional(),
+      allow_unsafe_interrupts: z.boolean().optional(),
+    }),
+    *run(context, args) {
+      const { vfioModule } = context.performance.world;
+      vfioModule.dmaEntryLimit.willWrite(MODULE);
+      vfioModule.disableHugepages.willWrite(MODULE);
+      yield vfioModule.allowUnsafeInterrupts.willWrite(MODULE);
+      if (args.dma_entry_limit !== undefined) vfioModule.dmaEntryLimit.value = args.dma_entry_limit;
+      if (args.disable_hugepages !== undefined) vfioModule.disableHugepages.value = args.disable_hugepages;
+      if (args.allow_unsafe_interrupts !== undefined)
+        vfioModule.allowUnsafeInterrupts.value = args.allow_unsafe_interrupts;
+      return { returns: 0 };
+    },
+  }),
+  defineOperation({
+    name: 'close',
+    summary: 'close() of a descriptor by name: a container, a device (its name), a group (`group_of`), any other.',
+    on: ['process'],
+    args: z.strictObject({
+      fd: zRef('fd', 'container', 'device').optional(),
+      group_of: zRef('device').optional().describe('The group of that device.'),
+    }),
+    *run(context, args): Steps<Outcome> {
+      const { world } = context.performance;
+      const group = args.group_of === undefined ? undefined : deviceOf(world, args.group_of).group.name;
+      const name = args.fd?.name ?? group ?? `container of ${processOf(context)}`;
+      const file = fileNamed(world, name);
+      const { task } = world.core.current;
+      yield task.files.willUpdate(CLOSE);
+      if (file === undefined || !task.files.value.includes(file)) return { errno: 'EBADF' };
+      task.files.value = task.files.value.filter((other) => other !== file);
+      yield* call(fput(file));
+      return { returns: 0 };
+    },
+  }),
+];
+
+/** `0x10000000+4 0x10008000+1` */
+function runsText(runs: readonly { readonly iova: number; readonly pages: number }[]): string {
+  return runs.map(({ iova, pages }) => `0x${(iova * 4096).toString(16)}+${pages}`).join(' ');
+}
