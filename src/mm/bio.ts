@@ -44,31 +44,44 @@ export function submitBio(core: CoreMm, bio: Bio): Process {
 /** The device takes one page after the other and interrupts once: as many pages, as many ends of writeback. */
 function* writeBio(core: CoreMm, bio: Bio): Steps<void> {
   const { inode, pfns } = bio;
-  const { content } = core.frames;
-  const sums: number[] = [];
-  if (inode.stablePages) {
-    for (const pfn of pfns) content.willRead(pfn, PREP);
-    yield core.sim.local(PREP, pfns.length);
-    for (const pfn of pfns) sums.push(content.get(pfn));
-  }
+  const sums = yield* call(checksums(core, inode, pfns));
   const errors: boolean[] = [];
-  for (let i = 0; i < pfns.length; i++) errors.push(yield* call(transfer(core, bio, i, sums[i] ?? null)));
+  for (let i = 0; i < pfns.length; i++) {
+    errors.push(yield* call(deviceReads(core, inode, bio.index + i, pfns[i]!, sums[i] ?? null)));
+  }
   for (let i = 0; i < pfns.length; i++) yield* call(endWriteback(core, inode, pfns[i]!, errors[i]!));
 }
 
-/** One page: true when the device refused it. */
-function* transfer(core: CoreMm, { inode, index, pfns }: Bio, i: number, sum: number | null): Steps<boolean> {
+/** bio_integrity_prep: what the device will compare the blocks with; empty where it does not. */
+export function* checksums(core: CoreMm, inode: Inode, pfns: readonly number[]): Steps<readonly number[]> {
+  if (!inode.stablePages) return [];
   const { content } = core.frames;
-  const pfn = pfns[i]!;
+  for (const pfn of pfns) content.willRead(pfn, PREP);
+  yield core.sim.local(PREP, pfns.length);
+  return pfns.map((pfn) => content.get(pfn));
+}
+
+/**
+ * The device reads frame `pfn` and writes it to block `index`. `sum`: the content that its checksum was made of. True
+ * when the device refused the block because the checksum did not fit; the block then keeps what it had.
+ */
+export function* deviceReads(
+  core: CoreMm,
+  inode: Inode,
+  index: number,
+  pfn: number,
+  sum: number | null,
+): Steps<boolean> {
+  const { content } = core.frames;
   yield content.willRead(pfn, BEGIN);
   const before = content.get(pfn);
-  inode.disk.willWrite(index + i, END);
+  inode.disk.willWrite(index, END);
   yield content.willRead(pfn, END);
   const after = content.get(pfn);
   const refused = sum !== null && (before !== sum || after !== sum);
-  if (!refused) inode.disk.set(index + i, before === after ? after : tornToken(before, after));
+  if (!refused) inode.disk.set(index, before === after ? after : tornToken(before, after));
   if ((refused || before !== after) && core.sim.hears(TORN_WRITE)) {
-    core.sim.emit(TORN_WRITE, { inode, index: index + i, pfn, before: sum ?? before, after, refused });
+    core.sim.emit(TORN_WRITE, { inode, index, pfn, before: sum ?? before, after, refused });
   }
   return refused;
 }

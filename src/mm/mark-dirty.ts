@@ -4,10 +4,13 @@ import type { Announced, Step } from '../engine/step.ts';
 import type { CoreMm } from './core.ts';
 import { PG_DIRTY } from './page-flags.ts';
 
-/** Announce marking `head` dirty. Its mapping must not change meanwhile: the folio is locked, or mapped under the PTL. */
+/** Announce marking `head` dirty. It may be truncated until then, but not given to another file. */
 export function willMarkDirty(core: CoreMm, head: number, at: Step): Announced {
   const inode = core.rmapInode(head);
-  if (inode?.kind === 'file') inode.dirty.willUpdate(at);
+  if (inode?.kind === 'file') {
+    inode.dirty.willUpdate(at);
+    core.folios.mapping.willRead(head, at);
+  }
   return core.folios.flags.willUpdate(head, at);
 }
 
@@ -17,6 +20,8 @@ export function markDirtyNow(core: CoreMm, head: number): boolean {
   if ((folios.flags.get(head) & PG_DIRTY) !== 0) return false;
   folios.change(head, PG_DIRTY);
   const inode = core.rmapInode(head);
-  if (inode?.kind === 'file' && !inode.dirty.value) inode.dirty.value = true;
+  if (inode?.kind !== 'file') return true;
+  // The flusher learns of it only if the page is still the file's.
+  if (folios.mapping.get(head) !== 0 && !inode.dirty.value) inode.dirty.value = true;
   return true;
 }

@@ -7,6 +7,7 @@ import { GUP_PIN_COUNTING_BIAS } from '../../src/mm/folio.ts';
 import { Inode, type InodeOptions } from '../../src/mm/inode.ts';
 import type { Mm } from '../../src/mm/mm.ts';
 import { flagNames } from '../../src/mm/page-flags.ts';
+import { SuperBlock } from '../../src/mm/super-block.ts';
 import type { Task } from '../../src/mm/task.ts';
 import { unpinUserPages } from '../../src/mm/unpin.ts';
 import type { Vma, VmaFields } from '../../src/mm/vma.ts';
@@ -21,6 +22,8 @@ export const BASE = 0x1000;
 export interface FileBench extends TestWorld {
   readonly task: Task;
   readonly mm: Mm;
+  /** The filesystem that the file is on. */
+  readonly superBlock: SuperBlock;
   readonly file: Inode;
   readonly vma: Vma;
 }
@@ -33,12 +36,13 @@ export function fileBench(
   const task = makeTask(world, 'vmm');
   const mm = task.mm.peek()!;
   const pages = options.pages ?? 4;
+  const superBlock = new SuperBlock(world.sim, 'filesystem');
   const file = world.core.addInode(
-    new Inode(world.sim, { kind: 'file', fs: 'ext4', name: 'f', sizePages: pages, ...options.file }),
+    new Inode(world.sim, { kind: 'file', fs: 'ext4', name: 'f', sizePages: pages, superBlock, ...options.file }),
   );
   const vma = placeVma(mm, BASE, pages, { file, shared: true, pgoff: 0, hugepage: 'never', ...options.vma });
   file.mms.value = [mm];
-  return { ...world, task, mm, file, vma };
+  return { ...world, task, mm, superBlock, file, vma };
 }
 
 export function touch(b: FileBench, page: number, write: number | null): number | string {
