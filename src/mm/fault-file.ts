@@ -28,6 +28,7 @@ import { PTE_NONE, PTE_PRESENT, PTE_WRITE, PTE_YOUNG } from './pte.ts';
 import { folioPut, getNow, tryGetNow, willGet } from './refcount.ts';
 import { secretmemGetFolio } from './secretmem.ts';
 import { type GotFolio, shmemGetFolio } from './shmem.ts';
+import { specialMappingFault } from './special-mapping.ts';
 import type { Vma } from './vma.ts';
 
 const SIZE = step('filemap_fault:i_size', 'op');
@@ -60,6 +61,8 @@ function* getPage(core: CoreMm, fault: Fault, inode: Inode): Steps<GotFolio | 'r
       return yield* call(shmemGetFolio(core, inode, fault.index, movable));
     case 'secret':
       return yield* call(secretmemGetFolio(core, inode, fault.index));
+    case 'special':
+      return yield* call(specialMappingFault(core, inode, fault.index));
     default:
       return yield* call(filemapFault(core, fault, inode, movable));
   }

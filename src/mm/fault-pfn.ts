@@ -2,25 +2,20 @@
 // vvar) and fsdax (fs/dax.c dax_iomap_fault), whose frames are the file's blocks on the device.
 import { call, type Steps } from '../engine/process.ts';
 import { step } from '../engine/step.ts';
+import { PMD_PAGES } from '../hw/machine.ts';
 import { anonVmaPrepare, userGfp } from './anon-page.ts';
 import type { CoreMm } from './core.ts';
-import {
-  type Fault,
-  type FaultResult,
-  maybeMkwrite,
-  PTE_MKDIRTY,
-  protBits,
-  pteAlloc,
-  putUnused,
-} from './fault-context.ts';
+import { Fault, type FaultResult, maybeMkwrite, PTE_MKDIRTY, protBits, pteAlloc, putUnused } from './fault-context.ts';
 import { mapCopy } from './fault-file.ts';
 import { takeRun } from './free-runs.ts';
 import type { Inode } from './inode.ts';
 import { allocFolio } from './page-alloc.ts';
+import { pmdOf } from './page-table.ts';
 import { PTE_DEVMAP, PTE_NONE, PTE_PRESENT, PTE_SPECIAL, PTE_YOUNG } from './pte.ts';
 import type { PfnMapping } from './vma.ts';
 
 const INSERT = step('vmf_insert_pfn', 'fault');
+const INSERT_PMD = step('vmf_insert_pfn_pmd', 'fault');
 const INVALIDATE_LOCK = step('dax_iomap_fault:invalidate_lock', 'lock');
 const INVALIDATE_UNLOCK = step('dax_iomap_fault:invalidate_unlock', 'lock');
 const SIZE = step('dax_iomap_fault:i_size', 'op');
@@ -32,15 +27,55 @@ const WP_SET = step('wp_pfn_shared', 'pte-op');
 /** vm_ops->fault of a VMA of raw frames. `sigbus`: no frame there now (memory decoding off), or mapped at mmap only. */
 export function* pfnFault(core: CoreMm, fault: Fault, mapping: PfnMapping): Steps<FaultResult> {
   if (mapping.eager) return 'sigbus';
-  if (!(yield* call(pteAlloc(fault)))) return 'ok';
-  yield fault.pass(INSERT);
-  const pfn = mapping.frameAt(fault.index);
-  if (pfn === undefined) return 'sigbus';
-  fault.orig = PTE_NONE;
-  if (!fault.same) return 'ok';
-  // insert_pfn takes vm_page_prot as it is: a shared mapping is writable from the first touch.
-  fault.set(core, pfn, PTE_PRESENT | PTE_SPECIAL | PTE_YOUNG | protBits(fault.vma));
+  const { mm, vma, vpn } = fault;
+  if (mapping.inserts === 'leaf' && (yield* call(insertPmd(core, fault, mapping)))) return 'ok';
+  if (mapping.inserts !== 'area') return yield* call(insertPages(core, fault, mapping, vpn, vpn + 1));
+  const first = yield* call(insertPages(core, fault, mapping, vpn, vpn + 1));
+  if (first !== 'ok') return first;
+  for (let from = vma.start; from < vma.end; ) {
+    const to = Math.min(vma.end, (pmdOf(from) + 1) * PMD_PAGES, from + core.params.stepPages);
+    yield* call(insertPages(core, new Fault(mm, vma, from, fault.flags), mapping, from, to));
+    from = to;
+  }
   return 'ok';
+}
+
+/** insert_pfn of pages [from, to) of one page table; entries that are there stay. */
+function* insertPages(
+  core: CoreMm,
+  fault: Fault,
+  mapping: PfnMapping,
+  from: number,
+  to: number,
+): Steps<'ok' | 'sigbus'> {
+  const { pageTable } = fault.mm;
+  if (!(yield* call(pteAlloc(fault)))) return 'ok';
+  pageTable.willUpdatePtes(from, to - 1, INSERT);
+  yield core.sim.times(to - from, fault.pass(INSERT));
+  if (!fault.tablePresent) return 'ok';
+  for (let vpn = from; vpn < to; vpn++) {
+    const pfn = mapping.frameAt(fault.vma.indexOf(vpn));
+    if (pfn === undefined) return 'sigbus';
+    if (pageTable.pte(vpn).bits !== 0) continue;
+    // insert_pfn takes vm_page_prot as it is: a shared mapping is writable from the first touch.
+    const bits = PTE_PRESENT | PTE_SPECIAL | PTE_YOUNG | protBits(fault.vma);
+    pageTable.setPte(vpn, pfn, bits, core.frames.peekGeneration(pfn));
+  }
+  return 'ok';
+}
+
+/** vmf_insert_pfn_pmd: one leaf for 2 MiB, where VMA and frames are aligned to it. False: fall back to pages. */
+function* insertPmd(core: CoreMm, fault: Fault, mapping: PfnMapping): Steps<boolean> {
+  const { mm, vma, row } = fault;
+  const first = row * PMD_PAGES;
+  if (first < vma.start || first + PMD_PAGES > vma.end) return false;
+  yield fault.passPmd(INSERT_PMD);
+  const pfn = mapping.frameAt(vma.indexOf(first));
+  if (pfn === undefined || pfn % PMD_PAGES !== 0) return false;
+  if (mapping.frameAt(vma.indexOf(first + PMD_PAGES - 1)) !== pfn + PMD_PAGES - 1) return false;
+  if (mm.pageTable.pmd(row).bits !== 0) return false;
+  fault.setPmd(core, pfn, PTE_PRESENT | PTE_SPECIAL | PTE_YOUNG | protBits(vma));
+  return true;
 }
 
 /**

@@ -121,13 +121,15 @@ function* dropFilePmd(core: CoreMm, mm: Mm, row: number): Steps<void> {
   }
   pageTable.setPmd(row, pmd.pfn, 0, 0);
   const mapped = (pmd.bits & PTE_MIGRATION) === 0;
-  if (mapped) {
+  // Raw frames (a BAR mapped by a leaf) have no counts: the entry goes, and faults put pages in its place.
+  const counted = mapped && core.machine.hasStructPage(pmd.pfn);
+  if (counted) {
     if ((pmd.bits & PTE_DIRTY) !== 0) folios.change(head, PG_DIRTY);
     folios.addPmdMapping(head, -1);
-    yield* call(flushTlbRange(core, mm, row * PMD_PAGES, (row + 1) * PMD_PAGES));
   }
+  if (mapped) yield* call(flushTlbRange(core, mm, row * PMD_PAGES, (row + 1) * PMD_PAGES));
   yield pageTable.ptl.unlock(row, UNLOCK);
-  if (!mapped) return;
+  if (!counted) return;
   yield willPut(core, head, PUT);
   putNow(core, head, 1, '__split_huge_pmd');
 }

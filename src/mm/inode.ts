@@ -10,9 +10,10 @@ import type { SuperBlock } from './super-block.ts';
 
 /**
  * What backs the pages. `file` is a filesystem with dirty tracking (ext4, xfs, btrfs); `shmem` covers memfd, tmpfs,
- * SysV, shared /dev/zero and shared anonymous memory; `secret` is memfd_secret.
+ * SysV, shared /dev/zero and shared anonymous memory; `secret` is memfd_secret; `special` are pages of the kernel's own
+ * that a process maps (vdso).
  */
-export type InodeKind = 'shmem' | 'hugetlb' | 'file' | 'secret' | 'fsdax';
+export type InodeKind = 'shmem' | 'hugetlb' | 'file' | 'secret' | 'fsdax' | 'special';
 
 export interface InodeOptions {
   readonly kind: InodeKind;
@@ -63,6 +64,8 @@ export class Inode {
   readonly mms: Cell<readonly Mm[]>;
   /** I_DIRTY_PAGES: on the list of inodes that a flusher will look at. */
   readonly dirty: Cell<boolean>;
+  /** i_dio_count: direct IO under way, which truncation waits for. */
+  readonly dioCount: Cell<number>;
   /** wb_err: a write that failed and that no fsync has told of yet. */
   readonly writeError: Cell<Errno | null>;
 
@@ -91,6 +94,7 @@ export class Inode {
     this.iMmapLock = new RwSem(sim, `i_mmap_rwsem of ${this.name}`);
     this.mms = new Cell<readonly Mm[]>(sim, `i_mmap of ${this.name}`, []);
     this.dirty = new Cell(sim, `I_DIRTY_PAGES of ${this.name}`, false);
+    this.dioCount = new Cell(sim, `i_dio_count of ${this.name}`, 0);
     this.writeError = new Cell<Errno | null>(sim, `wb_err of ${this.name}`, null);
   }
 

@@ -11,6 +11,8 @@ export interface PfnMapping {
   readonly writable: boolean;
   /** Inserted at mmap (remap_pfn_range) rather than on fault (vmf_insert_pfn). */
   readonly eager: boolean;
+  /** What one fault inserts: the page (default), every page of the VMA, or the largest leaf that fits. */
+  readonly inserts?: 'page' | 'area' | 'leaf';
 }
 
 /** userfaultfd registration of a VMA. */

@@ -62,11 +62,13 @@ export function* vfioMmapBar(file: OpenFile, request: BarMmap): Steps<MmapResult
 
 /** What faults in a mapping of the BAR find. */
 export function pfnMappingOf(device: VfioDevice, bar: VfioBar): PfnMapping {
+  const { kernel } = device.core;
   return {
     name: `${device.name} BAR${bar.index}`,
     frameAt: (offset) => (device.accessible ? bar.firstPfn + offset - barPage(bar.index) : undefined),
     writable: true,
     eager: false,
+    inserts: kernel.has('vfio-pci.huge-faults') ? 'leaf' : kernel.has('vfio-pci.fault-fills-area') ? 'area' : 'page',
   };
 }
 

@@ -5,7 +5,8 @@ import { runTimed } from '../../src/engine/timed.ts';
 import { tokenOf } from '../../src/hw/token.ts';
 import { cpuAccess } from '../../src/mm/access.ts';
 import { unlockNow, willUnlock } from '../../src/mm/folio-lock.ts';
-import { PG_HWPOISON, PG_LOCKED, PG_SWAPCACHE, PG_WRITEBACK } from '../../src/mm/page-flags.ts';
+import { munmap } from '../../src/mm/mmap.ts';
+import { PG_HWPOISON, PG_LOCKED, PG_RESERVED, PG_SWAPCACHE, PG_WRITEBACK } from '../../src/mm/page-flags.ts';
 import {
   PMD_TABLE,
   PTE_DIRTY,
@@ -18,6 +19,7 @@ import {
   PTE_UFFD_WP,
   PTE_WRITE,
 } from '../../src/mm/pte.ts';
+import { makeSpecialMapping } from '../../src/mm/special-mapping.ts';
 import { uffdCopy, uffdWriteProtect } from '../../src/mm/uffd.ts';
 import { actor, run, type WorldOptions } from '../support/world.ts';
 import {
@@ -267,12 +269,75 @@ describe('raw frames of a device', () => {
     expect(b.mm.pageTable.peekPte(BASE + 2).bits & PTE_DIRTY).toBe(PTE_DIRTY);
   });
 
+  it.each([
+    ['page', 1],
+    ['area', 520],
+    ['leaf', 512],
+  ] as const)('are inserted by the %s at a fault', (inserts, expected) => {
+    const b = bench({ zones: [zones[0], { kind: 'DEVICE', node: 0, pages: 1024 }] });
+    const first = b.core.machine.zones[1]!.firstPfn;
+    const pfnMapping = { name: 'BAR 2', frameAt: (i: number) => first + i, writable: true, eager: false, inserts };
+    mapped(b, { shared: true, pfnMapping }, 520);
+    expect(touch(b, BASE + 7)).toEqual({ token: 0 });
+    expect(present(b, 520)).toBe(expected);
+    expect(frameAt(b, BASE + 7)).toBe(first + 7);
+  });
+
+  it('come back page by page after a part of their leaf was unmapped', () => {
+    const b = bench({ zones: [zones[0], { kind: 'DEVICE', node: 0, pages: 1024 }] });
+    const first = b.core.machine.zones[1]!.firstPfn;
+    const frameOf = (i: number) => first + i;
+    const pfnMapping = { name: 'BAR 2', frameAt: frameOf, writable: true, eager: false, inserts: 'leaf' } as const;
+    mapped(b, { shared: true, pfnMapping }, 512);
+    touch(b, BASE);
+    expect(run(b, b.task, () => munmap(b.core, BASE, 8))).toBe('ok');
+    expect(present(b, 512)).toBe(0);
+    expect(touch(b, BASE + 8)).toEqual({ token: 0 });
+    expect(present(b, 512)).toBe(1);
+    expect(b.core.folios.refcount.peek(first)).toBe(0);
+  });
+
+  it('are inserted as pages where a leaf does not fit', () => {
+    const b = bench({ zones: [zones[0], { kind: 'DEVICE', node: 0, pages: 1024 }] });
+    const first = b.core.machine.zones[1]!.firstPfn + 1;
+    const frameAt = (i: number) => first + i;
+    mapped(
+      b,
+      { shared: true, pfnMapping: { name: 'BAR 2', frameAt, writable: true, eager: false, inserts: 'leaf' } },
+      512,
+    );
+    touch(b, BASE);
+    expect(present(b, 512)).toBe(1);
+  });
+
   it('are SIGBUS while the device does not decode memory', () => {
     let on = false;
     const b = bar(() => on);
     expect(touch(b, BASE)).toEqual({ signal: 'SIGBUS' });
     on = true;
     expect(touch(b, BASE)).toEqual({ token: 0 });
+  });
+});
+
+describe('the vdso', () => {
+  it('maps the same reserved page in every process; an unshare fault copies it on 6.12 and leaves it on 6.1', () => {
+    for (const [kernel, copied] of [
+      ['v6.12.117', true],
+      ['v6.1.192', false],
+    ] as const) {
+      const b = bench({ kernel });
+      const file = makeSpecialMapping(b.core, 'vdso', [tokenOf('ELF')]);
+      mapped(b, { file, write: false, exec: true }, 1);
+      expect(touch(b, BASE)).toEqual({ token: tokenOf('ELF') });
+      const pfn = frameAt(b);
+      expect(b.core.folios.has(pfn, PG_RESERVED)).toBe(true);
+      // The kernel's own reference and the mapping's.
+      expect(b.core.folios.refcount.peek(pfn)).toBe(2);
+      expect(touch(b, BASE, A)).toEqual({ signal: 'SIGSEGV' });
+      expect(fault(b, BASE, { unshare: true })).toBe('ok');
+      expect(b.core.folios.isAnon(frameAt(b))).toBe(copied);
+      expect(touch(b, BASE)).toEqual({ token: tokenOf('ELF') });
+    }
   });
 });
 

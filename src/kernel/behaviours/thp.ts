@@ -88,7 +88,7 @@ export const thp = subject({
   },
   'thp.zero-page-write-allocates': {
     summary: 'A write to the huge zero page gets a huge page at once, instead of one small page.',
-    source: 'mm/huge_memory.c do_huge_pmd_wp_page',
+    source: 'reclaim-migration-writeback.md 2.21',
     evidence: 'unverified',
     in: { since: '6.13' },
     note: 'absent in 6.1.192 and 6.12.117; the release of its beginning is from memory',

@@ -264,6 +264,16 @@ export const type1 = subject({
     in: { since: '5.8' },
     requires: ['type1.pfnmap-faults-in'],
   },
+  'vfio-pci.fault-fills-area': {
+    summary: 'The first touch of a mapped BAR inserts every page of the mapping.',
+    commit: 'd71a989cf5d9',
+    source: 'vfio-type1.md 2.15',
+    evidence: 'source',
+    in: { since: '5.8', until: '6.12' },
+    requires: ['vfio-pci.blocks-disabled-memory'],
+    excludes: ['vfio-pci.huge-faults'],
+    note: 'read in 6.1.192 (io_remap_pfn_range in the fault) and absent in 6.12.117; the commit is that of 6.10',
+  },
   'vfio-pci.huge-faults': {
     summary: 'BARs are mapped by PMD and PUD leaves where they fit.',
     source: 'vfio-type1.md 2.15',
