@@ -8,8 +8,9 @@ import type { Inode } from './inode.ts';
 import { folioAddLru } from './lru.ts';
 import { allocFolio } from './page-alloc.ts';
 import { PG_LOCKED, PG_SWAPBACKED, PG_UPTODATE } from './page-flags.ts';
-import { folioPut, getNow, tryGetNow, willGet } from './refcount.ts';
+import { folioPut, getNow, putNow, tryGetNow, willGet, willPut } from './refcount.ts';
 
+const GET = step('filemap_get_entry:folio_try_get', 'refcount');
 const LOOKUP = step('filemap_get_entry', 'op');
 const ADD = step('__filemap_add_folio', 'op');
 const INVALIDATE_LOCK = step('page_cache_ra_unbounded:invalidate_lock', 'lock');
@@ -27,15 +28,18 @@ const RA_PAGES = 32;
  */
 export function* filemapGetEntry(core: CoreMm, inode: Inode, index: number): Steps<number> {
   for (;;) {
-    // The look tells which count to announce; the act looks again.
-    const expected = inode.pages.peek(index);
-    if (expected > 0) willGet(core, expected - 1, LOOKUP);
     yield inode.pages.willRead(index, LOOKUP);
     const entry = inode.pages.get(index);
-    if (entry !== expected) continue;
     if (entry <= 0) return entry;
+    // folio_try_get, then xas_reload: the page may have left the cache between the look and the reference.
+    const head = entry - 1;
+    willGet(core, head, GET);
+    yield inode.pages.willRead(index, GET);
     // Frozen by somebody who is about to take it out (reclaim, migration): the kernel spins.
-    if (tryGetNow(core, entry - 1, 1)) return entry - 1;
+    if (!tryGetNow(core, head, 1)) continue;
+    if (inode.pages.get(index) === entry) return head;
+    yield willPut(core, head, GET);
+    putNow(core, head, 1, 'filemap_get_entry');
   }
 }
 
@@ -68,8 +72,8 @@ export function* filemapAddFolio(
   folios.mapping.set(head, inode.id);
   folios.index.set(head, index);
   folios.change(head, PG_LOCKED | flags | (inode.swapBacked ? PG_SWAPBACKED : 0));
-  // hugetlb counts the cache's hold of a huge page once.
-  getNow(core, head, inode.kind === 'hugetlb' ? 1 : pages);
+  // Until 6.7 the cache's hold of a hugetlb page counted once; nobody can tell the difference by it.
+  getNow(core, head, pages);
   return true;
 }
 
