@@ -53,7 +53,7 @@ export const reclaim = subject({
   'reclaim.splits-only-partially-mapped': {
     summary: 'Reclaim splits a THP before swapping it out only if parts of it are unmapped, not because PTEs map it.',
     commit: '5ed890ce5147',
-    source: 'mm/vmscan.c of 6.1.192 and 6.12.117',
+    source: 'reclaim-migration-writeback.md 2.3',
     evidence: 'source',
     in: { since: '6.10' },
     note: 'read in 6.1.192 and 6.12.117; commit and release are from memory',
