@@ -51,6 +51,8 @@ const RECORDED_KINDS: readonly (readonly [Kind, Row, Row])[] = [
   ['anon_rw_zeropage', OK, OK],
   ['anon_thp_untouched', [null, 512, 512, 511], [null, 512, 512, 0]],
   ['memfd_hugetlb', [null, 512, 512, 511], [null, 512, 512, 0]],
+  ['anon_mlocked', OK, OK],
+  ['swapped_out', OK, OK],
   ['anon_ro_untouched', NO, NO],
   ['shared_anon', OK, OK],
   ['dev_zero_private', OK, ['EOPNOTSUPP', 8, 8, 8]],

@@ -28,6 +28,8 @@ const TABLE: readonly (readonly [Kind, readonly (number | string)[], (readonly (
   ['anon_thp_untouched', huge],
   ['hugetlb_2m', huge],
   ['memfd_hugetlb', huge],
+  ['anon_mlocked', ok],
+  ['swapped_out', ok],
   ['shared_anon', ok],
   ['sysv_shm', ok],
   ['dev_zero_private', ok],

@@ -1,8 +1,12 @@
 // The memory kinds of the recorded case tables, made as the recording programs made them, eight pages each (2 MiB where
 // the kind is huge).
+import { call, type Steps } from '../../src/engine/process.ts';
 import { tokenOf } from '../../src/hw/token.ts';
 import { fork } from '../../src/mm/fork.ts';
+import { folioIsolateLru, lruAddDrainAll } from '../../src/mm/lru.ts';
+import { mlock } from '../../src/mm/mlock.ts';
 import { PTE_PRESENT, PTE_PROTNONE, PTE_WRITE } from '../../src/mm/pte.ts';
+import { reclaimPages } from '../../src/mm/reclaim.ts';
 import type { PfnMapping, VmaFields } from '../../src/mm/vma.ts';
 import { Lab } from './lab.ts';
 import type { WorldOptions } from './world.ts';
@@ -47,6 +51,15 @@ const MAKERS = {
     lab.write('c');
   },
   memfd_hugetlb: (lab: Lab) => hugetlb(lab, true),
+  anon_mlocked: (lab: Lab) => {
+    lab.map();
+    lab.do(() => mlock(lab.core, lab.vpn, lab.pages));
+  },
+  swapped_out: (lab: Lab) => {
+    touched(lab);
+    lab.do(() => pageOut(lab));
+    if (lab.pfn() !== 0) throw new Error('the page did not go to swap');
+  },
   shared_anon: (lab: Lab) => lab.map({ shared: true, file: lab.inode({ kind: 'shmem' }) }),
   sysv_shm: (lab: Lab) => {
     lab.map({ shared: true, file: lab.inode({ kind: 'shmem' }) });
@@ -114,9 +127,20 @@ export const KINDS = Object.keys(MAKERS) as Kind[];
 
 /** A fresh world on `kernel` with memory of that kind at `lab.vpn`. */
 export function makeKind(kind: Kind, options: WorldOptions = {}): Lab {
-  const lab = new Lab({ zones: ZONES, ...options, params: { hugePages: { 9: 2 }, ...options.params } });
+  const lab = new Lab({ zones: ZONES, ...options, params: { hugePages: { 9: 2 }, swapSlots: 64, ...options.params } });
   MAKERS[kind](lab);
   return lab;
+}
+
+/** What MADV_PAGEOUT does: isolate the pages and reclaim them. */
+function* pageOut(lab: Lab): Steps<void> {
+  const { core } = lab;
+  yield* call(lruAddDrainAll(core));
+  const heads: number[] = [];
+  for (let i = 0; i < lab.pages; i++) {
+    if (yield* call(folioIsolateLru(core, lab.pfn(i)))) heads.push(lab.pfn(i));
+  }
+  yield* call(reclaimPages(core, heads));
 }
 
 function hugetlb(lab: Lab, shared: boolean): void {
