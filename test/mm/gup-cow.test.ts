@@ -1,5 +1,5 @@
 // tools/testing/selftests/mm/cow.c: who sees whose writes after fork, with references and pins around. The rows that
-// swap pages out or collapse them are not here.
+// collapse huge pages are not here.
 import { describe, expect, it } from 'vitest';
 import { call } from '../../src/engine/process.ts';
 import { tokenText } from '../../src/hw/token.ts';
@@ -14,7 +14,7 @@ import { unpinUserPages } from '../../src/mm/unpin.ts';
 import { type Kind, makeKind } from '../support/kinds.ts';
 import { Lab, RECORDED } from '../support/lab.ts';
 
-const BACKINGS = ['anon_rw_touched', 'anon_thp', 'hugetlb_2m'] as const;
+const BACKINGS = ['anon_rw_touched', 'swapped_out', 'anon_thp', 'hugetlb_2m'] as const;
 type Backing = (typeof BACKINGS)[number];
 
 function made(kind: Kind, kernel: string): Lab {
@@ -162,6 +162,7 @@ describe.each(RECORDED)('a pin on %s', (kernel) => {
 
       it('of a page mapped read-only but not shared takes that page', () => {
         const lab = made(backing, kernel);
+        lab.read();
         const pfn = lab.pfn();
         protect(lab, false);
         const look = pin(lab, { write: false, fast });
