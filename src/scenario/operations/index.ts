@@ -11,6 +11,7 @@ export const OPERATIONS = new OperationRegistry(
   accessOperations,
   mappingOperations,
   processOperations,
+  observeOperations,
   vfioOperations,
   dmaOperations,
 );

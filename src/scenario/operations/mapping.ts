@@ -2,6 +2,7 @@
 import * as z from 'zod';
 import { call, type Steps } from '../../engine/process.ts';
 import { type Advice, madvise } from '../../mm/madvise.ts';
+import { Inode } from '../../mm/inode.ts';
 import { mlock, munlock } from '../../mm/mlock.ts';
 import { mmap, munmap } from '../../mm/mmap.ts';
 import { mprotect } from '../../mm/mprotect.ts';
@@ -60,7 +61,14 @@ export const mappingOperations = [
       if (at !== undefined && at % PAGE !== 0n && fixed) return { errno: 'EINVAL' };
       const shared = args.shared ?? (object !== undefined && object.inode !== null);
       const pgoff = Number((args.offset ?? 0n) / PAGE);
-      const backed = object !== undefined && (object.inode !== null || object.pfnMapping !== null);
+      const own = `${context.actor}#${world.sim.current!.nextNumber()}`;
+      // Shared memory without a file gets one of its own (shmem_zero_setup).
+      const file =
+        object?.inode ??
+        (shared && object?.pfnMapping == null
+          ? world.core.addInode(new Inode(world.sim, { kind: 'shmem', name: `shared memory ${own}`, sizePages: pages }))
+          : null);
+      const backed = file !== null || (object !== undefined && object.pfnMapping !== null);
       const result = yield* call(
         mmap(world.core, {
           name: args.name?.name ?? args.memory?.name ?? `anonymous of ${context.actor}`,
@@ -72,7 +80,7 @@ export const mappingOperations = [
           write: args.prot?.write ?? true,
           exec: args.prot?.exec ?? false,
           shared,
-          ...(object?.inode ? { file: object.inode } : {}),
+          ...(file === null ? {} : { file }),
           ...(object?.pfnMapping ? { pfnMapping: object.pfnMapping } : {}),
           ...(backed ? { pgoff } : {}),
           populate: args.populate ?? false,

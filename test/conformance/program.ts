@@ -1,0 +1,10 @@
+// A program of the laboratory: one boot, one sequence of operations, the cases that it reports.
+import type { Steps } from '../../src/engine/process.ts';
+import type { Boot, Session } from './session.ts';
+
+export interface Program {
+  /** For messages. */
+  readonly name: string;
+  readonly boot: Boot;
+  run(session: Session): Steps<void>;
+}

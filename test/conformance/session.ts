@@ -1,0 +1,106 @@
+// A laboratory session: a world built from a scenario, in which a program performs operations one after the other and
+// looks at their outcomes, as the recorded C programs did. Operations come from the registry that scenario files use,
+// and their arguments go through the same types.
+import { stringify } from 'yaml';
+import { call, type Steps } from '../../src/engine/process.ts';
+import { runTimed } from '../../src/engine/timed.ts';
+import type { OperationContext } from '../../src/scenario/context.ts';
+import type { Performance } from '../../src/scenario/interpret.ts';
+import { loadScenario } from '../../src/scenario/load.ts';
+import type { Outcome, Shown } from '../../src/scenario/operation.ts';
+import { OPERATIONS } from '../../src/scenario/operations/index.ts';
+import { setStage } from '../../src/scenario/world-setup.ts';
+import type { World } from '../../src/scenario/world.ts';
+
+/** A scenario as an object: what would stand in the YAML file, without actors. */
+export type Boot = Readonly<Record<string, unknown>>;
+
+/** What a program reports for one recorded case. */
+export interface Emitted {
+  readonly case: string;
+  readonly args: Readonly<Record<string, unknown>>;
+  readonly ret: number;
+  readonly errno: string | null;
+  readonly observed: Readonly<Record<string, unknown>>;
+}
+
+/** The value of a finished operation: what it returned or -1, and its errno. */
+export interface Result {
+  readonly ret: number;
+  readonly errno: string | null;
+  readonly shows: Readonly<Record<string, Shown>>;
+}
+
+export class Session {
+  readonly world: World;
+  readonly emitted: Emitted[];
+  private readonly performance: Performance;
+
+  constructor(performance: Performance, emitted: Emitted[] = []) {
+    this.world = performance.world;
+    this.performance = performance;
+    this.emitted = emitted;
+  }
+
+  /** The same session acting for another process (a forked child). */
+  as(process: string): Session {
+    return new Session({ ...this.performance, process }, this.emitted);
+  }
+
+  /** Perform an operation by its name, with arguments as a scenario file would write them. */
+  *op(name: string, args: Readonly<Record<string, unknown>> = {}): Steps<Result> {
+    const operation = OPERATIONS.get(name);
+    if (operation === undefined) throw new Unsupported(`there is no operation ${name}`);
+    const parsed = operation.args.safeParse(args);
+    if (!parsed.success) throw new Error(`${name}: ${parsed.error.message}`);
+    const context: OperationContext = {
+      actor: this.performance.actor.name,
+      subjectKind: this.performance.actor.subjectKind,
+      subject: this.performance.process,
+      performance: this.performance,
+    };
+    const outcome: Outcome = yield* call(operation.run(context, parsed.data));
+    const errno = outcome.errno ?? null;
+    return { ret: errno === null ? Number(outcome.returns ?? 0) : -1, errno, shows: outcome.shows ?? {} };
+  }
+
+  /** Report the outcome of a recorded case. */
+  emit(name: string, result: Result | 'ok' | string, args: Emitted['args'] = {}, observed: Emitted['observed'] = {}): void {
+    const { ret, errno } =
+      typeof result === 'string' ? (result === 'ok' ? { ret: 0, errno: null } : { ret: -1, errno: result }) : result;
+    this.emitted.push({ case: name, args, ret, errno, observed });
+  }
+}
+
+/** A program met something that the model cannot express yet: its cases are unsupported, not wrong. */
+export class Unsupported extends Error {
+  override readonly name = 'Unsupported';
+}
+
+/** Boot a laboratory and run one program in it, to its end. Checked mode is on. */
+export function runProgram(kernel: string, boot: Boot, program: (session: Session) => Steps<void>): readonly Emitted[] {
+  const text = stringify({ title: 'laboratory', kernel, ...boot, actors: { lab: { do: [] } }, expect: {} });
+  const scenario = loadScenario('laboratory.yaml', text, OPERATIONS);
+  const one = scenario.base;
+  const { world, failed } = setStage(scenario, one, { seed: '1', checked: true, rewindable: false, stories: false });
+  const actor = scenario.actors.find(({ name }) => name === 'lab')!;
+  const emitted: Emitted[] = [];
+  const session = new Session({ world, actor, one, process: 'lab', failed }, emitted);
+  world.spawn(world.task('lab'), 'program', () => program(session));
+  const { end } = runTimed(world.sim);
+  if (end !== 'done') {
+    const stuck = world.sim.findings.find(({ kind }) => kind === 'deadlock');
+    throw new Error(`the program ended in ${end}: ${stuck?.message} ${stuck?.reasons.join('; ')}`);
+  }
+  return emitted;
+}
+
+/** `ok` or the errno, as the programs record calls inside a case. */
+export function word(result: Result): string {
+  return result.errno ?? 'ok';
+}
+
+/** Numbers as the programs print them. */
+export function hex(value: number | bigint): string {
+  return `0x${BigInt(value).toString(16)}`;
+}

@@ -1,0 +1,49 @@
+// Helpers of lab.h in operations: opening VFIO with the scratch page, DMA, the evidence in /proc.
+import { call, type Steps } from '../../src/engine/process.ts';
+import type { Result, Session } from './session.ts';
+
+export const PG = 4096n;
+export const IOVA0 = 0x10000000n;
+export const IOVA_SCRATCH = 0x40000000n;
+export const VR = 1;
+export const VW = 2;
+export const VRW = 3;
+
+/** vf_need: container, group, device, BAR, and the scratch page mapped at IOVA_SCRATCH. */
+export function* vfNeed(s: Session, type: 'type1' | 'type1v2' = 'type1v2'): Steps<void> {
+  yield* call(must(s, 'vfio.attach', { device: 'edu', type }));
+  yield* call(must(s, 'mmap', { name: 'scratch', size: PG, shared: true }));
+  yield* call(must(s, 'cpu.write', { memory: 'scratch', value: 'scratch' }));
+  yield* call(must(s, 'vfio.map', { device: 'edu', memory: 'scratch', iova: IOVA_SCRATCH }));
+}
+
+/** An operation that the program relies on. */
+export function* must(s: Session, name: string, args: Readonly<Record<string, unknown>>): Steps<Result> {
+  const result = yield* call(s.op(name, args));
+  if (result.errno !== null) throw new Error(`${name} fails with ${result.errno}`);
+  return result;
+}
+
+/** VmLck in kB. */
+export function* vmlck(s: Session): Steps<number> {
+  return Number((yield* call(s.op('status'))).shows.VmLck) / 1024;
+}
+
+/** VmPin in kB. */
+export function* vmpin(s: Session): Steps<number> {
+  return Number((yield* call(s.op('status'))).shows.VmPin) / 1024;
+}
+
+/** mmap anonymous private memory of `pages`, not huge, every page written. */
+export function* anonTouched(s: Session, name: string, pages: bigint, value = 'a'): Steps<void> {
+  yield* call(must(s, 'mmap', { name, size: pages * PG }));
+  yield* call(must(s, 'madvise', { memory: name, advice: 'NOHUGEPAGE' }));
+  yield* call(must(s, 'touch', { memory: name, value }));
+}
+
+/** The address of a mapping. */
+export function addressOf(s: Session, memory: string): bigint {
+  const place = s.world.place('lab', memory);
+  if (place === undefined) throw new Error(`no mapping ${memory}`);
+  return BigInt(place.vpn) * PG;
+}
