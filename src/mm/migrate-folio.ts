@@ -5,8 +5,8 @@ import { step } from '../engine/step.ts';
 import type { CoreMm } from './core.ts';
 import { lockFolio, unlockNow, waitWriteback } from './folio-lock.ts';
 import { folioAddLru, lruAddDrain } from './lru.ts';
-import type { MigrateOptions } from './migrate-hooks.ts';
 import { carryFlagsNow, replaceNow, willCarryFlags, willReplace } from './migrate-replace.ts';
+import type { MigrateOptions } from './migrate-request.ts';
 import { removeMigrationPtes, tryToMigrate } from './migration-entry.ts';
 import { allocFolio, allocHugetlb } from './page-alloc.ts';
 import {

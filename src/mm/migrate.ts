@@ -15,7 +15,7 @@ import {
   type Unmapped,
   undo,
 } from './migrate-folio.ts';
-import { installMigration, type MigrateOptions, type MigrateResult } from './migrate-hooks.ts';
+import type { MigrateOptions, MigrateResult } from './migrate-request.ts';
 import { PG_HUGETLB, PG_ISOLATED, PG_PARTIALLY_MAPPED } from './page-flags.ts';
 import { putNow, tryGetNow, willPut } from './refcount.ts';
 import { splitIsolated } from './split-folio.ts';
@@ -61,11 +61,6 @@ interface Left {
   readonly again: number[];
   readonly failed: number;
   readonly noMemory: boolean;
-}
-
-/** Make long-term pins able to migrate. */
-export function startMigration(core: CoreMm): void {
-  installMigration(core, migratePages);
 }
 
 /** migrate_pages: the folios are isolated. What stays is in `failed`, for putback_movable_pages. */
