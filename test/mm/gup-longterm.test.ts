@@ -155,6 +155,16 @@ describe('kernels with other rules', () => {
     }
   });
 
+  it('failed on huge pages of CMA from 6.6 to 6.6.46, whose tail pages were grabbed as GUP-fast does', () => {
+    const lab = made('anon_thp', 'v6.6', 'CMA');
+    const before = lab.refcount(lab.pfn());
+    const result = pinned(lab);
+    expect(result).toMatchObject({ errno: 'EFAULT', pinned: 0 });
+    expect(result.reason?.reasons.at(-1)).toContain('511 tail pages');
+    expect(lab.refcount(lab.pfn())).toBe(before);
+    expect(pinned(made('anon_thp', 'v6.6.47', 'CMA')).pinned).toBe(512);
+  });
+
   it('did not care for ZONE_MOVABLE before 5.13, only for CMA', () => {
     const lab = made('anon_rw_touched', 'v5.10');
     expect(zoneOf(lab, pinned(lab).runs[0]!.pfn)).toBe('MOVABLE');
