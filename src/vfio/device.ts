@@ -79,7 +79,8 @@ export class VfioDevice {
     this.memoryEnabled = new Cell(sim, `memory decoding of ${name}`, true);
     this.powered = new Cell(sim, `power of ${name}`, true, this.memoryEnabled);
     const sizePages = this.bars.reduce((most, bar) => Math.max(most, barPage(bar.index) + bar.pages), 0);
-    this.inode = new Inode(sim, { kind: 'file', name: `${name} regions`, sizePages });
+    // Only its tree of mappings counts: the frames come from the raw mapping, so it is of the kind that tracks nothing.
+    this.inode = new Inode(sim, { kind: 'shmem', name: `${name} regions`, sizePages });
     this.mappedFiles = new Cell<readonly OpenFile[]>(sim, `files held by BAR mappings of ${name}`, []);
     if (this.bars.length > 0) spawnReleaser(this);
   }

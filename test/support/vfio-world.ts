@@ -70,14 +70,29 @@ export function makeStation(
     unit?: IommuUnit;
     type?: 'iommu' | 'emulated' | 'noiommu';
     bar?: VfioBar;
+    virtualFunction?: boolean;
     lateNs?: number;
   } = {},
 ): Station {
-  const { driver = iommuDriver('vtd'), unit = lab.unit, type = 'iommu', bar, lateNs, ...rest } = options;
+  const {
+    driver = iommuDriver('vtd'),
+    unit = lab.unit,
+    type = 'iommu',
+    bar,
+    virtualFunction,
+    lateNs,
+    ...rest
+  } = options;
   const dma = new DmaDevice(lab.sim, unit, { name, ...(lateNs === undefined ? {} : { lateNs }) });
   const iommuGroup = new IommuGroup(lab.core, { name: `group of ${name}`, driver, devices: [dma], ...rest });
   const group = new VfioGroup(lab.core, iommuGroup, type);
-  const device = new VfioDevice(lab.core, { name, group, dma, ...(bar === undefined ? {} : { bars: [bar] }) });
+  const device = new VfioDevice(lab.core, {
+    name,
+    group,
+    dma,
+    ...(bar === undefined ? {} : { bars: [bar] }),
+    ...(virtualFunction === undefined ? {} : { virtualFunction }),
+  });
   return { iommuGroup, group, dma, device };
 }
 
