@@ -32,7 +32,8 @@ export function judgeKernel(kernel: string, cases: readonly Recorded[], family: 
   for (const program of PROGRAMS) {
     if (!program.name.startsWith(family) && !family.startsWith(program.name)) continue;
     try {
-      for (const one of runProgram(profileOf(kernel), program.boot, (s) => program.run(s))) emitted.set(keyOf(one), one);
+      for (const one of runProgram(profileOf(kernel), program.boot, (s) => program.run(s)))
+        emitted.set(keyOf(one), one);
     } catch (error) {
       broken.push(`${program.name}: ${(error as Error).message}`);
     }
@@ -53,7 +54,11 @@ export function report(reports: readonly KernelReport[], verbose: boolean): read
       lines.push(`  ${name.padEnd(36)}${figures.join('')}${String(list.length).padStart(8)}`);
     };
     lines.push(`  ${'family'.padEnd(36)}   agree   wrong  unsupp.   total`);
-    for (const family of families) row(family, judged.filter((one) => one.family === family));
+    for (const family of families)
+      row(
+        family,
+        judged.filter((one) => one.family === family),
+      );
     row('all', judged);
     for (const text of broken) lines.push(`  broken program ${text}`);
     if (!verbose) continue;
@@ -71,7 +76,13 @@ function main(argv: readonly string[]): void {
   const folder = argv.find((word, i) => !word.startsWith('--') && argv[i - 1] !== '--family') ?? '../shared/reality';
   const cases = readCases(folder);
   const kernels = [...new Set(cases.map(({ kernel }) => kernel))].sort();
-  const reports = kernels.map((kernel) => judgeKernel(kernel, cases.filter((one) => one.kernel === kernel), family));
+  const reports = kernels.map((kernel) =>
+    judgeKernel(
+      kernel,
+      cases.filter((one) => one.kernel === kernel),
+      family,
+    ),
+  );
   const out = flag('--json') ? [JSON.stringify({ version: 1, reports }, null, 1)] : report(reports, flag('--verbose'));
   process.stdout.write(`${out.join('\n')}\n`);
 }

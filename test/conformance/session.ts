@@ -9,8 +9,8 @@ import type { Performance } from '../../src/scenario/interpret.ts';
 import { loadScenario } from '../../src/scenario/load.ts';
 import type { Outcome, Shown } from '../../src/scenario/operation.ts';
 import { OPERATIONS } from '../../src/scenario/operations/index.ts';
-import { setStage } from '../../src/scenario/world-setup.ts';
 import type { World } from '../../src/scenario/world.ts';
+import { setStage } from '../../src/scenario/world-setup.ts';
 
 /** A scenario as an object: what would stand in the YAML file, without actors. */
 export type Boot = Readonly<Record<string, unknown>>;
@@ -65,7 +65,12 @@ export class Session {
   }
 
   /** Report the outcome of a recorded case. */
-  emit(name: string, result: Result | 'ok' | string, args: Emitted['args'] = {}, observed: Emitted['observed'] = {}): void {
+  emit(
+    name: string,
+    result: Result | 'ok' | string,
+    args: Emitted['args'] = {},
+    observed: Emitted['observed'] = {},
+  ): void {
     const { ret, errno } =
       typeof result === 'string' ? (result === 'ok' ? { ret: 0, errno: null } : { ret: -1, errno: result }) : result;
     this.emitted.push({ case: name, args, ret, errno, observed });

@@ -5,6 +5,7 @@ import { dmaOperations } from './dma.ts';
 import { mappingOperations } from './mapping.ts';
 import { observeOperations } from './observe.ts';
 import { processOperations } from './process.ts';
+import { uffdOperations } from './uffd.ts';
 import { vfioOperations } from './vfio.ts';
 
 export const OPERATIONS = new OperationRegistry(
@@ -12,6 +13,7 @@ export const OPERATIONS = new OperationRegistry(
   mappingOperations,
   processOperations,
   observeOperations,
+  uffdOperations,
   vfioOperations,
   dmaOperations,
 );

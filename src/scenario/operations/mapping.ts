@@ -1,8 +1,8 @@
 // System calls that make, change and remove mappings.
 import * as z from 'zod';
 import { call, type Steps } from '../../engine/process.ts';
-import { type Advice, madvise } from '../../mm/madvise.ts';
 import { Inode } from '../../mm/inode.ts';
+import { type Advice, madvise } from '../../mm/madvise.ts';
 import { mlock, munlock } from '../../mm/mlock.ts';
 import { mmap, munmap } from '../../mm/mmap.ts';
 import { mprotect } from '../../mm/mprotect.ts';

@@ -12,6 +12,7 @@ import { mustRange, processOf, WHERE } from './place.ts';
 
 const STATUS = step('proc_pid_status', 'op');
 const PAGEMAP = step('pagemap_read', 'op');
+const SETTLE = step('script:settle', 'none');
 const VMSTAT = step('vmstat_show', 'op');
 
 export const observeOperations = [
@@ -55,7 +56,8 @@ export const observeOperations = [
       flags: 'Its page flags, as kpageflags names them.',
       mapcount: 'kpagecount of the first.',
       anon: 'Whether it is anonymous.',
-      huge: 'Whether a huge page is mapped there.',
+      huge: 'Whether a huge page is mapped there whole.',
+      huge_page: 'Whether the page belongs to a huge page (THP or HUGE of kpageflags).',
       zone: 'Node and zone of the first.',
       soft_dirty: 'Soft-dirty bit of the first.',
       uffd_wp: 'Whether it is write-protected by userfaultfd.',
@@ -104,9 +106,19 @@ export const observeOperations = [
           mapcount: folios.peekMapcount(head),
           anon: (folios.flags.peek(head) & PG_ANON) !== 0,
           huge,
+          huge_page: folios.isLarge(head),
           zone: core.machine.zoneOf(pfn)?.name ?? 'none',
         },
       };
+    },
+  }),
+  defineOperation({
+    name: 'settle',
+    summary: 'Waits 100 ms: work that was started elsewhere (IO, a forked child) gets to its end.',
+    args: z.strictObject({}),
+    *run(context) {
+      yield context.performance.world.sim.sleep(100_000_000, SETTLE);
+      return { returns: 0 };
     },
   }),
   defineOperation({

@@ -3,7 +3,7 @@ import * as z from 'zod';
 import { call, type Steps } from '../../engine/process.ts';
 import { step } from '../../engine/step.ts';
 import { fput } from '../../mm/exit.ts';
-import { vfioSetAccess } from '../../vfio/bar.ts';
+import { vfioMmapBar, vfioSetAccess } from '../../vfio/bar.ts';
 import {
   type VfioContainer,
   vfioCheckExtension,
@@ -22,9 +22,11 @@ import { type Ref, zDeclares, zRef } from '../reference.ts';
 import { zAddress, zCount, zProt, zSize } from '../scalar.ts';
 import type { World } from '../world.ts';
 import { attachVfio, containerNamed, fileNamed, installFile, openContainer } from '../world-devices.ts';
+import { toPages } from '../world-memory.ts';
 import { outcome } from './mapping.ts';
 import { mustRange, processOf, WHERE } from './place.ts';
 
+const PAGE = 4096n;
 const CLOSE = step('close_fd', 'op');
 const MODULE = step('vfio_iommu_type1:module-param', 'op');
 
@@ -320,6 +322,41 @@ export const vfioOperations = [
     args: z.strictObject(OF),
     *run(context, args) {
       return { errno: yield* call(vfioUnknownIoctl(containerOf(context, args))) };
+    },
+  }),
+  defineOperation({
+    name: 'vfio.mmap_bar',
+    summary: 'mmap() of a BAR through the descriptor of the device.',
+    on: ['process'],
+    args: z.strictObject({
+      device: zRef('device').describe('Its descriptor must be open.'),
+      name: zDeclares('memory'),
+      index: zCount(0, 5).optional(),
+      offset: zAddress.optional(),
+      length: zSize.optional(),
+      prot: zProt.optional(),
+    }),
+    shows: { address: 'Where it was mapped.' },
+    *run(context, args) {
+      const { world } = context.performance;
+      const file = fileNamed(world, args.device.name);
+      if (file === undefined) return { errno: 'EBADF' };
+      const offset = Number((args.offset ?? 0n) / PAGE);
+      const mapped = yield* call(
+        vfioMmapBar(file, {
+          index: args.index ?? 0,
+          offset,
+          ...(args.length === undefined ? {} : { pages: toPages(args.length) }),
+          write: args.prot?.write ?? true,
+        }),
+      );
+      if ('errno' in mapped) return { errno: mapped.errno };
+      const bar = deviceOf(world, args.device).vfio.bars.find(({ index }) => index === (args.index ?? 0))!;
+      const pages = args.length === undefined ? bar.pages - offset : toPages(args.length);
+      const memory = world.anonymous(args.name.name, BigInt(pages) * PAGE);
+      const place = { mapping: args.name.name, memory, vpn: mapped.vpn, pages, pgoff: offset };
+      world.addPlace(processOf(context), { name: args.name.name }, place);
+      return { returns: 0, shows: { address: BigInt(mapped.vpn) * PAGE } };
     },
   }),
   defineOperation({

@@ -3,7 +3,7 @@ import { call, type Steps } from '../../../src/engine/process.ts';
 import { labBoot } from '../boot.ts';
 import type { Program } from '../program.ts';
 import { hex, type Session, word } from '../session.ts';
-import { addressOf, anonTouched, IOVA0, IOVA_SCRATCH, PG, VR, VRW, vfNeed, vmlck } from '../vf.ts';
+import { addressOf, anonTouched, IOVA_SCRATCH, IOVA0, PG, VR, VRW, vfNeed, vmlck } from '../vf.ts';
 
 function* argsErrors(s: Session): Steps<void> {
   yield* call(vfNeed(s));

@@ -1,0 +1,32 @@
+// userfaultfd, as far as scripts need it: registration with a handler that answers every fault, or none.
+import * as z from 'zod';
+import { step } from '../../engine/step.ts';
+import { tokenOf } from '../../hw/token.ts';
+import { defineOperation } from '../operation.ts';
+import { zContent } from '../scalar.ts';
+import { mustRange, WHERE } from './place.ts';
+
+const REGISTER = step('userfaultfd_register', 'op');
+
+export const uffdOperations = [
+  defineOperation({
+    name: 'uffd.register',
+    summary: 'UFFDIO_REGISTER of whole mappings, with a handler thread that fills missing pages at once.',
+    on: ['process'],
+    args: z.strictObject({
+      ...WHERE,
+      mode: z.enum(['missing', 'wp']),
+      fill: zContent.optional().describe('What the handler fills in; without it nobody answers.'),
+    }),
+    *run(context, args) {
+      const { vpn, pages, task } = mustRange(context, args);
+      const mm = task.mm.peek()!;
+      yield mm.vmas.willUpdate(REGISTER);
+      const vmas = mm.vmasIn(vpn, vpn + pages);
+      if (vmas.length === 0) return { errno: 'EINVAL' };
+      const fill = args.fill === undefined ? null : tokenOf(args.fill);
+      for (const vma of vmas) mm.vmas.set(vma.start, vma.with({ uffd: { mode: args.mode, fill } }));
+      return { returns: 0 };
+    },
+  }),
+];

@@ -1,0 +1,210 @@
+// mem.h: one mapping of each memory type, made by operations. The mapping is called `m`.
+import { call, type Steps } from '../../src/engine/process.ts';
+import { type Boot, type Result, type Session, Unsupported } from './session.ts';
+import { anonTouched, must, PG } from './vf.ts';
+
+export interface Mem {
+  readonly type: string;
+  readonly bytes: bigint;
+  readonly readable: boolean;
+  readonly writable: boolean;
+  /** A bare address instead of the mapping `m`. */
+  readonly address?: bigint;
+}
+
+/** The memory objects that the types need, for the boot scenario. */
+export const MEM_OBJECTS: Boot = {
+  memfd: { kind: 'shmem', size: '32KiB' },
+  memfd_ro: { kind: 'shmem', size: '32KiB', readonly_fd: true },
+  memfd_sealed: { kind: 'shmem', size: '32KiB', sealed: ['write'] },
+  memfd_huge: { kind: 'hugetlb', size: '2MiB', memfd: true },
+  huge: { kind: 'hugetlb', size: '2MiB' },
+  tmp: { kind: 'tmpfs', size: '32KiB', content: 'f' },
+  ext4: { kind: 'file', size: '32KiB', content: 'f' },
+  ext4_page: { kind: 'file', size: '32KiB', file_size: '4KiB', content: 'f' },
+  dax: { kind: 'fsdax', size: '32KiB', content: 'f' },
+  secret: { kind: 'secret', size: '32KiB' },
+  sysv: { kind: 'sysv', size: '32KiB' },
+  zero: { kind: 'dev-zero', size: '32KiB' },
+  text: { kind: 'text', size: '32KiB' },
+};
+
+const N8 = 8n * PG;
+const RW = { readable: true, writable: true };
+const RO = { readable: true, writable: false };
+
+export const MEM_TYPES = [
+  ...['anon_rw_untouched', 'anon_rw_touched', 'anon_rw_zeropage', 'anon_ro_untouched', 'anon_ro_zeropage'],
+  ...['anon_ro_after_write', 'anon_wo', 'anon_thp', 'anon_thp_untouched', 'anon_mlocked', 'anon_dontfork'],
+  ...['anon_mergeable', 'stack', 'heap_brk', 'shared_anon', 'sysv_shm', 'dev_zero_private', 'dev_zero_shared'],
+  ...['hugetlb_2m', 'hugetlb_2m_untouched', 'memfd_hugetlb', 'memfd_shared_rw', 'memfd_shared_rw_touched'],
+  ...['memfd_shared_ro', 'memfd_rofd_shared_ro', 'memfd_write_sealed_ro', 'memfd_private_rw'],
+  ...['memfd_private_rw_touched', 'memfd_private_ro', 'tmpfs_shared_rw', 'tmpfs_shared_ro', 'ext4_shared_rw'],
+  ...['ext4_shared_rw_touched', 'ext4_shared_ro', 'ext4_private_rw', 'ext4_private_rw_touched', 'ext4_private_ro'],
+  ...['ext4_shared_rw_past_eof', 'fsdax_shared_rw', 'fsdax_shared_ro', 'fsdax_private_rw_touched', 'fsdax_private_ro'],
+  ...['memfd_secret', 'prot_none', 'prot_none_after_touch', 'exec_ro_text', 'hole', 'half_hole', 'half_ro'],
+  ...['kernel_address', 'noncanonical_address', 'pfnmap_bar', 'vdso', 'vvar', 'uffd_missing', 'uffd_wp'],
+  ...['anon_after_fork_cow', 'swapped_out', 'guest_memfd'],
+] as const;
+
+/** mk(): make the mapping `m`; or the errno of what failed. */
+export function* mk(s: Session, type: string): Steps<Mem | { readonly errno: string }> {
+  const map = (args: Readonly<Record<string, unknown>>) => s.op('mmap', { name: 'm', ...args });
+  const anon = function* (prot: string): Steps<void> {
+    yield* call(must(s, 'mmap', { name: 'm', size: N8, prot }));
+    yield* call(must(s, 'madvise', { memory: 'm', advice: 'NOHUGEPAGE' }));
+  };
+  const write = (value = 'c') => must(s, 'touch', { memory: 'm', value });
+  const read = () => must(s, 'touch', { memory: 'm', read: true });
+  const done = (rights: { readable: boolean; writable: boolean }, bytes = N8): Mem => ({ type, bytes, ...rights });
+  switch (type) {
+    case 'anon_rw_untouched':
+      yield* call(anon('rw'));
+      return done(RW);
+    case 'anon_rw_touched':
+      yield* call(anonTouched(s, 'm', 8n, 'c'));
+      return done(RW);
+    case 'anon_rw_zeropage':
+      yield* call(anon('rw'));
+      yield* call(read());
+      return done(RW);
+    case 'anon_ro_untouched':
+      yield* call(anon('r'));
+      return done(RO);
+    case 'anon_ro_zeropage':
+      yield* call(anon('r'));
+      yield* call(read());
+      return done(RO);
+    case 'anon_ro_after_write':
+      yield* call(anonTouched(s, 'm', 8n, 'c'));
+      yield* call(must(s, 'mprotect', { memory: 'm', prot: 'r' }));
+      return done(RO);
+    case 'anon_wo':
+      yield* call(anon('w'));
+      yield* call(write());
+      return done(RW);
+    case 'anon_thp':
+    case 'anon_thp_untouched':
+      yield* call(must(s, 'mmap', { name: 'm', size: 512n * PG }));
+      yield* call(must(s, 'madvise', { memory: 'm', advice: 'HUGEPAGE' }));
+      if (type === 'anon_thp') yield* call(write());
+      return done(RW, 512n * PG);
+    case 'anon_mlocked':
+      yield* call(anon('rw'));
+      yield* call(must(s, 'mlock', { memory: 'm' }));
+      return done(RW);
+    case 'anon_dontfork':
+      yield* call(anonTouched(s, 'm', 8n, 'c'));
+      yield* call(must(s, 'madvise', { memory: 'm', advice: 'DONTFORK' }));
+      return done(RW);
+    case 'anon_mergeable':
+      yield* call(anonTouched(s, 'm', 8n, 'c'));
+      yield* call(must(s, 'madvise', { memory: 'm', advice: 'MERGEABLE' }));
+      return done(RW);
+    case 'stack':
+      yield* call(anonTouched(s, 'm', 8n, 'c'));
+      return done(RW);
+    case 'heap_brk':
+      yield* call(anon('rw'));
+      return done(RW);
+    case 'shared_anon':
+      yield* call(must(s, 'mmap', { name: 'm', size: N8, shared: true }));
+      return done(RW);
+    case 'sysv_shm':
+      yield* call(must(s, 'mmap', { name: 'm', memory: 'sysv', shared: true }));
+      return done(RW);
+    case 'dev_zero_private':
+      yield* call(anon('rw'));
+      return done(RW);
+    case 'dev_zero_shared':
+      yield* call(must(s, 'mmap', { name: 'm', size: N8, shared: true }));
+      return done(RW);
+    case 'hugetlb_2m':
+    case 'hugetlb_2m_untouched':
+      yield* call(must(s, 'mmap', { name: 'm', memory: 'huge', shared: false }));
+      if (type === 'hugetlb_2m') yield* call(write());
+      return done(RW, 512n * PG);
+    case 'memfd_hugetlb':
+      yield* call(must(s, 'mmap', { name: 'm', memory: 'memfd_huge', shared: true }));
+      return done(RW, 512n * PG);
+    case 'memfd_secret':
+      yield* call(must(s, 'mmap', { name: 'm', memory: 'secret', shared: true }));
+      yield* call(write());
+      return done(RW);
+    case 'prot_none':
+      yield* call(anon('none'));
+      return done({ readable: false, writable: false });
+    case 'prot_none_after_touch':
+      yield* call(anonTouched(s, 'm', 8n, 'c'));
+      yield* call(must(s, 'mprotect', { memory: 'm', prot: 'none' }));
+      return done({ readable: false, writable: false });
+    case 'exec_ro_text':
+      // The page of a function that runs: mapped and cached.
+      yield* call(must(s, 'mmap', { name: 'm', memory: 'text', shared: false, prot: 'rx', size: PG }));
+      yield* call(read());
+      return done(RO, PG);
+    case 'hole':
+      yield* call(anon('rw'));
+      yield* call(must(s, 'munmap', { memory: 'm' }));
+      return done({ readable: false, writable: false });
+    case 'half_hole':
+      yield* call(anonTouched(s, 'm', 8n, 'c'));
+      yield* call(must(s, 'munmap', { memory: 'm', offset: N8 / 2n }));
+      return done(RW);
+    case 'half_ro':
+      yield* call(anonTouched(s, 'm', 8n, 'c'));
+      yield* call(must(s, 'mprotect', { memory: 'm', offset: N8 / 2n, prot: 'r' }));
+      return done(RW);
+    case 'kernel_address':
+      return { ...done({ readable: false, writable: false }), address: 0xffff888000000000n };
+    case 'noncanonical_address':
+      return { ...done({ readable: false, writable: false }), address: 0x8000000000000000n };
+    case 'pfnmap_bar': {
+      const mapped = yield* call(s.op('vfio.mmap_bar', { device: 'edu', name: 'm', length: N8 }));
+      if (mapped.errno !== null) return { errno: mapped.errno };
+      return done({ readable: false, writable: false });
+    }
+    case 'uffd_missing':
+      yield* call(anon('rw'));
+      yield* call(must(s, 'uffd.register', { memory: 'm', mode: 'missing', fill: 'uffd' }));
+      return done(RW);
+    case 'uffd_wp':
+      yield* call(anonTouched(s, 'm', 8n, 'c'));
+      yield* call(must(s, 'uffd.register', { memory: 'm', mode: 'wp' }));
+      return done(RW);
+    case 'anon_after_fork_cow':
+      yield* call(anonTouched(s, 'm', 8n, 'c'));
+      yield* call(must(s, 'fork', { as: 'sharer', stays: true }));
+      yield* call(must(s, 'settle', {}));
+      return done(RW);
+    case 'swapped_out':
+      yield* call(anonTouched(s, 'm', 8n, 'c'));
+      yield* call(must(s, 'madvise', { memory: 'm', advice: 'PAGEOUT' }));
+      yield* call(must(s, 'settle', {}));
+      return done(RW);
+    default:
+      return yield* call(fileMemory(s, type, map));
+  }
+}
+
+/** memfd_*, tmpfs_*, ext4_*, fsdax_*. */
+function* fileMemory(
+  s: Session,
+  type: string,
+  map: (args: Readonly<Record<string, unknown>>) => Steps<Result>,
+): Steps<Mem | { readonly errno: string }> {
+  const memory =
+    type === 'memfd_rofd_shared_ro'
+      ? 'memfd_ro'
+      : type === 'memfd_write_sealed_ro'
+        ? 'memfd_sealed'
+        : type === 'ext4_shared_rw_past_eof'
+          ? 'ext4_page'
+          : { memfd: 'memfd', tmpfs: 'tmp', ext4: 'ext4', fsdax: 'dax' }[type.split('_')[0]!];
+  if (memory === undefined) throw new Unsupported(`memory type ${type}`);
+  const readOnly = type.includes('_ro');
+  const result = yield* call(map({ memory, prot: readOnly ? 'r' : 'rw', shared: !type.includes('private') }));
+  if (result.errno !== null) return { errno: result.errno };
+  if (type.includes('touched')) yield* call(must(s, 'touch', { memory: 'm', value: 'c' }));
+  return { type, bytes: N8, readable: true, writable: !readOnly };
+}
