@@ -5,6 +5,7 @@ import type { CoreMm } from '../mm/core.ts';
 import { VIEW_REMOVED } from '../mm/ledger.ts';
 import type { Mm } from '../mm/mm.ts';
 import { kvmNotifierOps, release } from './notifier.ts';
+import { releaseKvmVfio } from './vfio-device.ts';
 import { tellView } from './view.ts';
 import { Vm, type VmOptions } from './vm.ts';
 
@@ -42,6 +43,8 @@ export function* destroyVm(vm: Vm): Steps<void> {
   // A window that was open at the unregistration never tells its end.
   yield vm.mnActive.willUpdate(UNBALANCED);
   vm.mnActive.value = 0;
+  const device = vm.vfioDevice.peek();
+  if (device !== null) yield* call(releaseKvmVfio(device));
   // kvm_arch_flush_shadow_all once more: release has run, by exit or by the unregistration, and finds nothing now.
   yield* call(release(vm));
 }

@@ -12,6 +12,7 @@ import type { GfnToPfnCache } from './gpc.ts';
 import { AddressSpace } from './memslot.ts';
 import type { TdpRoot } from './tdp-root.ts';
 import { Vcpu } from './vcpu.ts';
+import type { KvmVfioDevice } from './vfio-device.ts';
 
 /** Address spaces of a default VM on x86: ordinary, and system management mode. */
 const ADDRESS_SPACES = 2;
@@ -62,6 +63,8 @@ export class Vm {
   readonly vcpus: Cell<readonly Vcpu[]>;
   /** gpc_list, under gpc_lock. */
   readonly caches: Cell<readonly GfnToPfnCache[]>;
+  /** The one KVM-VFIO device. */
+  readonly vfioDevice: Cell<KvmVfioDevice | null>;
   /** kvm_destroy_vm has run. */
   readonly dead: Cell<boolean>;
   /** What is registered with mm.notifiers. */
@@ -91,6 +94,7 @@ export class Vm {
     this.roots = new Cell<readonly TdpRoot[]>(sim, `TDP roots of ${name}`, []);
     this.vcpus = new Cell<readonly Vcpu[]>(sim, `vCPUs of ${name}`, []);
     this.caches = new Cell<readonly GfnToPfnCache[]>(sim, `pfn caches of ${name}`, []);
+    this.vfioDevice = new Cell<KvmVfioDevice | null>(sim, `KVM-VFIO device of ${name}`, null);
     this.dead = new Cell(sim, `vm_dead of ${name}`, false);
   }
 

@@ -25,7 +25,6 @@ export const kvm = subject({
     source: 'kvm.md 2.1',
     evidence: 'source',
     in: { since: '5.15' },
-    requires: ['kvm.memslot-update-waits-for-windows'],
   },
   'kvm.memslot-update-waits-for-windows': {
     summary: 'A memslot update waits until no notifier window is open (mn_active_invalidate_count).',

@@ -1,0 +1,115 @@
+// kvm_vcpu_map, kvm_vcpu_unmap (virt/kvm/kvm_main.c): a kernel mapping of a guest page for as long as KVM likes (nested
+// structures, SEV-ES communication blocks). No notifier takes it away: a reference keeps the page, since 6.13 a pin.
+import { call, type Steps } from '../engine/process.ts';
+import { step } from '../engine/step.ts';
+import { FRAME_ACCESS } from '../hw/frames.ts';
+import type { Errno } from '../mm/errno.ts';
+import { pinUserPagesFast } from '../mm/gup-fast.ts';
+import type { GupResult } from '../mm/gup-flags.ts';
+import { PAGE_DIRTIED } from '../mm/ledger.ts';
+import { PG_DIRTY } from '../mm/page-flags.ts';
+import { unpinUserPages } from '../mm/unpin.ts';
+import { markDirtyNow, willMarkDirty } from './dirty-bitmap.ts';
+import { type FoundPfn, hvaToPfn, releasePfn } from './hva-to-pfn.ts';
+import type { Vm } from './vm.ts';
+
+const SLOT = step('kvm_vcpu_map:memslot', 'op');
+const LEAVE = step('kvm_vcpu_map:srcu_read_unlock', 'none');
+const USE = step('kvm_host_map:access', 'op');
+const DIRTY = step('kvm_vcpu_unmap:mark_page_dirty', 'op');
+const PAGE_DIRTY = step('kvm_vcpu_unmap:set_page_dirty', 'op');
+
+/** struct kvm_host_map: held until `vcpuUnmap`. */
+export interface HostMap {
+  readonly gfn: number;
+  readonly pfn: number;
+  /** Generation of the frame when it was mapped. */
+  readonly generation: number;
+  readonly held: FoundPfn | GupResult;
+}
+
+function owner(vm: Vm): string {
+  return `kvm_vcpu_map ${vm.name}`;
+}
+
+/** kvm_vcpu_map. EINVAL: no memory there, or (since 6.13) memory without counted pages. */
+export function* vcpuMap(vm: Vm, gfn: number): Steps<HostMap | Errno> {
+  const { core } = vm;
+  vm.spaces[0]!.active.willRead(SLOT);
+  vm.srcu.readLock();
+  yield core.sim.local(SLOT);
+  vm.srcu.enter();
+  const slot = vm.spaces[0]!.current.peekGfn(gfn);
+  let result: HostMap | Errno = 'EINVAL';
+  if (slot !== undefined && !slot.invalid && !slot.readOnly) {
+    const vpn = slot.vpnOf(gfn);
+    if (core.kernel.has('kvm.vcpu-map-pins')) {
+      const pinned = yield* call(pinUserPagesFast(core, vpn, 1, { owner: owner(vm), write: true }));
+      const pfn = pinned.runs[0]?.pfn;
+      if (pfn !== undefined) result = { gfn, pfn, generation: core.frames.peekGeneration(pfn), held: pinned };
+    } else {
+      const request = { owner: owner(vm), write: true, wantsWritable: false };
+      const found = yield* call(hvaToPfn(core, vm.mm, vpn, request));
+      if (typeof found !== 'string') result = { gfn, pfn: found.pfn, generation: found.generation, held: found };
+    }
+  }
+  vm.srcu.readUnlock();
+  yield core.sim.local(LEAVE);
+  vm.srcu.leave();
+  return result;
+}
+
+/** KVM reads (null) or writes the page through its mapping. */
+export function* hostMapAccess(vm: Vm, map: HostMap, write: { readonly token: number } | null): Steps<number> {
+  const { sim, frames } = vm.core;
+  const { pfn, gfn } = map;
+  frames.willCheck(pfn, USE);
+  yield write === null ? frames.content.willRead(pfn, USE) : frames.content.willWrite(pfn, USE);
+  if (write !== null) frames.content.set(pfn, write.token);
+  const token = write === null ? frames.content.get(pfn) : write.token;
+  const generation = frames.generationOf(pfn);
+  if (sim.hears(FRAME_ACCESS)) {
+    const holder = owner(vm);
+    const madeFor = map.generation;
+    sim.emit(FRAME_ACCESS, {
+      pfn,
+      write: write !== null,
+      madeFor,
+      generation,
+      through: 'kernel',
+      holder,
+      page: gfn,
+      token,
+    });
+  }
+  if (write !== null && sim.hears(PAGE_DIRTIED)) sim.emit(PAGE_DIRTIED, { pfn, token, by: 'kernel' });
+  return token;
+}
+
+/** kvm_vcpu_unmap: `dirty` marks both the guest frame and the page. */
+export function* vcpuUnmap(vm: Vm, map: HostMap, dirty: boolean): Steps<void> {
+  const { core } = vm;
+  if (dirty) {
+    vm.spaces[0]!.active.willRead(SLOT);
+    vm.srcu.readLock();
+    yield core.sim.local(SLOT);
+    vm.srcu.enter();
+    const slot = vm.spaces[0]!.current.peekGfn(map.gfn);
+    const announced = slot === undefined ? null : willMarkDirty(slot, map.gfn, DIRTY);
+    if (announced !== null) {
+      yield announced;
+      markDirtyNow(slot!, map.gfn);
+    }
+    vm.srcu.readUnlock();
+    yield core.sim.local(LEAVE);
+    vm.srcu.leave();
+    if (core.machine.hasStructPage(map.pfn)) {
+      const head = core.folios.headOf(map.pfn);
+      yield core.folios.flags.willUpdate(head, PAGE_DIRTY);
+      core.folios.change(head, PG_DIRTY);
+    }
+  }
+  const { held } = map;
+  if ('runs' in held) yield* call(unpinUserPages(core, held.runs, { owner: owner(vm) }));
+  else yield* call(releasePfn(core, held));
+}
