@@ -46,8 +46,8 @@ function mergeableAnonVma(mm: Mm, vma: Vma): AnonVma | null {
     if (near === undefined || near.fields.anonVma === null) continue;
     if (near.start !== vma.end && near.end !== vma.start) continue;
     if (near.fields.file !== vma.fields.file || near.indexOf(vma.start) !== vma.fields.pgoff) continue;
-    // list_is_singular(anon_vma_chain): not one that came through fork. Holding mmap_lock, nobody forks this mm now.
-    if (near.fields.anonVma.mms.peek().length === 1) return near.fields.anonVma;
+    // list_is_singular(anon_vma_chain): one of this process's own, not one that came through fork.
+    if (near.fields.anonVma.mms.peek()[0] === mm) return near.fields.anonVma;
   }
   return null;
 }

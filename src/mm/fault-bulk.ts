@@ -97,8 +97,8 @@ export function* makeShmemPages(core: CoreMm, fault: Fault, inode: Inode): Steps
   const index = vma.indexOf(vpn);
   const count = Math.min(frames.length, absentFrom(fault, vpn + frames.length), uncachedFrom(core, fault, inode));
   const used = frames.slice(0, count);
-  // i_size, look-up, insertion, i_size again; and the dirty flag after a write.
-  yield sim.local(SHMEM, count * (write ? 5 : 4));
+  // i_size, look-up, insertion, i_size again; and the neighbours of a read, or the dirty flag after a write.
+  yield sim.local(SHMEM, count * 5);
   forRuns(used, (first, last, at) => {
     folios.flags.fill(first, last, PG_UPTODATE | PG_SWAPBACKED | (write ? PG_DIRTY : 0));
     folios.mapping.fill(first, last, inode.id);

@@ -53,6 +53,8 @@ export class Fault {
   vma: Vma;
   /** vmf->orig_pte: the entry as it was read without the lock. */
   orig: Pte = PTE_NONE;
+  /** A page table was there. It stays while mmap_lock is held, or becomes a huge page, which `same` sees. */
+  tableSeen = false;
 
   constructor(mm: Mm, vma: Vma, vpn: number, flags: FaultFlags) {
     this.mm = mm;
@@ -159,12 +161,12 @@ export function protBits(vma: Vma): number {
 /** __pte_alloc: a page table for the fault's entry. False: the PMD maps a huge page meanwhile; the fault starts over. */
 export function* pteAlloc(fault: Fault): Steps<boolean> {
   const { pageTable } = fault.mm;
-  // mmap_lock is held for read: a table that is there stays, unless it becomes a huge page, which `same` sees.
-  if ((pageTable.peekPmd(fault.row).bits & PMD_TABLE) !== 0) return true;
+  if (fault.tableSeen) return true;
   pageTable.willUpdatePmd(fault.row, PTE_ALLOC);
   yield pageTable.ptl.pass(fault.row, PTE_ALLOC);
   const { bits, pfn } = pageTable.pmd(fault.row);
-  if (bits !== 0) return (bits & PMD_TABLE) !== 0;
+  fault.tableSeen = bits === 0 || (bits & PMD_TABLE) !== 0;
+  if (bits !== 0) return fault.tableSeen;
   // A table's `pfn` is its generation, left in place when the table was freed.
   pageTable.setPmd(fault.row, pfn + 1, PMD_TABLE, 0);
   return true;

@@ -80,7 +80,10 @@ function* wpPage(core: CoreMm, fault: Fault, decision: Decision): Steps<FaultRes
 function willDecide(core: CoreMm, fault: Fault, at: Step): void {
   const page = normalPage(fault);
   if (page === undefined) return;
-  core.folios.flags.willRead(core.folios.headOf(page), at);
+  const head = core.folios.headOf(page);
+  // A large folio may be split before the lock is had: its page is then a folio of its own.
+  if (head !== page) core.folios.flags.willRead(page, at);
+  core.folios.flags.willRead(head, at);
   core.folios.anonExclusive.willRead(page, at);
 }
 
@@ -263,23 +266,26 @@ function* wpPageCopy(core: CoreMm, fault: Fault, old: number | undefined): Steps
 
   const range = { mm, start: vpn, end: vpn + 1, event: 'CLEAR', blockable: true } as const;
   yield* call(mm.notifiers.start(range));
-  const replaced = yield* call(replace(core, fault, old, head));
+  const result = yield* call(replace(core, fault, old, head));
   yield* call(mm.notifiers.end(range));
 
-  if (!replaced) yield* call(putUnused(core, head));
-  if (old !== undefined) yield* call(putOld(core, old, replaced));
+  if (result === 'changed') yield* call(putUnused(core, head));
+  if (old !== undefined) yield* call(putOld(core, old, result));
   return 'ok';
 }
 
-/** Under the page-table lock: clear and flush the old entry, then map the new page. False: the entry has changed. */
-function* replace(core: CoreMm, fault: Fault, old: number | undefined, head: number): Steps<boolean> {
+/** What became of the old page's mapping; `cached`: it is gone, and the page is in the swap cache. */
+type Replaced = 'changed' | 'replaced' | 'cached';
+
+/** Under the page-table lock: clear and flush the old entry, then map the new page, unless the entry has changed. */
+function* replace(core: CoreMm, fault: Fault, old: number | undefined, head: number): Steps<Replaced> {
   const { folios } = core;
   const { mm, vma, vpn } = fault;
   willAddNewAnon(core, head, CLEAR);
   yield fault.lock(CLEAR);
   if (!fault.same) {
     fault.unlockNow();
-    return false;
+    return 'changed';
   }
   mm.pageTable.clearPte(vpn);
   addNewAnonNow(core, vma, vpn, head);
@@ -293,13 +299,15 @@ function* replace(core: CoreMm, fault: Fault, old: number | undefined, head: num
   yield fault.willUnlock(SET);
   const kept = fault.flags.unshare ? fault.orig.bits & (PTE_SOFT_DIRTY | PTE_UFFD_WP) : maybeMkwrite(vma);
   fault.set(core, head, PTE_PRESENT | PTE_YOUNG | kept);
+  let cached = false;
   // Only now: whoever sees the old page mapped once less may reuse it and write to it.
   if (old !== undefined) {
+    cached = (folios.flags.get(old) & PG_SWAPCACHE) !== 0;
     folios.removePteMapping(old, page);
     if (folios.isLarge(old) && folios.isAnon(old)) folios.change(old, PG_PARTIALLY_MAPPED);
   }
   fault.unlockNow();
-  return true;
+  return cached ? 'cached' : 'replaced';
 }
 
 function willUnmap(core: CoreMm, head: number, page: number, at: Step): Announced {
@@ -308,14 +316,9 @@ function willUnmap(core: CoreMm, head: number, page: number, at: Step): Announce
 }
 
 /** After the window: drop our reference, and the mapping's with it when the page was replaced. */
-function* putOld(core: CoreMm, old: number, replaced: boolean): Steps<void> {
-  const { folios } = core;
-  if (!replaced) {
-    yield* call(folioPut(core, old, 1, 'wp_page_copy'));
-    return;
-  }
-  if (!folios.has(old, PG_SWAPCACHE)) {
-    yield* call(folioPut(core, old, 2, 'wp_page_copy'));
+function* putOld(core: CoreMm, old: number, result: Replaced): Steps<void> {
+  if (result !== 'cached') {
+    yield* call(folioPut(core, old, result === 'replaced' ? 2 : 1, 'wp_page_copy'));
     return;
   }
   yield* call(folioPut(core, old, 1, 'wp_page_copy'));

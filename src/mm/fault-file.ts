@@ -17,11 +17,12 @@ import {
   pteAlloc,
   putUnused,
 } from './fault-context.ts';
-import { lockFolio, unlockNow, waitUnlocked } from './folio-lock.ts';
+import { lockOrDropMmap } from './fault-lock.ts';
+import { lockFolio } from './folio-lock.ts';
 import type { Inode } from './inode.ts';
 import { folioAddLru } from './lru.ts';
 import { allocFolio } from './page-alloc.ts';
-import { filemapGetFolio, mmapReadahead, readFolio, unlockFolio } from './page-cache.ts';
+import { filePage, filemapGetFolio, mmapReadahead, readFolio, unlockFolio } from './page-cache.ts';
 import { PG_HWPOISON, PG_LOCKED, PG_MLOCKED, PG_UPTODATE } from './page-flags.ts';
 import { doPageMkwrite, faultDirtySharedPage, hasPageMkwrite } from './page-mkwrite.ts';
 import { PTE_NONE, PTE_PRESENT, PTE_WRITE, PTE_YOUNG } from './pte.ts';
@@ -32,9 +33,9 @@ import { specialMappingFault } from './special-mapping.ts';
 import type { Vma } from './vma.ts';
 
 const SIZE = step('filemap_fault:i_size', 'op');
-const LOCK_FOLIO = step('filemap_fault:folio_lock', 'lock');
-const WAIT_FOLIO = step('lock_folio_maybe_drop_mmap', 'none');
+const CHECK = step('filemap_fault:recheck-mapping', 'op');
 const RECHECK = step('filemap_fault:recheck-size', 'op');
+const NEXT = step('next_uptodate_folio', 'op');
 const AROUND = step('filemap_map_pages', 'fault');
 const SET = step('finish_fault', 'fault');
 const COW_COPY = step('do_cow_fault:copy', 'copy-page');
@@ -70,7 +71,6 @@ function* getPage(core: CoreMm, fault: Fault, inode: Inode): Steps<GotFolio | 'r
 
 /** filemap_fault */
 function* filemapFault(core: CoreMm, fault: Fault, inode: Inode, movable: boolean): Steps<GotFolio | 'retry'> {
-  const { folios } = core;
   const { index } = fault;
   for (;;) {
     yield inode.sizePages.willRead(SIZE);
@@ -85,14 +85,7 @@ function* filemapFault(core: CoreMm, fault: Fault, inode: Inode, movable: boolea
       if (!ok) return 'oom';
       continue;
     }
-    if (mayDropLock(fault) && folios.has(head, PG_LOCKED)) {
-      yield* call(dropMmapLock(fault));
-      yield waitUnlocked(core, head, WAIT_FOLIO);
-      yield* call(folioPut(core, head, 1, 'filemap_fault:retry'));
-      return 'retry';
-    }
-    folios.mapping.willRead(head, LOCK_FOLIO);
-    yield lockFolio(core, head, LOCK_FOLIO);
+    if (!(yield* call(lockOrDropMmap(core, fault, head, 'filemap_fault:retry')))) return 'retry';
     const got = yield* call(checkLocked(core, fault, inode, head));
     if (got !== 'again') return got;
   }
@@ -101,6 +94,8 @@ function* filemapFault(core: CoreMm, fault: Fault, inode: Inode, movable: boolea
 /** The rest of filemap_fault, with the folio locked: still this file's, read, inside the file? */
 function* checkLocked(core: CoreMm, fault: Fault, inode: Inode, head: number): Steps<GotFolio | 'again'> {
   const { folios } = core;
+  folios.mapping.willRead(head, CHECK);
+  yield folios.flags.willRead(head, CHECK);
   const ours = folios.mapping.get(head) === inode.id;
   const flags = folios.flags.get(head);
   if (ours && (flags & PG_UPTODATE) === 0) {
@@ -109,7 +104,7 @@ function* checkLocked(core: CoreMm, fault: Fault, inode: Inode, head: number): S
     return 'again';
   }
   if (!ours) {
-    unlockNow(core, head);
+    yield* call(unlockFolio(core, head));
     yield* call(folioPut(core, head, 1, 'filemap_fault:truncated'));
     return 'again';
   }
@@ -143,12 +138,13 @@ function* faultAround(core: CoreMm, fault: Fault, inode: Inode): Steps<boolean> 
   const from = Math.max(vpn - (vpn % pages), vma.start, row * PMD_PAGES);
   const to = Math.min(vpn - (vpn % pages) + pages, vma.end, (row + 1) * PMD_PAGES);
   const heads = new Map<number, number>();
+  yield inode.pages.willReadRange(vma.indexOf(from), vma.indexOf(to - 1), NEXT);
   for (let at = from; at < to; at++) {
-    const entry = inode.pages.peek(vma.indexOf(at));
+    const entry = inode.pages.get(vma.indexOf(at));
     if (entry > 0) heads.set(at, entry - 1);
   }
-  if (!heads.has(vpn) && heads.size === 0) return false;
-  for (const head of heads.values()) willMapFile(core, head, AROUND);
+  if (heads.size === 0) return false;
+  for (const [at, head] of heads) willMapFile(core, head, filePage(core, head, vma.indexOf(at)), AROUND);
   inode.pages.willReadRange(vma.indexOf(from), vma.indexOf(to - 1), AROUND);
   inode.sizePages.willRead(AROUND);
   mm.pageTable.willReadPmd(row, AROUND);
@@ -165,42 +161,44 @@ function* faultAround(core: CoreMm, fault: Fault, inode: Inode): Steps<boolean> 
     // folio_trylock, uptodate, not poisoned: others are left to a fault of their own.
     if ((flags & (PG_LOCKED | PG_UPTODATE | PG_HWPOISON)) !== PG_UPTODATE) continue;
     if (!tryGetNow(core, head, 1)) continue;
-    addFileRmapNow(core, vma, head);
+    const page = filePage(core, head, index);
+    addFileRmapNow(core, vma, head, page);
     mm.pageTable.setPte(
       at,
-      head,
+      page,
       PTE_PRESENT | (at === vpn ? PTE_YOUNG : 0) | protBits(vma),
-      core.frames.peekGeneration(head),
+      core.frames.peekGeneration(page),
     );
     hit ||= at === vpn;
   }
   return hit;
 }
 
-/** Announce giving a small file folio another mapping. */
-function willMapFile(core: CoreMm, head: number, at: Step): Announced {
+/** Announce giving page `page` of a file folio another mapping. */
+function willMapFile(core: CoreMm, head: number, page: number, at: Step): Announced {
   core.folios.flags.willUpdate(head, at);
   willGet(core, head, at);
-  return core.folios.willMap(head, head, at);
+  return core.folios.willMap(head, page, at);
 }
 
 /** folio_add_file_rmap_pte, with mlock_vma_folio. */
-function addFileRmapNow(core: CoreMm, vma: Vma, head: number): void {
-  core.folios.addPteMapping(head, head);
+function addFileRmapNow(core: CoreMm, vma: Vma, head: number, page: number): void {
+  core.folios.addPteMapping(head, page);
   if (vma.fields.locked) core.folios.change(head, PG_MLOCKED);
 }
 
 /** finish_fault: map the locked page; our reference becomes the mapping's. `ok`: somebody else was first. */
 function* finishFault(core: CoreMm, fault: Fault, head: number): Steps<true | 'ok' | 'sigbus'> {
   const { mm, vma } = fault;
+  const page = filePage(core, head, fault.index);
   mm.unstable.willRead(SET);
-  willMapFile(core, head, SET);
+  willMapFile(core, head, page, SET);
   yield fault.pass(SET);
   if (!vma.fields.shared && mm.unstable.value) return 'sigbus';
   fault.orig = PTE_NONE;
   if (!fault.same) return 'ok';
-  addFileRmapNow(core, vma, head);
-  fault.set(core, head, PTE_PRESENT | PTE_YOUNG | protBits(vma) | (fault.flags.write ? maybeMkwrite(vma) : 0));
+  addFileRmapNow(core, vma, head, page);
+  fault.set(core, page, PTE_PRESENT | PTE_YOUNG | protBits(vma) | (fault.flags.write ? maybeMkwrite(vma) : 0));
   return true;
 }
 
@@ -215,9 +213,10 @@ function* doCowFault(core: CoreMm, fault: Fault, inode: Inode): Steps<FaultResul
     yield* call(putUnused(core, copy));
     return got;
   }
-  frames.content.willRead(got.head, COW_COPY);
+  const page = filePage(core, got.head, fault.index);
+  frames.content.willRead(page, COW_COPY);
   yield frames.content.willWrite(copy, COW_COPY);
-  frames.copy(got.head, copy, 1);
+  frames.copy(page, copy, 1);
   const result = yield* call(mapCopy(core, fault, copy));
   yield* call(unlockFolio(core, got.head));
   yield* call(folioPut(core, got.head, 1, 'do_cow_fault'));

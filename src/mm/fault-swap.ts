@@ -5,9 +5,10 @@ import { call, type Steps } from '../engine/process.ts';
 import { step } from '../engine/step.ts';
 import { pinnableOnly } from './anon-page.ts';
 import type { CoreMm } from './core.ts';
-import { dropMmapLock, type Fault, type FaultResult, maybeMkwrite, mayDropLock } from './fault-context.ts';
+import { type Fault, type FaultResult, maybeMkwrite } from './fault-context.ts';
 import { doWpPageLocked } from './fault-cow.ts';
-import { lockFolio, unlockNow, waitUnlocked, willUnlock } from './folio-lock.ts';
+import { lockOrDropMmap } from './fault-lock.ts';
+import { unlockNow, waitUnlocked, willUnlock } from './folio-lock.ts';
 import { folioAddLru, lruAddDrain } from './lru.ts';
 import { allocFolio } from './page-alloc.ts';
 import { unlockFolio } from './page-cache.ts';
@@ -54,8 +55,7 @@ const COUNT = step('do_swap_page:__swap_count', 'op');
 const PREPARE = step('swapcache_prepare', 'op');
 const CLEAR = step('swapcache_clear', 'op');
 const LOCKED = step('do_swap_page:__folio_set_locked', 'none');
-const LOCK_FOLIO = step('do_swap_page:folio_lock_or_retry', 'lock');
-const WAIT_FOLIO = step('do_swap_page:wait-unlocked', 'none');
+const CHECK = step('do_swap_page:recheck-swapcache', 'op');
 const LOCK = step('do_swap_page:lock', 'fault');
 const SET = step('do_swap_page:set-pte', 'pte-op');
 const UNLOCK = step('do_swap_page:folio_unlock', 'lock');
@@ -93,19 +93,14 @@ function* swapIn(core: CoreMm, fault: Fault): Steps<FaultResult> {
   const head = found ?? (yield* call(readSwapCache(core, slot, movable)));
   if (head === 'oom') return 'oom';
   if (head === 'unused') return 'ok';
-  if (core.folios.has(head, PG_HWPOISON)) {
-    yield* call(folioPut(core, head, 1, 'do_swap_page:poisoned'));
+  if (!(yield* call(lockOrDropMmap(core, fault, head, 'do_swap_page:retry')))) return 'retry';
+  core.folios.mapping.willRead(head, CHECK);
+  yield core.folios.flags.willRead(head, CHECK);
+  const flags = core.folios.flags.get(head);
+  if ((flags & PG_HWPOISON) !== 0) {
+    yield* call(giveUp(core, head));
     return 'hwpoison';
   }
-  if (mayDropLock(fault) && core.folios.has(head, PG_LOCKED)) {
-    yield* call(dropMmapLock(fault));
-    yield waitUnlocked(core, head, WAIT_FOLIO);
-    yield* call(folioPut(core, head, 1, 'do_swap_page:retry'));
-    return 'retry';
-  }
-  core.folios.mapping.willRead(head, LOCK_FOLIO);
-  yield lockFolio(core, head, LOCK_FOLIO);
-  const flags = core.folios.flags.get(head);
   if ((flags & PG_SWAPCACHE) === 0 || core.folios.swapEntry.get(head) !== slot + 1) {
     // Freed from the swap cache before we had the lock: whoever did so has changed the entry too.
     return yield* call(giveUp(core, head));

@@ -88,7 +88,8 @@ function* look(fault: Fault, at: Step): Steps<Pte> {
   pageTable.willReadPmd(fault.row, at);
   yield pageTable.willReadPte(fault.vpn, at);
   const pmd = pageTable.pmd(fault.row);
-  fault.orig = (pmd.bits & PMD_TABLE) !== 0 ? pageTable.pte(fault.vpn) : PTE_NONE;
+  fault.tableSeen = (pmd.bits & PMD_TABLE) !== 0;
+  fault.orig = fault.tableSeen ? pageTable.pte(fault.vpn) : PTE_NONE;
   return pmd;
 }
 

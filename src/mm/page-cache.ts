@@ -77,6 +77,11 @@ export function* filemapAddFolio(
   return true;
 }
 
+/** folio_file_page: the page of a cached folio that stands at `index`. Its place stands while it is locked or cached. */
+export function filePage(core: CoreMm, head: number, index: number): number {
+  return core.folios.isLarge(head) ? head + (index - core.folios.index.peek(head)) : head;
+}
+
 /** folio_unlock as a step of its own. */
 export function* unlockFolio(core: CoreMm, head: number, why = READ_DONE): Steps<void> {
   yield willUnlock(core, head, why);
@@ -102,13 +107,13 @@ export function* mmapReadahead(core: CoreMm, inode: Inode, index: number, movabl
   const from = Math.max(0, index - RA_PAGES / 2);
   // invalidate_lock keeps truncation and hole punching away while pages are made.
   yield* call(inode.invalidateLock.read(INVALIDATE_LOCK));
+  inode.pages.willReadRange(from, from + RA_PAGES - 1, SIZE);
   yield inode.sizePages.willRead(SIZE);
+  const absent: number[] = [];
   const to = Math.min(from + RA_PAGES, inode.sizePages.value);
+  for (let at = from; at < to; at++) if (inode.pages.get(at) === 0) absent.push(at);
   let ok = true;
-  for (let at = from; at < to; at++) {
-    if (inode.pages.peek(at) !== 0) continue;
-    if (!(yield* call(readNew(core, inode, at, movable))) && at === index) ok = false;
-  }
+  for (const at of absent) if (!(yield* call(readNew(core, inode, at, movable))) && at === index) ok = false;
   yield inode.invalidateLock.up(INVALIDATE_UNLOCK);
   return ok;
 }

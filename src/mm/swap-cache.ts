@@ -8,9 +8,10 @@ import { unlockNow, willUnlock } from './folio-lock.ts';
 import { folioAddLru } from './lru.ts';
 import { allocFolio } from './page-alloc.ts';
 import { PG_DIRTY, PG_LOCKED, PG_SWAPBACKED, PG_SWAPCACHE, PG_UPTODATE, PG_WRITEBACK } from './page-flags.ts';
-import { folioPut, getNow, tryGetNow, willGet } from './refcount.ts';
+import { folioPut, getNow, putNow, tryGetNow, willGet, willPut } from './refcount.ts';
 
 const LOOKUP = step('swap_cache_get_folio', 'op');
+const GET = step('swap_cache_get_folio:folio_try_get', 'refcount');
 const FREE_SWAP = step('folio_free_swap', 'op');
 const RESERVED_WAIT = step('swapcache_prepare:wait', 'none');
 const INSERT = step('add_to_swap_cache', 'op');
@@ -49,15 +50,18 @@ export function swapFreeNow(core: CoreMm, slot: number): void {
 export function* swapCacheGet(core: CoreMm, slot: number): Steps<number | undefined> {
   const { swap } = core;
   for (;;) {
-    // The look tells which count to announce; the act looks again.
-    const expected = swap.cache.peek(slot);
-    if (expected > 0) willGet(core, expected - 1, LOOKUP);
     yield swap.cache.willRead(slot, LOOKUP);
     const found = swap.cache.get(slot);
-    if (found !== expected) continue;
     if (found === 0) return undefined;
-    // Frozen: reclaim or migration is about to replace the entry (filemap_get_entry retries).
-    if (tryGetNow(core, found - 1, 1)) return found - 1;
+    // folio_try_get, then a second look: the page may have left the cache between the look and the reference.
+    const head = found - 1;
+    swap.cache.willRead(slot, GET);
+    yield willGet(core, head, GET);
+    // Frozen: reclaim or migration is about to replace the entry.
+    if (!tryGetNow(core, head, 1)) continue;
+    if (swap.cache.get(slot) === found) return head;
+    yield willPut(core, head, GET);
+    putNow(core, head, 1, 'swap_cache_get_folio');
   }
 }
 
