@@ -91,32 +91,91 @@ export class LockColumn implements Named, Undoable {
   }
 }
 
+/** The gates of one row. Many rows: no closures, names only when asked for. */
 class RowGates {
   readonly acquire: Gate;
   readonly release: Gate;
   readonly passage: Gate;
 
   constructor(locks: LockColumn, row: number) {
-    const name = locks.nameOf(row);
-    const free = () => locks.ownerOf(row) === null;
-    const owner = () => {
-      const process = locks.ownerOf(row);
-      return process === null ? [] : [process];
-    };
-    const lockId = locks.base + row;
-    const taken = (process: Process) => (locks.ownerOf(row) === process ? lockId : -1);
-    const take = (process: Process) => locks.setOwner(row, process);
-    this.acquire = { name, promise: 'lock', lockId, taken, ready: free, take, waitsFor: owner };
-    this.passage = { name, promise: 'lock', lockId, ready: free, take: () => {}, waitsFor: owner };
-    this.release = {
-      name,
-      promise: 'always',
-      ready: () => true,
-      take: (process) => {
-        if (locks.ownerOf(row) !== process) throw new Error(`${process.name} unlocks ${name} without holding it`);
-        locks.setOwner(row, null);
-      },
-      waitsFor: () => [],
-    };
+    this.acquire = new AcquireGate(locks, row);
+    this.release = new ReleaseGate(locks, row);
+    this.passage = new PassageGate(locks, row);
+  }
+}
+
+class PassageGate implements Gate {
+  readonly locks: LockColumn;
+  readonly row: number;
+
+  constructor(locks: LockColumn, row: number) {
+    this.locks = locks;
+    this.row = row;
+  }
+
+  get name(): string {
+    return this.locks.nameOf(this.row);
+  }
+
+  get promise(): 'lock' {
+    return 'lock';
+  }
+
+  get lockId(): number {
+    return this.locks.base + this.row;
+  }
+
+  ready(): boolean {
+    return this.locks.ownerOf(this.row) === null;
+  }
+
+  take(_process: Process): void {}
+
+  waitsFor(): readonly Process[] {
+    const process = this.locks.ownerOf(this.row);
+    return process === null ? [] : [process];
+  }
+}
+
+class AcquireGate extends PassageGate {
+  taken(process: Process): number {
+    return this.locks.ownerOf(this.row) === process ? this.lockId : -1;
+  }
+
+  override take(process: Process): void {
+    this.locks.setOwner(this.row, process);
+  }
+}
+
+class ReleaseGate implements Gate {
+  readonly locks: LockColumn;
+  readonly row: number;
+
+  constructor(locks: LockColumn, row: number) {
+    this.locks = locks;
+    this.row = row;
+  }
+
+  get name(): string {
+    return this.locks.nameOf(this.row);
+  }
+
+  get promise(): 'always' {
+    return 'always';
+  }
+
+  ready(): boolean {
+    return true;
+  }
+
+  take(process: Process): void {
+    if (this.locks.ownerOf(this.row) !== process) {
+      throw new Error(`${process.name} unlocks ${this.name} without holding it`);
+    }
+    this.locks.setOwner(this.row, null);
+  }
+
+  waitsFor(): readonly Process[] {
+    return [];
   }
 }
