@@ -9,6 +9,7 @@ import { Sim } from '../engine/sim.ts';
 import { step } from '../engine/step.ts';
 import type { Machine } from '../hw/machine.ts';
 import type { Kernel } from '../kernel/kernel.ts';
+import type { Vm } from '../kvm/vm.ts';
 import { CoreMm } from '../mm/core.ts';
 import type { Inode } from '../mm/inode.ts';
 import { Mm } from '../mm/mm.ts';
@@ -82,6 +83,7 @@ export class World {
   /** Objects that operations name while they run: caches, rings, children. */
   readonly named = new Map<string, unknown>();
   readonly devices = new Map<string, WorldDevice>();
+  readonly vms = new Map<string, Vm>();
   readonly vfioModule: VfioModule;
   private readonly users = new Map<number, User>();
   private readonly places = new Map<string, Map<string, Place>>();
@@ -127,11 +129,14 @@ export class World {
     const tasks = [...this.tasks];
     const places = [...this.places].map(([process, map]) => [process, [...map]] as const);
     const named = [...this.named];
+    const vms = [...this.vms];
     this.sim.onRewind(() => {
       this.tasks.clear();
       for (const [name, task] of tasks) this.tasks.set(name, task);
       this.places.clear();
       for (const [process, map] of places) this.places.set(process, new Map(map));
+      this.vms.clear();
+      for (const [name, vm] of vms) this.vms.set(name, vm);
       this.named.clear();
       for (const [name, value] of named) this.named.set(name, value);
     });

@@ -2,6 +2,7 @@
 import { OperationRegistry } from '../operation.ts';
 import { accessOperations } from './access.ts';
 import { dmaOperations } from './dma.ts';
+import { kvmOperations } from './kvm.ts';
 import { mappingOperations } from './mapping.ts';
 import { observeOperations } from './observe.ts';
 import { processOperations } from './process.ts';
@@ -16,4 +17,5 @@ export const OPERATIONS = new OperationRegistry(
   uffdOperations,
   vfioOperations,
   dmaOperations,
+  kvmOperations,
 );

@@ -4,7 +4,7 @@ import { step } from '../../engine/step.ts';
 import { PMD_PAGES } from '../../hw/machine.ts';
 import { flagNames, PG_ANON } from '../../mm/page-flags.ts';
 import { pmdOf } from '../../mm/page-table.ts';
-import { PTE_PRESENT, PTE_SOFT_DIRTY, PTE_SWAP, PTE_UFFD_WP } from '../../mm/pte.ts';
+import { PTE_SOFT_DIRTY, PTE_SWAP, PTE_UFFD_WP, ptePresent } from '../../mm/pte.ts';
 import { VMSTAT_NAMES } from '../../mm/vmstat.ts';
 import { defineOperation, type Shown } from '../operation.ts';
 import { zRef } from '../reference.ts';
@@ -80,11 +80,11 @@ export const observeOperations = [
       let swapped = 0;
       for (let i = 0; i < pages; i++) {
         const { pte } = pageTable.peekLeaf(vpn + i);
-        if ((pte.bits & PTE_PRESENT) !== 0) present++;
+        if (ptePresent(pte.bits)) present++;
         if ((pte.bits & PTE_SWAP) !== 0) swapped++;
       }
       const { pte, huge } = pageTable.peekLeaf(vpn);
-      const here = (pte.bits & PTE_PRESENT) !== 0;
+      const here = ptePresent(pte.bits);
       const pfn = here ? pte.pfn + (huge ? vpn % PMD_PAGES : 0) : 0;
       const shows: Record<string, Shown> = {
         present: here,
