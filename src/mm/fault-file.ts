@@ -22,7 +22,7 @@ import { lockFolio } from './folio-lock.ts';
 import type { Inode } from './inode.ts';
 import { folioAddLru } from './lru.ts';
 import { allocFolio } from './page-alloc.ts';
-import { filePage, filemapGetFolio, mmapReadahead, readFolio, unlockFolio } from './page-cache.ts';
+import { filemapGetFolio, filePage, mmapReadahead, readFolio, unlockFolio } from './page-cache.ts';
 import { PG_HWPOISON, PG_LOCKED, PG_MLOCKED, PG_UPTODATE } from './page-flags.ts';
 import { doPageMkwrite, faultDirtySharedPage, hasPageMkwrite } from './page-mkwrite.ts';
 import { PTE_NONE, PTE_PRESENT, PTE_WRITE, PTE_YOUNG } from './pte.ts';

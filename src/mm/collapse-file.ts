@@ -1,0 +1,302 @@
+// Collapsing 512 small shmem pages into a huge page of the page cache (mm/khugepaged.c collapse_file): each old page is
+// locked, isolated and unmapped; one reference too many and all is rolled back, the mappings faulting again. Then the page
+// tables that mapped the range are retracted. Other filesystems would need CONFIG_READ_ONLY_THP_FOR_FS.
+import { call, type Steps } from '../engine/process.ts';
+import { step } from '../engine/step.ts';
+import { PMD_ORDER, PMD_PAGES } from '../hw/machine.ts';
+import { type CollapseLimits, isRefcountSuitable, type ScanResult } from './collapse-scan.ts';
+import type { CoreMm } from './core.ts';
+import { tryLockNow, unlockNow, willTryLock, willUnlock } from './folio-lock.ts';
+import type { Inode } from './inode.ts';
+import { folioAddLru, folioIsolateLru, folioPutbackLru, lruAddDrain } from './lru.ts';
+import type { Mm } from './mm.ts';
+import { allocFolio } from './page-alloc.ts';
+import {
+  PG_ACTIVE,
+  PG_DIRTY,
+  PG_ISOLATED,
+  PG_LOCKED,
+  PG_LRU,
+  PG_SWAPBACKED,
+  PG_UNEVICTABLE,
+  PG_UPTODATE,
+} from './page-flags.ts';
+import { PMD_LEAF, PMD_TABLE, PTE_DIRTY, PTE_PRESENT, PTE_WRITE, PTE_YOUNG } from './pte.ts';
+import { folioPut, freezeNow, getNow, putNow, tryGetNow, unfreezeNow, willGet, willPut } from './refcount.ts';
+import { shmemGetFolio } from './shmem.ts';
+import { flushTlbRange, tlbRemoveTableSyncOne, tryToUnmapFlush } from './tlb.ts';
+import { tryToUnmap } from './unmap.ts';
+import type { Vma } from './vma.ts';
+
+const SCAN = step('hpage_collapse_scan_file', 'op');
+const GET = step('collapse_file:folio_trylock', 'lock');
+const MAPPED = step('collapse_file:folio_mapped', 'op');
+const TEST = step('collapse_file:ref-test', 'refcount');
+const COPY = step('collapse_file:copy', 'copy-page');
+const STORE = step('collapse_file:xas_store', 'op');
+const UNLOCK = step('collapse_file:folio_unlock', 'lock');
+const PUT_OLD = step('collapse_file:put-old', 'refcount');
+const RMAP = step('retract_page_tables:i_mmap_lock', 'lock');
+const RMAP_END = step('retract_page_tables:i_mmap_unlock', 'lock');
+const TREE = step('retract_page_tables:walk', 'op');
+const RETRACT = step('retract_page_tables:pmdp_collapse_flush', 'pte-op');
+const TRY_MMAP = step('retract_page_tables:mmap_write_trylock', 'lock');
+const MMAP_END = step('retract_page_tables:mmap_write_unlock', 'lock');
+const SET_PMD = step('set_huge_pmd', 'pte-op');
+const FIND = step('collapse_pte_mapped_thp:find-vma', 'op');
+
+type Failure = Exclude<ScanResult, 'SUCCEED'>;
+
+/** hpage_collapse_scan_file and collapse_file of pages [index, index + 512); nobody holds mmap_lock. */
+export function* collapseFile(
+  core: CoreMm,
+  mm: Mm,
+  row: number,
+  inode: Inode,
+  index: number,
+  limits: CollapseLimits | null,
+): Steps<ScanResult> {
+  if (index % PMD_PAGES !== 0) return 'VMA_CHECK';
+  const scanned = yield* call(scanFile(core, inode, index, limits));
+  if (scanned !== null && scanned !== 'PTE_MAPPED_HUGEPAGE') return scanned;
+  const result = scanned ?? (yield* call(collapse(core, inode, index, limits !== null, mm)));
+  // MADV_COLLAPSE maps the huge page here; khugepaged leaves that to faults.
+  if (limits !== null || (result !== 'PTE_MAPPED_HUGEPAGE' && result !== 'SUCCEED')) return result;
+  return yield* call(mapHere(core, mm, row, inode, index));
+}
+
+/** The page cache is walked under RCU alone: a look at each page. Null: worth a try. */
+function* scanFile(core: CoreMm, inode: Inode, index: number, limits: CollapseLimits | null): Steps<Failure | null> {
+  const { folios } = core;
+  let present = 0;
+  let swap = 0;
+  for (let at = index; at < index + PMD_PAGES; at++) {
+    const expected = inode.pages.peek(at);
+    if (expected > 0) folios.willCompareRefs(expected - 1, SCAN);
+    yield inode.pages.willRead(at, SCAN);
+    const entry = inode.pages.get(at);
+    if (entry < 0 && ++swap > (limits?.swap ?? PMD_PAGES)) return 'EXCEED_SWAP_PTE';
+    if (entry <= 0 || entry !== expected) continue;
+    const head = entry - 1;
+    if (folios.orderOf(head) === PMD_ORDER) return 'PTE_MAPPED_HUGEPAGE';
+    if ((folios.flags.get(head) & PG_LRU) === 0) return 'PAGE_LRU';
+    if (!isRefcountSuitable(core, head)) return 'PAGE_COUNT';
+    present++;
+  }
+  return limits !== null && present < PMD_PAGES - limits.none ? 'EXCEED_NONE_PTE' : null;
+}
+
+function* collapse(core: CoreMm, inode: Inode, index: number, khugepaged: boolean, target: Mm): Steps<ScanResult> {
+  const huge = yield* call(allocFolio(core, { order: PMD_ORDER, movable: true, zero: false }));
+  if (huge === undefined) return 'ALLOC_HUGE_PAGE_FAIL';
+  const taken: { readonly at: number; readonly head: number }[] = [];
+  let failed: Failure | null = null;
+  for (let at = index; at < index + PMD_PAGES && failed === null; at++) {
+    const got: number | Failure | null = yield* call(takePage(core, inode, at));
+    if (got === null) continue;
+    if (typeof got === 'string') failed = got;
+    else taken.push({ at, head: got });
+  }
+  yield* call(tryToUnmapFlush(core));
+  if (failed === null) failed = yield* call(copyAndStore(core, inode, index, huge, taken));
+  if (failed !== null) {
+    for (const { head } of taken) yield* call(giveBack(core, head));
+    yield* call(folioPut(core, huge, 1, 'collapse_file'));
+    return failed;
+  }
+  yield* call(retractPageTables(core, inode, index, khugepaged, target));
+  yield willUnlock(core, huge, UNLOCK);
+  unlockNow(core, huge);
+  for (const { head } of taken) yield* call(putOld(core, head));
+  return 'SUCCEED';
+}
+
+/** One old page: locked, isolated, unmapped, and held by nobody else. Null: a hole. */
+function* takePage(core: CoreMm, inode: Inode, at: number): Steps<number | Failure | null> {
+  const head = yield* call(lockPage(core, inode, at));
+  if (head === null || typeof head === 'string') return head;
+  const { folios } = core;
+  if (!(yield* call(folioIsolateLru(core, head)))) return yield* call(refuse(core, head, 'DEL_PAGE_LRU'));
+  yield folios.mapcount.willRead(head, MAPPED);
+  if (folios.mapcountOf(head) > 0) yield* call(tryToUnmap(core, head, { ignoreMlock: true, batchFlush: true }));
+  yield willGet(core, head, TEST);
+  // Ours, the page cache's, the isolation's. 6.1 froze the count here; a late reference then finds nothing.
+  const freezes = core.kernel.way('thp.collapse.file-ref-check') === 'freeze';
+  const alone = freezes ? freezeNow(core, head, 3) : folios.refcount.get(head) === 3;
+  if (alone) return head;
+  yield* call(folioPutbackLru(core, head));
+  return yield* call(refuse(core, head, 'PAGE_COUNT'));
+}
+
+function* refuse(core: CoreMm, head: number, why: Failure): Steps<Failure> {
+  yield willUnlock(core, head, UNLOCK);
+  unlockNow(core, head);
+  yield* call(folioPut(core, head, 1, 'collapse_file'));
+  return why;
+}
+
+/** The page at an index, locked and with a reference; a swapped page is read in. Null: a hole. */
+function* lockPage(core: CoreMm, inode: Inode, at: number): Steps<number | Failure | null> {
+  const { folios } = core;
+  for (;;) {
+    const expected = inode.pages.peek(at);
+    if (expected > 0) {
+      willGet(core, expected - 1, GET);
+      willTryLock(core, expected - 1, GET);
+    }
+    yield inode.pages.willRead(at, GET);
+    const entry = inode.pages.get(at);
+    if (entry !== expected) continue;
+    if (entry === 0) return null;
+    if (entry < 0) {
+      const got = yield* call(shmemGetFolio(core, inode, at, true));
+      if (typeof got === 'string') return 'FAIL';
+      yield* call(lruAddDrain(core));
+      return got.head;
+    }
+    const head = entry - 1;
+    if (folios.orderOf(head) === PMD_ORDER) return 'PTE_MAPPED_HUGEPAGE';
+    if (!tryLockNow(core, head)) return 'PAGE_LOCK';
+    // In the page cache and not frozen, as it was not locked.
+    if (!tryGetNow(core, head, 1)) unlockNow(core, head);
+    else return head;
+  }
+}
+
+/** Copy everything, then the huge page takes the place of all at once. */
+function* copyAndStore(
+  core: CoreMm,
+  inode: Inode,
+  index: number,
+  huge: number,
+  taken: readonly { readonly at: number; readonly head: number }[],
+): Steps<Failure | null> {
+  const { folios, frames } = core;
+  for (const { head } of taken) frames.content.willRead(head, COPY);
+  yield core.sim.times(PMD_PAGES, frames.content.willUpdateRange(huge, huge + PMD_PAGES - 1, COPY));
+  frames.clear(huge, PMD_PAGES);
+  for (const { at, head } of taken) frames.content.set(huge + (at - index), frames.content.get(head));
+
+  folios.flags.willUpdate(huge, STORE);
+  folios.mapping.willUpdate(huge, STORE);
+  folios.refcount.willUpdate(huge, STORE);
+  yield inode.pages.willUpdateRange(index, index + PMD_PAGES - 1, STORE);
+  const old = new Map(taken.map(({ at, head }) => [at, head + 1]));
+  for (let at = index; at < index + PMD_PAGES; at++) {
+    // A hole that was filled meanwhile (SCAN_PAGE_FILLED).
+    if (inode.pages.get(at) !== (old.get(at) ?? 0)) return 'PAGE_LOCK';
+  }
+  inode.pages.fill(index, index + PMD_PAGES - 1, huge + 1);
+  folios.mapping.set(huge, inode.id);
+  folios.index.set(huge, index);
+  folios.change(huge, PG_LOCKED | PG_UPTODATE | PG_SWAPBACKED | PG_DIRTY);
+  // One reference for each page from the cache; the allocation's is one of them.
+  getNow(core, huge, PMD_PAGES - 1);
+  yield* call(folioAddLru(core, huge));
+  return null;
+}
+
+/** Rollback of one page: unfrozen, unlocked, back on its list; its mappings fault again. */
+function* giveBack(core: CoreMm, head: number): Steps<void> {
+  willGet(core, head, UNLOCK);
+  yield willUnlock(core, head, UNLOCK);
+  if (core.folios.refcount.get(head) === 0) unfreezeNow(core, head, 3);
+  unlockNow(core, head);
+  yield* call(folioPutbackLru(core, head));
+  yield* call(folioPut(core, head, 1, 'collapse_file:rollback'));
+}
+
+/** An old page leaves: our references go, a late one keeps it as an orphan. */
+function* putOld(core: CoreMm, head: number): Steps<void> {
+  yield willPut(core, head, PUT_OLD);
+  if (core.folios.refcount.get(head) === 0) unfreezeNow(core, head, 3);
+  core.folios.mapping.set(head, 0);
+  unlockNow(core, head);
+  core.folios.change(head, 0, PG_ACTIVE | PG_UNEVICTABLE | PG_ISOLATED);
+  putNow(core, head, 3, 'collapse_file');
+}
+
+/** retract_page_tables: the empty tables of every mapping that could take the huge page go. */
+function* retractPageTables(core: CoreMm, inode: Inode, index: number, khugepaged: boolean, target: Mm): Steps<void> {
+  const byRcu = core.kernel.way('thp.collapse.file-table-free') === 'rcu';
+  yield* call(byRcu ? inode.iMmapLock.read(RMAP) : inode.iMmapLock.write(RMAP));
+  for (const mm of inode.mms.peek()) mm.vmas.willRead(TREE);
+  yield inode.mms.willRead(TREE);
+  const places: { readonly mm: Mm; readonly vma: Vma; readonly vpn: number }[] = [];
+  for (const mm of inode.mms.value) {
+    for (const [, vma] of mm.vmas.entries()) {
+      const vpn = vma.fields.file === inode ? vma.addressOf(index) : undefined;
+      // A private mapping that was written to has copies of its own.
+      if (vpn === undefined || vma.fields.anonVma !== null || vma.fields.uffd?.mode === 'wp') continue;
+      if (vpn % PMD_PAGES === 0 && vpn + PMD_PAGES <= vma.end) places.push({ mm, vma, vpn });
+    }
+  }
+  for (const { mm, vpn } of places) {
+    if (byRcu) yield* call(retract(core, mm, vpn));
+    else if (khugepaged || mm === target) {
+      // Up to 6.5 mmap_lock for write was needed, and only tried for.
+      yield mm.mmapLock.willChange(TRY_MMAP);
+      if (!mm.mmapLock.tryNow(true)) continue;
+      yield* call(retract(core, mm, vpn));
+      if (core.kernel.has('thp.collapse.ipi-sync')) yield* call(tlbRemoveTableSyncOne(core));
+      yield mm.mmapLock.up(MMAP_END);
+    }
+  }
+  yield inode.iMmapLock.up(RMAP_END);
+}
+
+function* retract(core: CoreMm, mm: Mm, vpn: number): Steps<void> {
+  const { pageTable } = mm;
+  const row = vpn / PMD_PAGES;
+  const range = { mm, start: vpn, end: vpn + PMD_PAGES, event: 'CLEAR', blockable: true } as const;
+  const notifies = core.kernel.has('thp.collapse.file-notifier');
+  if (notifies) yield* call(mm.notifiers.start(range));
+  pageTable.willReadPtes(vpn, vpn + PMD_PAGES - 1, RETRACT);
+  pageTable.willUpdatePmd(row, RETRACT);
+  yield pageTable.ptl.lock(row, RETRACT);
+  const pmd = pageTable.pmd(row);
+  if ((pmd.bits & PMD_TABLE) !== 0) {
+    // The table's number stays behind: the next one here is another.
+    pageTable.setPmd(row, pmd.pfn, 0, 0);
+    yield* call(flushTlbRange(core, mm, vpn, vpn + PMD_PAGES));
+  }
+  yield pageTable.ptl.unlock(row);
+  if (notifies) yield* call(mm.notifiers.end(range));
+}
+
+/** collapse_pte_mapped_thp(install_pmd) for MADV_COLLAPSE: map the huge page by a PMD, where nothing stands in the way. */
+function* mapHere(core: CoreMm, mm: Mm, row: number, inode: Inode, index: number): Steps<ScanResult> {
+  const { folios } = core;
+  const { pageTable } = mm;
+  const start = row * PMD_PAGES;
+  yield* call(mm.mmapLock.read());
+  yield mm.vmas.willRead(FIND);
+  const vma = mm.vmaAt(start);
+  const fits =
+    vma !== undefined && vma.fields.file === inode && vma.indexOf(start) === index && start + PMD_PAGES <= vma.end;
+  let result: ScanResult = 'VMA_CHECK';
+  if (fits) {
+    const entry = inode.pages.peek(index);
+    const huge = entry - 1;
+    if (entry > 0) {
+      willGet(core, huge, SET_PMD);
+      folios.willMap(huge, huge, SET_PMD);
+      folios.flags.willRead(huge, SET_PMD);
+    }
+    inode.pages.willRead(index, SET_PMD);
+    pageTable.willUpdatePmd(row, SET_PMD);
+    yield pageTable.ptl.pass(row, SET_PMD);
+    const pmd = pageTable.pmd(row);
+    if ((pmd.bits & PMD_LEAF) !== 0) result = 'PMD_MAPPED';
+    else if ((pmd.bits & PMD_TABLE) !== 0) result = 'PAGE_NULL';
+    else if (entry > 0 && inode.pages.get(index) === entry && folios.orderOf(huge) === PMD_ORDER) {
+      getNow(core, huge, 1);
+      folios.addPmdMapping(huge, 1);
+      const write = vma.fields.write && vma.fields.shared ? PTE_WRITE | PTE_DIRTY : 0;
+      pageTable.setPmd(row, huge, PMD_LEAF | PTE_PRESENT | PTE_YOUNG | write, core.frames.peekGeneration(huge));
+      result = 'SUCCEED';
+    }
+  }
+  yield mm.mmapLock.up();
+  return result;
+}
