@@ -1,6 +1,6 @@
 // Virtual machines of a scenario: KVM_CREATE_VM, vCPUs and the first memslots, made as the VMM makes them.
 import { call, type Steps } from '../engine/process.ts';
-import { createVm, destroyVm } from '../kvm/create.ts';
+import { createVcpu, createVm, destroyVm } from '../kvm/create.ts';
 import { KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY } from '../kvm/memslot.ts';
 import { setUserMemoryRegion } from '../kvm/set-memory-region.ts';
 import type { Vm } from '../kvm/vm.ts';
@@ -15,10 +15,7 @@ const PAGE = 4096n;
 /** Create the VM called `name` for the running process, with its descriptor. */
 export function* openVm(world: World, name: string, vcpus: number): Steps<Vm> {
   const vm = yield* call(createVm(world.core, { name, yields: false }));
-  // Nobody else can reach the VM yet.
-  world.sim.unwatched(() => {
-    for (let id = 0; id < vcpus; id++) vm.addVcpu();
-  });
+  for (let id = 0; id < vcpus; id++) yield* call(createVcpu(vm));
   const release = () => destroyVm(vm);
   const file = new OpenFile(world.sim, { name: `${name} file`, kind: 'kvm-vm', object: vm, release });
   yield* call(installFile(world, name, file));

@@ -130,6 +130,7 @@ export class World {
     const places = [...this.places].map(([process, map]) => [process, [...map]] as const);
     const named = [...this.named];
     const vms = [...this.vms];
+    const users = [...this.users];
     this.sim.onRewind(() => {
       this.tasks.clear();
       for (const [name, task] of tasks) this.tasks.set(name, task);
@@ -137,12 +138,15 @@ export class World {
       for (const [process, map] of places) this.places.set(process, new Map(map));
       this.vms.clear();
       for (const [name, vm] of vms) this.vms.set(name, vm);
+      this.users.clear();
+      for (const [uid, user] of users) this.users.set(uid, user);
       this.named.clear();
       for (const [name, value] of named) this.named.set(name, value);
     });
   }
 
-  private user(uid: number): User {
+  /** The user_struct of a uid. */
+  user(uid: number): User {
     let user = this.users.get(uid);
     if (user === undefined) {
       user = new User(this.sim, uid);

@@ -1,19 +1,24 @@
 // Processes: fork with a script for the child, exec, exit, kill, limits.
 import * as z from 'zod';
-import { call } from '../../engine/process.ts';
+import { call, type Steps } from '../../engine/process.ts';
 import { step } from '../../engine/step.ts';
+import { until } from '../../engine/wait.ts';
 import { exit } from '../../mm/exit.ts';
 import { fork } from '../../mm/fork.ts';
 import { perform } from '../interpret.ts';
 import { defineOperation } from '../operation.ts';
 import { Script, zDeclares, zRef, zScript } from '../reference.ts';
-import { zLimit } from '../scalar.ts';
+import { zCount, zLimit } from '../scalar.ts';
 import type { ScriptStep } from '../step.ts';
 import { UNLIMITED } from '../units.ts';
+import type { World } from '../world.ts';
 import { processOf } from './place.ts';
 
 const KILL = step('send_sig:SIGKILL', 'op');
 const RLIMIT = step('do_prlimit', 'op');
+const PAUSE = step('pause', 'op');
+const WAITPID = step('do_wait', 'none');
+const SETUID = step('__sys_setresuid:commit_creds', 'op');
 
 export const processOperations = [
   defineOperation({
@@ -23,7 +28,7 @@ export const processOperations = [
     args: z.strictObject({
       as: zDeclares('process', 'actor').describe('What to call the child; others can wait for it.'),
       child: zScript('process').optional().describe('What the child does; default: nothing.'),
-      stays: z.boolean().optional().describe('The child does not exit at the end of its script.'),
+      stays: z.boolean().optional().describe('After its script the child pauses; only `kill` ends it.'),
     }),
     *run(context, args) {
       const { performance } = context;
@@ -36,7 +41,7 @@ export const processOperations = [
           world.milestones.alias(world.sim.current!, name);
           const child = { ...performance, process: name, actor: { ...actor, name, subject: name, script } };
           world.tasks.set(name, task);
-          if (args.stays === true) yield* call(perform(child));
+          if (args.stays === true) yield* call(perform(child, () => pause(world, name)));
           else yield* call(perform(child, () => exit(world.core)));
         }),
       );
@@ -62,9 +67,45 @@ export const processOperations = [
     on: ['process', 'kernel'],
     args: z.strictObject({ process: zRef('process') }),
     *run(context, args) {
-      const { killed } = context.performance.world.task(args.process.name);
-      yield killed.willWrite(KILL);
-      killed.value = true;
+      const { world } = context.performance;
+      const task = world.task(args.process.name);
+      yield task.killed.willWrite(KILL);
+      task.killed.value = true;
+      // What sleeps interruptibly finds the signal by itself; a process that pauses has nothing left but its end.
+      if (world.named.delete(pauseOf(args.process.name))) {
+        world.spawn(task, `${task.name} killed`, () => exit(world.core));
+      }
+      return { returns: 0 };
+    },
+  }),
+  defineOperation({
+    name: 'waitpid',
+    summary: 'waitpid(): waits for the end of a child.',
+    on: ['process'],
+    args: z.strictObject({ process: zRef('process') }),
+    *run(context, args) {
+      const { world } = context.performance;
+      const { exited } = world.task(args.process.name);
+      yield until(world.sim, [exited], () => exited.peek(), WAITPID);
+      return { returns: 0 };
+    },
+  }),
+  defineOperation({
+    name: 'setuid',
+    summary: 'setresuid(): real, effective and saved uid; capabilities go when root becomes somebody else. EPERM.',
+    on: ['process'],
+    args: z.strictObject({ uid: zCount(0, 0xffffffff) }),
+    *run(context, args) {
+      const { world } = context.performance;
+      const { task } = world.core.current;
+      const user = world.user(args.uid);
+      task.capabilities.willUpdate(SETUID);
+      yield task.credentials.willUpdate(SETUID);
+      const { uid } = task.credentials.value;
+      // CAP_SETUID is not modelled: root has it, nobody else does.
+      if (uid !== 0 && uid !== args.uid) return { errno: 'EPERM' };
+      task.credentials.value = user;
+      if (uid === 0 && args.uid !== 0) task.capabilities.value = [];
       return { returns: 0 };
     },
   }),
@@ -84,3 +125,15 @@ export const processOperations = [
 
 const EMPTY = new Script<ScriptStep>([], 'process');
 EMPTY.steps = [];
+
+function pauseOf(process: string): string {
+  return `pause:${process}`;
+}
+
+/** pause(): until a fatal signal. The actor ends here; `kill` gives the process a thread to exit in. */
+function* pause(world: World, process: string): Steps<void> {
+  const { killed } = world.core.current.task;
+  yield killed.willRead(PAUSE);
+  if (killed.value) yield* call(exit(world.core));
+  else world.named.set(pauseOf(process), true);
+}
