@@ -5,10 +5,12 @@ import type { CoreMm } from '../mm/core.ts';
 import { VIEW_REMOVED } from '../mm/ledger.ts';
 import type { Mm } from '../mm/mm.ts';
 import { kvmNotifierOps, release } from './notifier.ts';
+import { Vcpu } from './vcpu.ts';
 import { releaseKvmVfio } from './vfio-device.ts';
 import { tellView } from './view.ts';
 import { Vm, type VmOptions } from './vm.ts';
 
+const VCPU = step('kvm_vm_ioctl_create_vcpu', 'op');
 const DEAD = step('kvm_destroy_vm:vm_dead', 'op');
 const UNBALANCED = step('kvm_destroy_vm:mn_active_invalidate_count', 'op');
 
@@ -29,6 +31,14 @@ export function createVmNow(core: CoreMm, mm: Mm, options: VmOptions): Vm {
   vm.notifierOps = kvmNotifierOps(vm);
   mm.notifiers.registerNow(vm.notifierOps);
   return vm;
+}
+
+/** KVM_CREATE_VCPU */
+export function* createVcpu(vm: Vm): Steps<Vcpu> {
+  yield vm.vcpus.willUpdate(VCPU);
+  const vcpu = new Vcpu(vm.core.sim, vm.name, vm.vcpus.value.length);
+  vm.vcpus.value = [...vm.vcpus.value, vcpu];
+  return vcpu;
 }
 
 /** kvm_destroy_vm, at the last close: nobody runs a vCPU or changes a slot any more. */

@@ -107,10 +107,13 @@ export class Vm {
     return this.roots.peek().find((root) => root.asId === asId && !root.invalid.peek());
   }
 
-  /** KVM_CREATE_VCPU, while the world is built. */
-  addVcpu(): Vcpu {
-    const vcpu = new Vcpu(this.core.sim, this.name, this.vcpus.peek().length);
-    this.vcpus.value = [...this.vcpus.peek(), vcpu];
+  /** KVM_CREATE_VCPU before anybody else knows of the VM: no step. Later: `createVcpu`. */
+  addVcpuNow(): Vcpu {
+    const { sim } = this.core;
+    const vcpu = new Vcpu(sim, this.name, this.vcpus.peek().length);
+    sim.unwatched(() => {
+      this.vcpus.value = [...this.vcpus.value, vcpu];
+    });
     return vcpu;
   }
 }

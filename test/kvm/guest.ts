@@ -35,7 +35,7 @@ export function makeGuest(options: WorldOptions = {}, vmOptions: Partial<VmOptio
   const task = makeTask(world, 'vmm');
   const mm = task.mm.peek()!;
   const vm = createVmNow(world.core, mm, { name: 'vm', ...vmOptions });
-  return { world, core: world.core, task, mm, vm, vcpu: vm.addVcpu() };
+  return { world, core: world.core, task, mm, vm, vcpu: vm.addVcpuNow() };
 }
 
 /** Private anonymous memory at VPN, not touched yet. */
