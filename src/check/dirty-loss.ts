@@ -4,6 +4,7 @@ import type { Sim, Undoable } from '../engine/sim.ts';
 import { FRAME_ACCESS } from '../hw/frames.ts';
 import { tokenText } from '../hw/token.ts';
 import type { CoreMm } from '../mm/core.ts';
+import { FILE_OVERWRITTEN } from '../mm/dio-bio.ts';
 import type { Inode } from '../mm/inode.ts';
 import { CONTENT_DROPPED } from '../mm/ledger.ts';
 import { PG_DIRTY, PG_WRITEBACK } from '../mm/page-flags.ts';
@@ -76,6 +77,10 @@ export function dirtyLoss(): Checker {
         if (page === undefined) return;
         const by = access.through === 'iotlb' || access.through === 'io-pte' ? 'a device' : (sim.current?.name ?? '');
         writes.set(page[0], page[1], { inode: page[0], index: page[1], token: access.token, by });
+      });
+      // Direct IO replaces what was there: an older write through the page cache is not lost but overwritten.
+      sim.on(FILE_OVERWRITTEN, ({ inode, index, token }) => {
+        writes.set(inode, index, { inode, index, token, by: sim.current?.name ?? '' });
       });
       sim.on(CONTENT_DROPPED, ({ pfn, pages }) => {
         for (let at = pfn; at < pfn + pages; at++) {
