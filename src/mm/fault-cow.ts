@@ -8,7 +8,7 @@ import type { CoreMm } from './core.ts';
 import { type Fault, type FaultResult, maybeMkwrite, putUnused } from './fault-context.ts';
 import { wpPageShared } from './fault-file.ts';
 import { wpPfnShared } from './fault-pfn.ts';
-import { tryLockNow, unlockNow, willTryLock, willUnlock } from './folio-lock.ts';
+import { lockFolio, tryLockNow, unlockNow, willTryLock, willUnlock } from './folio-lock.ts';
 import { folioAddLru, lruAddDrain } from './lru.ts';
 import { allocFolio } from './page-alloc.ts';
 import { PG_ANON, PG_KSM, PG_LRU, PG_PARTIALLY_MAPPED, PG_SWAPCACHE } from './page-flags.ts';
@@ -23,6 +23,8 @@ const DECIDE = step('do_wp_page', 'pte-op');
 const UFFD_FLUSH = step('do_wp_page:mm_tlb_flush_pending', 'none');
 const EARLY = step('wp_can_reuse_anon_folio:early-checks', 'op');
 const TRYLOCK = step('wp_can_reuse_anon_folio:trylock', 'lock');
+const FOLIO_LOCK = step('do_wp_page:lock_page', 'lock');
+const RELOCK = step('do_wp_page:relock', 'lock');
 const REF_TEST = step('wp_can_reuse_anon_folio:ref-test', 'refcount');
 const REUSE = step('wp_page_reuse', 'pte-op');
 const GET_OLD = step('do_wp_page:get-and-unlock', 'refcount');
@@ -66,12 +68,15 @@ function* wpPage(core: CoreMm, fault: Fault, decision: Decision): Steps<FaultRes
       return yield* call(wpPfnShared(core, fault));
     case 'shared-page':
       return yield* call(wpPageShared(core, fault));
-    case 'maybe-reuse':
-      if (yield* call(canReuse(core, fault))) {
+    case 'maybe-reuse': {
+      const reuse = yield* call(canReuse(core, fault));
+      if (reuse === 'gone') return 'ok';
+      if (reuse) {
         yield fault.willUnlock(REUSE);
         reuseNow(core, fault);
         return 'ok';
       }
+    }
   }
   if (userfaultfdWp(fault.vma) && !fault.flags.unshare) yield* call(flushPending(core, fault));
   return yield* call(copy(core, fault));
@@ -129,8 +134,11 @@ function* flushPending(core: CoreMm, fault: Fault): Steps<void> {
   if (fault.mm.tlbFlushPending.value > 0) yield* call(flushTlbRange(core, fault.mm, fault.vpn, fault.vpn + 1));
 }
 
-/** May the page be kept? True: it is exclusive now. Under the page-table lock. */
-function* canReuse(core: CoreMm, fault: Fault): Steps<boolean> {
+/**
+ * May the page be kept? True: it is exclusive now. Under the page-table lock, which is dropped with `gone`: the entry
+ * changed while the folio lock was waited for.
+ */
+function* canReuse(core: CoreMm, fault: Fault): Steps<boolean | 'gone'> {
   switch (core.kernel.way('cow.reuse-rule')) {
     case 'mapcount':
       return yield* call(canReuseMapcount(core, fault));
@@ -219,12 +227,10 @@ function* canReuseRefcountOne(core: CoreMm, fault: Fault): Steps<boolean> {
 }
 
 /** Before 5.9 (reuse_swap_page): mapped once, counting swap entries; references of others do not matter. */
-function* canReuseMapcount(core: CoreMm, fault: Fault): Steps<boolean> {
+function* canReuseMapcount(core: CoreMm, fault: Fault): Steps<boolean | 'gone'> {
   const { folios, swap } = core;
   const head = folios.headOf(fault.orig.pfn);
-  yield willTryLock(core, head, TRYLOCK);
-  // The kernel would drop the page-table lock and wait; a copy is what a loser of that race gets.
-  if (!tryLockNow(core, head)) return false;
+  if ((yield* call(lockUnderPtl(core, fault, head))) === 'changed') return 'gone';
   const entry = folios.swapEntry.peek(head); // held under the folio lock
   if (entry > 0) swap.map.willRead(entry - 1, REF_TEST);
   folios.mapcount.willRead(head, REF_TEST);
@@ -233,6 +239,26 @@ function* canReuseMapcount(core: CoreMm, fault: Fault): Steps<boolean> {
   const sole = (folios.flags.get(head) & PG_KSM) === 0 && folios.mapcountOf(head) + swapped <= 1;
   unlockNow(core, head);
   return sole;
+}
+
+/** The folio lock, for which the page-table lock is dropped when it is not free at once. `changed`: neither is held. */
+function* lockUnderPtl(core: CoreMm, fault: Fault, head: number): Steps<'locked' | 'changed'> {
+  willGet(core, head, TRYLOCK);
+  fault.willUnlock(TRYLOCK);
+  yield willTryLock(core, head, TRYLOCK);
+  if (tryLockNow(core, head)) return 'locked';
+  getNow(core, head, 1);
+  fault.unlockNow();
+  yield lockFolio(core, head, FOLIO_LOCK);
+  yield fault.lock(RELOCK);
+  const { same } = fault;
+  if (!same) {
+    fault.unlockNow();
+    yield willUnlock(core, head, RELOCK);
+    unlockNow(core, head);
+  }
+  yield* call(folioPut(core, head, 1, 'do_wp_page'));
+  return same ? 'locked' : 'changed';
 }
 
 /** The end of do_wp_page and wp_page_copy: hold the old page, drop the lock, copy, replace. */

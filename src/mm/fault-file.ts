@@ -28,8 +28,9 @@ import { doPageMkwrite, faultDirtySharedPage, hasPageMkwrite } from './page-mkwr
 import { PTE_NONE, PTE_PRESENT, PTE_WRITE, PTE_YOUNG } from './pte.ts';
 import { folioPut, getNow, tryGetNow, willGet } from './refcount.ts';
 import { secretmemGetFolio } from './secretmem.ts';
-import { type GotFolio, shmemGetFolio } from './shmem.ts';
+import { type GotFolio, shmemGetOrMissing } from './shmem.ts';
 import { specialMappingFault } from './special-mapping.ts';
+import { handleUserfault } from './uffd.ts';
 import type { Vma } from './vma.ts';
 
 const SIZE = step('filemap_fault:i_size', 'op');
@@ -55,11 +56,11 @@ export function* doFault(core: CoreMm, fault: Fault, inode: Inode): Steps<FaultR
 }
 
 /** __do_fault: the page, locked, with a reference of ours. */
-function* getPage(core: CoreMm, fault: Fault, inode: Inode): Steps<GotFolio | 'retry' | 'ok'> {
+function* getPage(core: CoreMm, fault: Fault, inode: Inode): Steps<GotFolio | FaultResult> {
   const movable = !pinnableOnly(core, fault.flags.memallocPin);
   switch (inode.kind) {
     case 'shmem':
-      return yield* call(shmemGetFolio(core, inode, fault.index, movable));
+      return yield* call(shmemFault(core, fault, inode, movable));
     case 'secret':
       return yield* call(secretmemGetFolio(core, inode, fault.index));
     case 'special':
@@ -67,6 +68,13 @@ function* getPage(core: CoreMm, fault: Fault, inode: Inode): Steps<GotFolio | 'r
     default:
       return yield* call(filemapFault(core, fault, inode, movable));
   }
+}
+
+/** shmem_fault: a page that is nowhere is a userfault where the VMA is registered for that. */
+function* shmemFault(core: CoreMm, fault: Fault, inode: Inode, movable: boolean): Steps<GotFolio | FaultResult> {
+  const registered = fault.vma.fields.uffd?.mode === 'missing';
+  const got = yield* call(shmemGetOrMissing(core, inode, fault.index, movable, registered));
+  return got === 'missing' ? yield* call(handleUserfault(core, fault, 'missing')) : got;
 }
 
 /** filemap_fault */

@@ -118,27 +118,30 @@ function* prepare(core: CoreMm, pfn: number, gfp: Gfp): Steps<void> {
 export function* allocFrames(core: CoreMm, gfp: Gfp, want: number): Steps<readonly number[]> {
   const { folios, frames, sim } = core;
   const list = core.local.freePages;
+  if (core.zones.some((state) => state.isolated.peek().length > 0)) return [];
   const zones = zonelist(core, gfp);
   for (const state of zones) {
     state.freePages.willAdd(PCP);
     state.freeRuns.willUpdate(PCP);
   }
-  const refills = Math.ceil(Math.max(0, want - list.peek().length) / PCP_BATCH);
+  const suited = list.peek().filter((pfn) => suitsFrame(core, pfn, gfp)).length;
+  const refills = Math.ceil(Math.max(0, want - suited) / PCP_BATCH);
   yield sim.times(want + 2 * refills, list.willUpdate(PCP));
-  if (core.zones.some((state) => state.isolated.peek().length > 0)) return [];
   const left = [...list.value];
   const taken: number[] = [];
-  let unsuited = false;
-  while (taken.length < want && !unsuited) {
-    if (left.length === 0) {
-      const run = takeQuietly(zones);
-      if (run === undefined) break;
-      // Handed out ascending: what is left of the batch lies on the list with its lowest frame on top.
-      const end = run[0] + Math.min(run[1], want - taken.length);
-      for (let pfn = run[0]; pfn < end; pfn++) taken.push(pfn);
-      for (let pfn = run[0] + run[1] - 1; pfn >= end; pfn--) left.push(pfn);
-    } else if (suitsFrame(core, left[left.length - 1]!, gfp)) taken.push(left.pop()!);
-    else unsuited = true;
+  while (taken.length < want) {
+    let top = left.length - 1;
+    while (top >= 0 && !suitsFrame(core, left[top]!, gfp)) top--;
+    if (top >= 0) {
+      taken.push(...left.splice(top, 1));
+      continue;
+    }
+    const run = takeQuietly(zones);
+    if (run === undefined) break;
+    // Handed out ascending: what is left of the batch lies on the list with its lowest frame on top.
+    const end = run[0] + Math.min(run[1], want - taken.length);
+    for (let pfn = run[0]; pfn < end; pfn++) taken.push(pfn);
+    for (let pfn = run[0] + run[1] - 1; pfn >= end; pfn--) left.push(pfn);
   }
   list.value = left;
   if (taken.length === 0) return [];

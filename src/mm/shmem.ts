@@ -23,10 +23,24 @@ export type GotFolio = { readonly head: number } | 'sigbus' | 'oom' | 'hwpoison'
 
 /** shmem_get_folio_gfp(SGP_CACHE): the page at `index`, made if need be. `sigbus`: beyond i_size. */
 export function* shmemGetFolio(core: CoreMm, inode: Inode, index: number, movable: boolean): Steps<GotFolio> {
+  const got = yield* call(shmemGetOrMissing(core, inode, index, movable, false));
+  if (got === 'missing') throw new Error('a page that may be made is never missing');
+  return got;
+}
+
+/** As `shmemGetFolio`; with `userfaultfd` a page that is nowhere is not made but `missing`. */
+export function* shmemGetOrMissing(
+  core: CoreMm,
+  inode: Inode,
+  index: number,
+  movable: boolean,
+  userfaultfd: boolean,
+): Steps<GotFolio | 'missing'> {
   for (;;) {
     yield inode.sizePages.willRead(SIZE);
     if (index >= inode.sizePages.value) return 'sigbus';
     const entry = yield* call(filemapGetEntry(core, inode, index));
+    if (entry === 0 && userfaultfd) return 'missing';
     const got =
       entry > 0
         ? yield* call(lockFound(core, inode, entry))

@@ -8,16 +8,21 @@ import { addNewAnonNow, anonVmaPrepare, userGfp, willAddNewAnon } from './anon-p
 import type { CoreMm } from './core.ts';
 import type { Errno } from './errno.ts';
 import { dropMmapLock, Fault, type FaultResult, maybeMkwrite, pteAlloc, putUnused } from './fault-context.ts';
+import type { Inode } from './inode.ts';
 import { folioAddLru } from './lru.ts';
 import type { Mm } from './mm.ts';
 import { allocFolio } from './page-alloc.ts';
+import { filemapAddFolio, unlockFolio } from './page-cache.ts';
+import { PG_UPTODATE } from './page-flags.ts';
 import { pmdOf } from './page-table.ts';
 import { PMD_TABLE, PTE_MARKER, PTE_NONE, PTE_PRESENT, PTE_UFFD_WP, PTE_WRITE, PTE_YOUNG } from './pte.ts';
+import { folioPut } from './refcount.ts';
 import { flushTlbRange } from './tlb.ts';
 import type { Vma } from './vma.ts';
 
 const WAIT = step('handle_userfault:wait', 'none');
 const FIND = step('mfill_atomic:find-vma', 'op');
+const SIZE = step('mfill_atomic_install_pte:i_size', 'op');
 const COPY = step('mfill_atomic_pte_copy', 'copy-page');
 const LOCK = step('mfill_atomic_install_pte:lock', 'fault');
 const SET = step('mfill_atomic_install_pte:set-pte', 'pte-op');
@@ -66,7 +71,10 @@ export function* handleUserfault(core: CoreMm, fault: Fault, why: 'missing' | 'w
   return 'retry';
 }
 
-/** UFFDIO_COPY (and UFFDIO_ZEROPAGE with the zero token) of one page of private anonymous memory. */
+/**
+ * UFFDIO_COPY (and UFFDIO_ZEROPAGE with the zero token) of one page of private anonymous memory or of shared shmem.
+ * ENOENT: no registered area; EEXIST: a page is there; EFAULT: beyond the end of the file; ENOMEM.
+ */
 export function* uffdCopy(core: CoreMm, mm: Mm, vpn: number, token: number): Steps<Errno | null> {
   yield* call(mm.mmapLock.read());
   const result = yield* call(fillLocked(core, mm, vpn, token));
@@ -78,6 +86,8 @@ function* fillLocked(core: CoreMm, mm: Mm, vpn: number, token: number): Steps<Er
   yield mm.vmas.willRead(FIND);
   const found = mm.vmaAt(vpn);
   if (found === undefined || found.fields.uffd === null) return 'ENOENT';
+  const { file } = found.fields;
+  if (file?.kind === 'shmem' && found.fields.shared) return yield* call(fillShmem(core, mm, found, vpn, file, token));
   if (!found.anonymous) return 'EINVAL';
   const vma = yield* call(anonVmaPrepare(core, mm, found));
   const fault = new Fault(mm, vma, vpn, BY_HANDLER);
@@ -101,6 +111,37 @@ function* fillLocked(core: CoreMm, mm: Mm, vpn: number, token: number): Steps<Er
   fault.set(core, head, PTE_PRESENT | PTE_YOUNG | maybeMkwrite(vma));
   fault.unlockNow();
   return null;
+}
+
+/** shmem_mfill_atomic_pte: a new page of the file, mapped here at once. */
+function* fillShmem(core: CoreMm, mm: Mm, vma: Vma, vpn: number, file: Inode, token: number): Steps<Errno | null> {
+  const { folios, frames } = core;
+  const index = vma.indexOf(vpn);
+  const head = yield* call(allocFolio(core, userGfp(core, false, false)));
+  if (head === undefined) return 'ENOMEM';
+  yield frames.content.willWrite(head, COPY);
+  frames.content.set(head, token);
+  yield file.sizePages.willRead(SIZE);
+  const beyond = index >= file.sizePages.value;
+  if (beyond || !(yield* call(filemapAddFolio(core, file, index, head, PG_UPTODATE)))) {
+    yield* call(putUnused(core, head));
+    return beyond ? 'EFAULT' : 'EEXIST';
+  }
+  yield* call(folioAddLru(core, head));
+  const fault = new Fault(mm, vma, vpn, BY_HANDLER);
+  const table = yield* call(pteAlloc(fault));
+  folios.willMap(head, head, SET);
+  yield fault.pass(SET);
+  fault.orig = PTE_NONE;
+  const mapped = table && fault.same;
+  if (mapped) {
+    folios.addPteMapping(head, head);
+    fault.set(core, head, PTE_PRESENT | PTE_YOUNG | maybeMkwrite(vma));
+  }
+  yield* call(unlockFolio(core, head));
+  if (mapped) return null;
+  yield* call(folioPut(core, head, 1, 'mfill_atomic_install_pte'));
+  return 'EEXIST';
 }
 
 /** UFFDIO_WRITEPROTECT of pages [from, to): set or clear the uffd-wp bit; PTE level. */

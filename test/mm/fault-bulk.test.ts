@@ -20,6 +20,8 @@ interface Case {
   readonly kernel: 'v6.1.192' | 'v6.12.117';
   readonly write: boolean;
   readonly shmem: boolean;
+  /** A long-term pin's faults: not from the movable zone, of which the CPU has pages on its list. */
+  readonly pin: boolean;
 }
 
 const CASES: fc.Arbitrary<Case> = fc.record({
@@ -30,12 +32,17 @@ const CASES: fc.Arbitrary<Case> = fc.record({
   kernel: fc.constantFrom('v6.1.192' as const, 'v6.12.117' as const),
   write: fc.boolean(),
   shmem: fc.boolean(),
+  pin: fc.boolean(),
 });
 
 function world(c: Case, stepPages: number): { b: Bench; from: number } {
   const b = bench({
     kernel: c.kernel,
     params: { stepPages },
+    zones: [
+      { kind: 'NORMAL', node: 0, pages: 4096 },
+      { kind: 'MOVABLE', node: 0, pages: 4096 },
+    ],
     sim: {
       checked: false,
       journaled: false,
@@ -56,13 +63,13 @@ function world(c: Case, stepPages: number): { b: Bench; from: number } {
 }
 
 /** Fault every page of the range, telling each time how many are to come. */
-function faultIn(b: Bench, from: number, pages: number, write: boolean): void {
+function faultIn(b: Bench, from: number, { pages, write, pin }: Case): void {
   run(b, b.task, function* () {
     yield* call(b.mm.mmapLock.read());
     for (let vpn = from; vpn < from + pages; vpn++) {
       if (b.mm.pageTable.peekFrame(vpn) !== 0) continue;
       const vma = b.mm.vmaAt(vpn)!;
-      const flags = { write, unshare: false, remote: false, allowRetry: false, killable: false, memallocPin: false };
+      const flags = { write, unshare: false, remote: false, allowRetry: false, killable: false, memallocPin: pin };
       yield* call(handleMmFault(b.core, b.mm, vma, vpn, { ...flags, ahead: from + pages - vpn }));
     }
     yield b.mm.mmapLock.up();
@@ -100,8 +107,8 @@ describe('a run of faults in the bulk lane', () => {
       fc.property(CASES, (c) => {
         const slow = world(c, 1);
         const fast = world(c, 512);
-        faultIn(slow.b, slow.from, c.pages, c.write);
-        faultIn(fast.b, fast.from, c.pages, c.write);
+        faultIn(slow.b, slow.from, c);
+        faultIn(fast.b, fast.from, c);
         expect(state(fast.b, fast.from, c.pages)).toEqual(state(slow.b, slow.from, c.pages));
       }),
       { numRuns: 100 },
@@ -109,7 +116,16 @@ describe('a run of faults in the bulk lane', () => {
   });
 
   it('takes few steps', () => {
-    const c: Case = { pages: 512, offset: 0, touched: [], cached: [], kernel: 'v6.12.117', write: true, shmem: false };
+    const c = {
+      pages: 512,
+      offset: 0,
+      touched: [],
+      cached: [],
+      kernel: 'v6.12.117',
+      write: true,
+      shmem: false,
+      pin: false,
+    } as const;
     const { b, from } = world(c, 512);
     run(b, b.task, () => mmPopulate(b.core, b.mm, from, from + 512));
     expect(b.sim.processes.at(-1)!.stepCount).toBeLessThan(60);

@@ -1,6 +1,10 @@
 // do_wp_page on an anonymous page: when it is kept and when it is copied, by kernel and by who else has the page.
 import { describe, expect, it } from 'vitest';
+import { call } from '../../src/engine/process.ts';
+import { runTimed } from '../../src/engine/timed.ts';
 import { tokenOf } from '../../src/hw/token.ts';
+import { cpuAccess } from '../../src/mm/access.ts';
+import { unlockNow, willUnlock } from '../../src/mm/folio-lock.ts';
 import {
   PG_ANON,
   PG_IN_LRU_BATCH,
@@ -12,6 +16,8 @@ import {
   PG_UPTODATE,
 } from '../../src/mm/page-flags.ts';
 import { PTE_DIRTY, PTE_WRITE } from '../../src/mm/pte.ts';
+import { folioPut } from '../../src/mm/refcount.ts';
+import { actor } from '../support/world.ts';
 import {
   BASE,
   type Bench,
@@ -49,7 +55,7 @@ interface Setting {
   readonly name: string;
   readonly set: (b: Bench, pfn: number) => void;
   /** Is the page kept? By the rule of 5.4 (mapcount), of 5.10 (refcount one), of 6.1 and 6.12 (exclusive). */
-  readonly kept: readonly [boolean, boolean, boolean];
+  readonly kept: readonly [boolean | 'waits', boolean, boolean];
 }
 
 const references = (b: Bench, pfn: number, more: number) =>
@@ -129,7 +135,7 @@ const SETTINGS: readonly Setting[] = [
   {
     name: 'somebody holds its lock',
     set: (b, pfn) => b.core.folios.change(pfn, PG_LOCKED),
-    kept: [false, false, false],
+    kept: ['waits', false, false],
   },
   {
     name: 'it is a KSM page',
@@ -147,6 +153,7 @@ const KERNELS = [
 
 describe.each(KERNELS)('a write to a read-only anonymous page on %s', (kernel, column) => {
   for (const { name, set, kept } of SETTINGS) {
+    if (kept[column] === 'waits') continue;
     it(`${kept[column] ? 'keeps' : 'copies'} it when ${name}`, () => {
       const b = bench({ kernel, params: { swapSlots: 8 } });
       const pfn = readOnlyPage(b);
@@ -165,6 +172,32 @@ describe.each(KERNELS)('a write to a read-only anonymous page on %s', (kernel, c
       }
     });
   }
+});
+
+describe('a write fault on v5.4', () => {
+  it('waits for the folio lock without the page-table lock, and then keeps the page', () => {
+    const b = bench({ kernel: 'v5.4' });
+    const pfn = readOnlyPage(b);
+    b.core.folios.change(pfn, PG_LOCKED);
+    references(b, pfn, 1);
+    const order: string[] = [];
+    actor(b, b.task, 'writer', function* () {
+      yield* call(cpuAccess(b.core, BASE, { token: B }));
+      order.push('written');
+    });
+    actor(b, b.task, 'holder', function* () {
+      yield b.sim.sleep(1_000_000, { label: 'think', latency: 'none', latencyIndex: 0 });
+      expect(b.mm.pageTable.ptl.ownerOf(BASE / 512)).toBe(null);
+      yield willUnlock(b.core, pfn, { label: 'unlock', latency: 'none', latencyIndex: 0 });
+      unlockNow(b.core, pfn);
+      order.push('unlocked');
+      yield* call(folioPut(b.core, pfn, 1, 'holder'));
+    });
+    expect(runTimed(b.sim).end).toBe('done');
+    expect(order).toEqual(['unlocked', 'written']);
+    expect(frameAt(b)).toBe(pfn);
+    expect(b.core.folios.refcount.peek(pfn)).toBe(1);
+  });
 });
 
 describe('an unshare fault', () => {

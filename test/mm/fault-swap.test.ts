@@ -228,6 +228,19 @@ describe('userfaultfd', () => {
     expect(order).toEqual(['copy', JSON.stringify({ token: B })]);
   });
 
+  it('missing on shmem: the page is made by the handler, in the file', () => {
+    const b = bench();
+    const file = inode(b);
+    mapped(b, { file, shared: true, uffd: { mode: 'missing', fill: A } });
+    expect(fault(b, BASE, { write: true })).toBe('sigbus');
+    expect(touch(b, BASE + 1)).toEqual({ token: A });
+    expect(file.pages.peek(1) - 1).toBe(frameAt(b, BASE + 1));
+    expect(file.pages.peek(0)).toBe(0);
+    expect(b.core.folios.refcount.peek(frameAt(b, BASE + 1))).toBe(3);
+    expect(run(b, b.task, () => uffdCopy(b.core, b.mm, BASE + 1, B))).toBe('EEXIST');
+    expect(touch(b, BASE + 1)).toEqual({ token: A });
+  });
+
   it('wp: a write to a protected page waits until the handler resolves it', () => {
     const b = bench();
     mapped(b, { uffd: { mode: 'wp', fill: 0 } });
