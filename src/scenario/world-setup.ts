@@ -8,6 +8,7 @@ import type { FailedExpectation } from './result.ts';
 import type { Actor, Scenario, ScenarioCase } from './scenario.ts';
 import { World, type WorldOptions } from './world.ts';
 import { addDevices, setUpDevice } from './world-devices.ts';
+import { startKernel } from './world-kernel.ts';
 import { addMemory, DeviceFrames, fillObjects, setUpProcess } from './world-memory.ts';
 import { setUpVm } from './world-vms.ts';
 
@@ -23,6 +24,7 @@ export function setStage(scenario: Scenario, one: ScenarioCase, options: WorldOp
   const frames = new DeviceFrames(world);
   addMemory(world, frames);
   addDevices(world, frames);
+  startKernel(world);
   setUp(world);
   const failed: FailedExpectation[] = [];
   world.sim.onRewind(() => {

@@ -2,8 +2,10 @@
 import { OperationRegistry } from '../operation.ts';
 import { accessOperations } from './access.ts';
 import { dmaOperations } from './dma.ts';
+import { fileOperations } from './files.ts';
 import { kvmOperations } from './kvm.ts';
 import { mappingOperations } from './mapping.ts';
+import { movingOperations } from './moving.ts';
 import { observeOperations } from './observe.ts';
 import { processOperations } from './process.ts';
 import { uffdOperations } from './uffd.ts';
@@ -12,6 +14,8 @@ import { vfioOperations } from './vfio.ts';
 export const OPERATIONS = new OperationRegistry(
   accessOperations,
   mappingOperations,
+  movingOperations,
+  fileOperations,
   processOperations,
   observeOperations,
   uffdOperations,

@@ -1,0 +1,180 @@
+// Files: sizes, holes, reading and writing, getting dirty pages to disk, dropping caches.
+import * as z from 'zod';
+import { call, type Steps } from '../../engine/process.ts';
+import { step } from '../../engine/step.ts';
+import { tokenOf, tokenText } from '../../hw/token.ts';
+import { dropCaches, fadviseDontneed } from '../../mm/drop-caches.ts';
+import { readPage, writePage } from '../../mm/file-io.ts';
+import type { Inode } from '../../mm/inode.ts';
+import { fsync, msync, syncAll } from '../../mm/msync.ts';
+import { fallocate, truncate } from '../../mm/truncate.ts';
+import type { OperationContext } from '../context.ts';
+import { defineOperation, type Outcome } from '../operation.ts';
+import { type Ref, zRef } from '../reference.ts';
+import { zAddress, zContent, zSize } from '../scalar.ts';
+import { ownContent } from './access.ts';
+import { outcome } from './mapping.ts';
+import { mustRange, processOf, WHERE } from './place.ts';
+
+const PAGE = 4096n;
+const DISK = step('disk:read', 'none');
+const FILE = { memory: zRef('memory').describe('The file (or memfd) behind this memory.') } as const;
+const PART = {
+  ...FILE,
+  offset: zAddress.optional().describe('Byte in the file; default 0.'),
+  length: zSize.optional().describe('Default: to the end.'),
+} as const;
+
+function inodeOf(context: OperationContext, ref: Ref): Inode {
+  const { world } = context.performance;
+  const process = processOf(context);
+  const place = world.place(process, ref.name);
+  // Shared anonymous memory has a file that only its mapping knows.
+  const mapped =
+    place === undefined ? null : world.sim.unwatched(() => world.task(process).mm.peek()?.vmaAt(place.vpn));
+  const inode = world.memory.get(ref.name)?.inode ?? place?.memory.inode ?? mapped?.fields.file ?? null;
+  if (inode === null) throw new Error(`${ref.name} has no file behind it`);
+  return inode;
+}
+
+interface PartArgs {
+  readonly memory: Ref;
+  readonly offset?: bigint | undefined;
+  readonly length?: bigint | undefined;
+}
+
+function partOf(context: OperationContext, args: PartArgs): { inode: Inode; from: number; pages: number } {
+  const inode = inodeOf(context, args.memory);
+  const offset = args.offset ?? 0n;
+  const from = Number(offset / PAGE);
+  const pages =
+    args.length === undefined
+      ? inode.sizePages.peek() - from
+      : Number((offset + args.length + PAGE - 1n) / PAGE) - from;
+  return { inode, from, pages };
+}
+
+export const fileOperations = [
+  defineOperation({
+    name: 'truncate',
+    summary: 'ftruncate(): sets the length of a file.',
+    on: ['process'],
+    args: z.strictObject({ ...FILE, size: zSize }),
+    *run(context, args) {
+      const { core } = context.performance.world;
+      return outcome(
+        yield* call(truncate(core, inodeOf(context, args.memory), Number((args.size + PAGE - 1n) / PAGE))),
+      );
+    },
+  }),
+  defineOperation({
+    name: 'fallocate',
+    summary: 'fallocate(): allocates, punches a hole, zeroes or collapses a range.',
+    on: ['process'],
+    args: z.strictObject({
+      ...PART,
+      mode: z.enum(['allocate', 'punch-hole', 'zero-range', 'collapse-range']).optional(),
+    }),
+    *run(context, args) {
+      const { inode, from, pages } = partOf(context, args);
+      return outcome(
+        yield* call(fallocate(context.performance.world.core, inode, args.mode ?? 'allocate', from, pages)),
+      );
+    },
+  }),
+  defineOperation({
+    name: 'file.read',
+    summary: 'pread(): what a read of the file gives, through the page cache.',
+    on: ['process'],
+    args: z.strictObject(PART),
+    shows: { value: 'What the pages hold: words in order where it changes.' },
+    *run(context, args): Steps<Outcome> {
+      const { inode, from, pages } = partOf(context, { ...args, length: args.length ?? 1n });
+      const seen: string[] = [];
+      for (let i = 0; i < pages; i++) {
+        const result = yield* call(readPage(context.performance.world.core, inode, from + i));
+        if ('errno' in result) return { errno: result.errno };
+        const value = tokenText(result.token);
+        if (seen[seen.length - 1] !== value) seen.push(value);
+      }
+      return { returns: 0, shows: { value: seen.join(' ') } };
+    },
+  }),
+  defineOperation({
+    name: 'file.write',
+    summary: 'pwrite() of whole pages, through the page cache.',
+    on: ['process'],
+    args: z.strictObject({ ...PART, value: zContent.optional() }),
+    *run(context, args) {
+      const { inode, from, pages } = partOf(context, { ...args, length: args.length ?? 1n });
+      const token = tokenOf(args.value ?? ownContent(context));
+      for (let i = 0; i < pages; i++) {
+        const result = yield* call(writePage(context.performance.world.core, inode, from + i, token));
+        if (result !== 'ok') return { errno: result };
+      }
+      return { returns: 0 };
+    },
+  }),
+  defineOperation({
+    name: 'disk.read',
+    summary: 'What is on the disk for a page of a file, past every cache.',
+    args: z.strictObject(PART),
+    shows: { value: 'What the block holds.' },
+    *run(context, args) {
+      const { inode, from } = partOf(context, args);
+      yield inode.disk.willRead(from, DISK);
+      return { returns: 0, shows: { value: tokenText(inode.disk.get(from)) } };
+    },
+  }),
+  defineOperation({
+    name: 'msync',
+    summary: 'msync(MS_SYNC) of a range.',
+    on: ['process'],
+    args: z.strictObject({ ...WHERE, async: z.boolean().optional(), invalidate: z.boolean().optional() }),
+    *run(context, args) {
+      const { vpn, pages } = mustRange(context, args);
+      const flags = { sync: args.async !== true, invalidate: args.invalidate ?? false };
+      return outcome(yield* call(msync(context.performance.world.core, vpn, pages, flags)));
+    },
+  }),
+  defineOperation({
+    name: 'fsync',
+    summary: 'fsync() of a file.',
+    on: ['process'],
+    args: z.strictObject(FILE),
+    *run(context, args) {
+      return outcome(yield* call(fsync(context.performance.world.core, inodeOf(context, args.memory))));
+    },
+  }),
+  defineOperation({
+    name: 'sync',
+    summary: 'sync(): every dirty page of every file is written.',
+    on: ['process', 'kernel'],
+    args: z.strictObject({}),
+    *run(context) {
+      yield* call(syncAll(context.performance.world.core));
+      return { returns: 0 };
+    },
+  }),
+  defineOperation({
+    name: 'drop_caches',
+    summary: '/proc/sys/vm/drop_caches: clean, unused pages leave the page cache.',
+    on: ['process', 'kernel'],
+    args: z.strictObject({}),
+    shows: { dropped: 'Pages that went.' },
+    *run(context) {
+      return { returns: 0, shows: { dropped: yield* call(dropCaches(context.performance.world.core)) } };
+    },
+  }),
+  defineOperation({
+    name: 'fadvise_dontneed',
+    summary: 'posix_fadvise(POSIX_FADV_DONTNEED) of a file.',
+    on: ['process'],
+    args: z.strictObject(PART),
+    *run(context, args) {
+      const { inode, from, pages } = partOf(context, args);
+      yield* call(fadviseDontneed(context.performance.world.core, inode, from, from + pages));
+      return { returns: 0 };
+    },
+  }),
+];

@@ -1,0 +1,111 @@
+// Operations that move pages: mremap, move_pages, mbind, migrate_pages.
+import * as z from 'zod';
+import { call } from '../../engine/process.ts';
+import { mbind, migrateProcess, movePages } from '../../mm/move-pages.ts';
+import { mremap } from '../../mm/mremap.ts';
+import { defineOperation } from '../operation.ts';
+import { zDeclares, zRef } from '../reference.ts';
+import { zAddress, zCount, zSize } from '../scalar.ts';
+import { outcome } from './mapping.ts';
+import { mustRange, processOf, WHERE } from './place.ts';
+
+const PAGE = 4096n;
+
+export const movingOperations = [
+  defineOperation({
+    name: 'mremap',
+    summary: 'mremap(): grows, shrinks or moves a mapping.',
+    on: ['process'],
+    args: z.strictObject({
+      ...WHERE,
+      new_size: zSize.optional().describe('Default: as it is.'),
+      may_move: z.boolean().optional().describe('MREMAP_MAYMOVE'),
+      to: zAddress.optional().describe('MREMAP_FIXED at this address.'),
+      to_memory: zRef('memory').optional().describe('MREMAP_FIXED over this mapping.'),
+      dontunmap: z.boolean().optional().describe('MREMAP_DONTUNMAP'),
+      name: zDeclares('memory').optional().describe('What to call the result; default: the old name moves along.'),
+    }),
+    shows: { address: 'Where it is now.' },
+    *run(context, args) {
+      const { world } = context.performance;
+      const range = mustRange(context, args);
+      if (range.address % PAGE !== 0n) return { errno: 'EINVAL' };
+      const over = args.to_memory === undefined ? undefined : mustRange(context, { memory: args.to_memory });
+      const to = args.to === undefined ? over?.vpn : Number(args.to / PAGE);
+      const newPages = args.new_size === undefined ? range.pages : Number((args.new_size + PAGE - 1n) / PAGE);
+      const result = yield* call(
+        mremap(world.core, {
+          at: range.vpn,
+          pages: range.pages,
+          newPages,
+          mayMove: args.may_move ?? (to !== undefined || args.dontunmap === true),
+          ...(to === undefined ? {} : { fixedAt: to }),
+          dontUnmap: args.dontunmap ?? false,
+        }),
+      );
+      if ('errno' in result) return { errno: result.errno };
+      const { place } = range;
+      if (place !== undefined) {
+        const mapping = args.name?.name ?? place.mapping;
+        world.addPlace(processOf(context), { name: mapping }, { ...place, mapping, vpn: result.vpn, pages: newPages });
+      }
+      return { returns: 0, shows: { address: BigInt(result.vpn) * PAGE } };
+    },
+  }),
+  defineOperation({
+    name: 'move_pages',
+    summary: 'move_pages(): every page of the range to a node.',
+    on: ['process'],
+    args: z.strictObject({ ...WHERE, node: zCount(), all: z.boolean().optional().describe('MPOL_MF_MOVE_ALL') }),
+    shows: { status: 'Per page: node, errno, or null where nothing was written.' },
+    *run(context, args) {
+      const { vpn, pages, task } = mustRange(context, args);
+      const wanted = Array.from({ length: pages }, (_, i) => ({ vpn: vpn + i, node: args.node }));
+      const flags = args.all === true ? { all: true } : {};
+      const moved = yield* call(movePages(context.performance.world.core, task.mm.peek()!, wanted, flags));
+      const shows = { status: moved.status };
+      return typeof moved.result === 'number' ? { returns: moved.result, shows } : { errno: moved.result, shows };
+    },
+  }),
+  defineOperation({
+    name: 'mbind',
+    summary: 'mbind(MPOL_BIND) of a range to nodes.',
+    on: ['process'],
+    args: z.strictObject({
+      ...WHERE,
+      nodes: z.array(zCount()),
+      strict: z.boolean().optional().describe('MPOL_MF_STRICT'),
+      move: z.boolean().optional().describe('MPOL_MF_MOVE'),
+      move_all: z.boolean().optional().describe('MPOL_MF_MOVE_ALL'),
+    }),
+    *run(context, args) {
+      const { vpn, pages, task } = mustRange(context, args);
+      return outcome(
+        yield* call(
+          mbind(context.performance.world.core, task.mm.peek()!, {
+            vpn,
+            pages,
+            nodes: args.nodes,
+            strict: args.strict ?? false,
+            ...(args.move === true || args.move_all === true
+              ? { move: args.move_all === true ? { all: true } : {} }
+              : {}),
+          }),
+        ),
+      );
+    },
+  }),
+  defineOperation({
+    name: 'migrate_pages',
+    summary: 'migrate_pages(): a whole process from some nodes to others.',
+    on: ['process'],
+    args: z.strictObject({ process: zRef('process').optional(), from: z.array(zCount()), to: z.array(zCount()) }),
+    *run(context, args) {
+      const { world } = context.performance;
+      const mm = world.task(args.process?.name ?? processOf(context)).mm.peek();
+      if (mm === null) return { errno: 'ESRCH' };
+      const result = yield* call(migrateProcess(world.core, mm, args.from, args.to));
+      return typeof result === 'number' ? { returns: result } : { errno: result };
+    },
+  }),
+];
