@@ -1,9 +1,11 @@
 // The bulk lane of zap: whole runs of present, small pages by column operations. Taken only where nobody journals,
 // digests or watches, and where one step may cover the whole run; ends in the same state as entry by entry.
+import type { Column } from '../engine/column.ts';
 import { CONTENT_DROPPED } from './ledger.ts';
+import { markDirtyNow } from './mark-dirty.ts';
 import { PG_ANON } from './page-flags.ts';
-import { PTE_DIRTY, PTE_PRESENT, PTE_SPECIAL } from './pte.ts';
-import { type Zap, zapEntryNow } from './zap-entry.ts';
+import { PTE_DIRTY, PTE_PRESENT, PTE_SPECIAL, PTE_YOUNG } from './pte.ts';
+import { delaysRmap, markAccessedNow, type Zap, zapEntryNow } from './zap-entry.ts';
 
 /** May [vpn, vpn + pages) be one act without naming each object? */
 export function bulkZap(zap: Zap, pages: number): boolean {
@@ -19,11 +21,21 @@ export function bulkZap(zap: Zap, pages: number): boolean {
   );
 }
 
+/** Entries of [from, to) that are not none: what the step costs. */
+export function populatedPtes(bits: Column, from: number, to: number): number {
+  let populated = 0;
+  for (let vpn = from; vpn < to; ) {
+    const end = bits.endOfRun(vpn, to - 1);
+    if (bits.peek(vpn) !== 0) populated += end - vpn + 1;
+    vpn = end + 1;
+  }
+  return populated;
+}
+
 /** The act of zapping [from, to); returns `to`. */
 export function zapRunNow(zap: Zap, from: number, to: number): number {
-  const { core, mm, gather } = zap;
+  const { mm, gather } = zap;
   const { bits, pfn } = mm.pageTable.bulk;
-  const { folios } = core;
   let lowest = to;
   let highest = from;
   for (let vpn = from; vpn < to; ) {
@@ -32,41 +44,61 @@ export function zapRunNow(zap: Zap, from: number, to: number): number {
       vpn = bits.endOfRun(vpn, to - 1) + 1;
       continue;
     }
-    const head = pfn.peek(vpn);
-    if (!simple(zap, first, head)) {
+    if (!simple(zap, first, pfn.peek(vpn))) {
       zapEntryNow(zap, vpn, mm.pageTable.pte(vpn));
       vpn++;
       continue;
     }
-    // As far as the entries are alike, the frames follow each other, and the folios are alike.
-    let last = Math.min(pfn.endOfRise(vpn, bits.endOfRun(vpn, to - 1)), to - 1);
-    const limit = head + (last - vpn);
-    let end = folios.order.endOfRun(head, limit);
-    end = folios.mapcount.endOfRun(head, end);
-    end = folios.refcount.endOfRun(head, end);
-    end = folios.flags.endOfRun(head, end);
-    last = vpn + (end - head);
-    mm.pageTable.bulk.bits.fill(vpn, last, 0);
-    pfn.fill(vpn, last, 0);
-    mm.pageTable.bulk.generation.fill(vpn, last, 0);
-    folios.mapcount.addRange(head, end, -1);
-    if (core.sim.hears(CONTENT_DROPPED) && (folios.flags.peek(head) & PG_ANON) !== 0) {
-      core.sim.emit(CONTENT_DROPPED, { pfn: head, pages: end - head + 1, why: 'zap' });
-    }
-    gather.addRun(head, end - head + 1);
+    const next = zapAlike(zap, vpn, to, first);
     lowest = Math.min(lowest, vpn);
-    highest = last + 1;
-    vpn = last + 1;
+    highest = next;
+    vpn = next;
   }
   if (lowest < highest) gather.note(lowest, highest);
   return to;
 }
 
-/** A present PTE of a small folio mapped once, with nothing to tell anybody: no dirty file page. */
+/** A present PTE of a small folio mapped once. */
 function simple(zap: Zap, bits: number, pfn: number): boolean {
   const { core } = zap;
   const { folios } = core;
   if ((bits & PTE_PRESENT) === 0 || (bits & PTE_SPECIAL) !== 0 || !core.machine.hasStructPage(pfn)) return false;
-  if (folios.headOf(pfn) !== pfn || folios.order.peek(pfn) !== 0 || folios.mapcount.peek(pfn) !== 1) return false;
-  return (folios.flags.peek(pfn) & PG_ANON) !== 0 || (bits & PTE_DIRTY) === 0;
+  return folios.headOf(pfn) === pfn && folios.order.peek(pfn) === 0 && folios.mapcount.peek(pfn) === 1;
+}
+
+/** As far as the entries are alike, the frames follow each other, and the folios are alike. Returns where that ends. */
+function zapAlike(zap: Zap, vpn: number, to: number, entry: number): number {
+  const { core, mm, gather } = zap;
+  const { bits, pfn, generation } = mm.pageTable.bulk;
+  const { folios } = core;
+  const head = pfn.peek(vpn);
+  const limit = head + (pfn.endOfRise(vpn, bits.endOfRun(vpn, to - 1)) - vpn);
+  let end = folios.order.endOfRun(head, limit);
+  end = folios.mapcount.endOfRun(head, end);
+  end = folios.refcount.endOfRun(head, end);
+  end = folios.flags.endOfRun(head, end);
+  const pages = end - head + 1;
+  const last = vpn + pages - 1;
+  bits.fill(vpn, last, 0);
+  pfn.fill(vpn, last, 0);
+  generation.fill(vpn, last, 0);
+  const anon = (folios.flags.peek(head) & PG_ANON) !== 0;
+  if (!anon) touchFile(zap, head, end, entry);
+  if (!anon && (entry & PTE_DIRTY) !== 0 && delaysRmap(core)) zap.delayed.push({ head, pfn: head, pages });
+  else folios.mapcount.addRange(head, end, -1);
+  if (anon && core.sim.hears(CONTENT_DROPPED)) core.sim.emit(CONTENT_DROPPED, { pfn: head, pages, why: 'zap' });
+  gather.addRun(head, pages);
+  return last + 1;
+}
+
+/** folio_mark_accessed and folio_mark_dirty of a run: the flags are alike, so what becomes of the first holds for all. */
+function touchFile(zap: Zap, head: number, end: number, entry: number): void {
+  const { core } = zap;
+  const { flags } = core.folios;
+  if ((entry & PTE_YOUNG) !== 0) markAccessedNow(core, head);
+  if ((entry & PTE_DIRTY) !== 0) {
+    markDirtyNow(core, head);
+    zap.forceFlush = true;
+  }
+  flags.fill(head, end, flags.peek(head));
 }

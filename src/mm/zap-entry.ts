@@ -43,6 +43,8 @@ export const ZAP_ALL: ZapDetails = { evenCows: true };
 export interface DelayedRmap {
   readonly head: number;
   readonly pfn: number;
+  /** More than one: a run of small folios (bulk lane). */
+  readonly pages: number;
 }
 
 /** One zap of one VMA: who, what, and what it collected. Local to the zapping actor. */
@@ -107,7 +109,7 @@ export function zapEntryNow(zap: Zap, vpn: number, pte: Pte): boolean {
       markDirtyNow(core, head);
       if (!core.machine.arch.noGather) zap.forceFlush = true;
       if (delaysRmap(core)) {
-        zap.delayed.push({ head, pfn: pte.pfn });
+        zap.delayed.push({ head, pfn: pte.pfn, pages: 1 });
         return true;
       }
     }
@@ -127,7 +129,7 @@ export function markAccessedNow(core: CoreMm, head: number): void {
 }
 
 /** tlb_delay_rmap: not on architectures that free zapped pages at once. */
-function delaysRmap(core: CoreMm): boolean {
+export function delaysRmap(core: CoreMm): boolean {
   return !core.machine.arch.noGather && core.kernel.has('tlb.delay-rmap');
 }
 

@@ -20,7 +20,7 @@ import {
   tlbGather,
 } from './tlb.ts';
 import type { Vma } from './vma.ts';
-import { bulkZap, zapRunNow } from './zap-bulk.ts';
+import { bulkZap, populatedPtes, zapRunNow } from './zap-bulk.ts';
 import { removeRmapNow, willZapEntry, ZAP_ALL, type Zap, type ZapDetails, zapEntryNow } from './zap-entry.ts';
 import { zapHugeRow } from './zap-huge.ts';
 
@@ -115,7 +115,7 @@ function* zapSome(zap: Zap, row: number, vpn: number, to: number, locked: boolea
   let populated = 0;
   if (bulk) {
     end = to;
-    populated = to - vpn;
+    populated = populatedPtes(pageTable.bulk.bits, vpn, to);
   } else {
     for (; end < to && planned.length < core.params.stepPages; end++) {
       const pte = pageTable.peekPte(end);
@@ -169,12 +169,17 @@ function* finishLocked(zap: Zap, row: number): Steps<void> {
   zap.forceFlush = false;
   if (forceFlush) yield* call(tlbFlushTlbOnly(core, gather));
   if (delayed.length > 0) {
-    for (const { head, pfn } of delayed) {
-      core.folios.willMap(head, pfn, RMAPS);
-      core.folios.flags.willUpdate(head, RMAPS);
+    let pages = 0;
+    for (const run of delayed) {
+      core.folios.willMap(run.head, run.pfn, RMAPS);
+      core.folios.flags.willUpdate(run.head, RMAPS);
+      pages += run.pages;
     }
-    yield core.sim.times(delayed.length, ptl.willChange(row, RMAPS));
-    for (const { head, pfn } of delayed) removeRmapNow(zap, head, pfn);
+    yield core.sim.times(pages, ptl.willChange(row, RMAPS));
+    for (const run of delayed) {
+      if (run.pages === 1) removeRmapNow(zap, run.head, run.pfn);
+      else core.folios.mapcount.addRange(run.pfn, run.pfn + run.pages - 1, -1);
+    }
     ptl.releaseNow(row);
   } else {
     yield ptl.unlock(row, UNLOCK);
