@@ -12,16 +12,18 @@ import type { RmapPlace } from './rmap.ts';
 
 const WALK = step('rmap_walk_ksm', 'op');
 
-/** struct ksm_rmap_item of a merged page. */
+/** struct ksm_rmap_item of a merged page: an address, and the anon_vma of its area at the time. */
 export class KsmRmapItem {
   readonly mm: Mm;
   readonly vpn: number;
+  readonly anonVma: AnonVma;
   readonly identity: number;
 
-  constructor(mm: Mm, vpn: number) {
+  constructor(mm: Mm, vpn: number, anonVma: AnonVma) {
     this.mm = mm;
     this.vpn = vpn;
-    this.identity = mix(mm.identity, vpn | 0);
+    this.anonVma = anonVma;
+    this.identity = mix(mix(mm.identity, vpn | 0), anonVma.identity);
   }
 }
 
@@ -37,14 +39,18 @@ export class StableNode extends AnonVma {
   }
 }
 
-/** rmap_walk_ksm: an item whose area is gone, or shrank, has no place. */
+/** rmap_walk_ksm: the items' addresses, in their own mms and in those that got the page by fork. */
 export function* ksmPlaces(_core: CoreMm, node: StableNode): Steps<readonly RmapPlace[]> {
-  for (const { mm } of node.items.peek()) mm.vmas.willRead(WALK);
+  for (const { anonVma } of node.items.peek()) for (const mm of anonVma.mms.peek()) mm.vmas.willRead(WALK);
   yield node.items.willRead(WALK);
   const places: RmapPlace[] = [];
-  for (const { mm, vpn } of node.items.value) {
-    const vma = mm.vmaAt(vpn);
-    if (vma !== undefined) places.push({ mm, vma, vpn, pages: 1, offset: 0 });
+  for (const { anonVma, vpn } of node.items.value) {
+    for (const mm of anonVma.mms.peek()) {
+      const vma = mm.vmaAt(vpn);
+      if (vma === undefined || vma.fields.anonVma !== anonVma) continue;
+      if (!places.some((place) => place.mm === mm && place.vpn === vpn))
+        places.push({ mm, vma, vpn, pages: 1, offset: 0 });
+    }
   }
   return places;
 }
