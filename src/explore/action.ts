@@ -1,5 +1,5 @@
-// A step as a search remembers it: who, with which choices, touching what. Objects and arrays are pooled and reused, so
-// that an execution allocates nothing.
+// A step as a search remembers it: who, with which choices, touching what. Steps that are kept are shared: there is one
+// object for all nodes of the search at which the same actor does the same thing.
 import { type Access, ADD, DID_WRITE, READ, UPDATE } from '../engine/step.ts';
 import type { Identity } from './identity.ts';
 
@@ -9,18 +9,35 @@ export const WROTE = 2;
 export const MAYBE = 3;
 export const ADDED = 4;
 
-/** Whether two steps commute: never when NO, and UNKNOWN when an outcome not known yet decides it. */
+/** Do two steps commute? UNKNOWN: an outcome not known yet decides it. */
 export const COMMUTE = 0;
 export const CONFLICT = 1;
 export const UNKNOWN = 2;
 
-const NO_CHOICES: readonly number[] = [];
+// By kinds of two accesses to one object, 8 * first + second. Reads commute, additions commute; an unknown outcome
+// decides only against a read or another unknown.
+const RELATION = new Uint8Array(64).fill(CONFLICT);
+RELATION[8 * DID_NOT_WRITE + DID_NOT_WRITE] = COMMUTE;
+RELATION[8 * ADDED + ADDED] = COMMUTE;
+RELATION[8 * MAYBE + DID_NOT_WRITE] = UNKNOWN;
+RELATION[8 * DID_NOT_WRITE + MAYBE] = UNKNOWN;
+RELATION[8 * MAYBE + MAYBE] = UNKNOWN;
+
+export const NO_CHOICES: readonly number[] = [];
+
+/** `key` of a step that touches several objects, or none. */
+export const SEVERAL = -1;
 
 export class Action {
   actor = 0;
+  /** The how-manieth step of its actor, from 1. */
+  number = 0;
   /** What its choices gave, and out of how many; both empty in nearly every step. */
   choices: readonly number[] = NO_CHOICES;
   alternatives: readonly number[] = NO_CHOICES;
+  /** Dense number of the one object that it touches, and how; SEVERAL when it is not exactly one. */
+  key = SEVERAL;
+  only = 0;
   count = 0;
   readonly lo: number[] = [];
   readonly hi: number[] = [];
@@ -42,12 +59,19 @@ export class Action {
       else if (!acted) this.kind[i] = MAYBE;
       else this.kind[i] = (access.did[i]! & DID_WRITE) === 0 ? DID_NOT_WRITE : WROTE;
     }
+    if (count === 1 && this.lo[0] === this.hi[0]) {
+      this.key = identity.dense(this.lo[0]!);
+      this.only = this.kind[0]!;
+    } else this.key = SEVERAL;
   }
 
   copy(other: Action): void {
     this.actor = other.actor;
+    this.number = other.number;
     this.choices = other.choices;
     this.alternatives = other.alternatives;
+    this.key = other.key;
+    this.only = other.only;
     const { count } = other;
     this.count = count;
     for (let i = 0; i < count; i++) {
@@ -55,6 +79,16 @@ export class Action {
       this.hi[i] = other.hi[i]!;
       this.kind[i] = other.kind[i]!;
     }
+  }
+
+  equals(other: Action): boolean {
+    if (this.key !== other.key || this.count !== other.count) return false;
+    if (!sameNumbers(this.choices, other.choices) || !sameNumbers(this.alternatives, other.alternatives)) return false;
+    if (this.key !== SEVERAL) return this.only === other.only;
+    for (let i = 0; i < this.count; i++) {
+      if (this.lo[i] !== other.lo[i] || this.hi[i] !== other.hi[i] || this.kind[i] !== other.kind[i]) return false;
+    }
+    return true;
   }
 
   /** Does it write any object of `other`? An outcome not known yet counts. */
@@ -75,32 +109,28 @@ export class Action {
     return false;
   }
 
-  /** Touches one object only. */
-  get single(): boolean {
-    return this.count === 1 && this.lo[0] === this.hi[0];
-  }
-
   get hasUnknown(): boolean {
     for (let i = 0; i < this.count; i++) if (this.kind[i] === MAYBE) return true;
     return false;
   }
 }
 
+function sameNumbers(a: readonly number[], b: readonly number[]): boolean {
+  return a === b || a.join() === b.join();
+}
+
 /** Do two steps of different actors commute? */
 export function relation(a: Action, b: Action): number {
+  if (a.key >= 0 && b.key >= 0) return a.key === b.key ? RELATION[8 * a.only + b.only]! : COMMUTE;
   let result = COMMUTE;
-  const aCount = a.count;
-  const bCount = b.count;
-  for (let i = 0; i < aCount; i++) {
+  for (let i = 0; i < a.count; i++) {
     const lo = a.lo[i]!;
     const hi = a.hi[i]!;
-    for (let j = 0; j < bCount; j++) {
+    for (let j = 0; j < b.count; j++) {
       if (lo > b.hi[j]! || b.lo[j]! > hi) continue;
-      const both = a.kind[i]! * 8 + b.kind[j]!;
-      // read-read and add-add commute; an unknown outcome decides only against a read or another unknown.
-      if (both === 9 || both === 36) continue;
-      if (both === 25 || both === 11 || both === 27) result = UNKNOWN;
-      else return CONFLICT;
+      const both = RELATION[8 * a.kind[i]! + b.kind[j]!]!;
+      if (both === CONFLICT) return CONFLICT;
+      if (both === UNKNOWN) result = UNKNOWN;
     }
   }
   return result;
@@ -108,7 +138,33 @@ export function relation(a: Action, b: Action): number {
 
 /** Same alternatives taken? Choices that were not spelled out took the first alternative. */
 export function sameChoices(a: readonly number[], b: readonly number[]): boolean {
+  if (a === b) return true;
   const length = Math.max(a.length, b.length);
   for (let i = 0; i < length; i++) if ((a[i] ?? 0) !== (b[i] ?? 0)) return false;
   return true;
+}
+
+/** One object per distinct step; there are few, however long the search. */
+export class Actions {
+  // By actor and number of the step.
+  private readonly known: Action[][][] = [];
+
+  /** The shared object equal to `action`, which stays the caller's. */
+  share(action: Action): Action {
+    let ofActor = this.known[action.actor];
+    if (ofActor === undefined) {
+      ofActor = [];
+      this.known[action.actor] = ofActor;
+    }
+    let ofNumber = ofActor[action.number];
+    if (ofNumber === undefined) {
+      ofNumber = [];
+      ofActor[action.number] = ofNumber;
+    }
+    for (let i = 0; i < ofNumber.length; i++) if (ofNumber[i]!.equals(action)) return ofNumber[i]!;
+    const shared = new Action();
+    shared.copy(action);
+    ofNumber.push(shared);
+    return shared;
+  }
 }

@@ -6,14 +6,14 @@
 // that leaves open whether a sequence is needed, the sequence is run once to see what the step does there.
 import type { Process } from '../engine/process.ts';
 import type { Sim } from '../engine/sim.ts';
-import { Action, COMMUTE, relation, sameChoices } from './action.ts';
+import { Action, Actions, COMMUTE, NO_CHOICES, relation, sameChoices } from './action.ts';
 import { Identity } from './identity.ts';
+import { NOT_RANKED, Order } from './order.ts';
 import { IMPOSSIBLE, type Reversal, Reversals, SURE, TO_BE_TRIED } from './reversal.ts';
 import { canStep, type Scheduler } from './scheduler.ts';
+import { BLOCKED, type Coverage, Sequence, UNDECIDED } from './sequence.ts';
 import { Trace } from './trace.ts';
-import { BLOCKED, isUndecided, Sequence, UNDECIDED, WakeupForest, type WakeupNode } from './wakeup.ts';
-
-const NO_CHOICES: readonly number[] = [];
+import { Undecided, WakeupForest, type WakeupNode } from './wakeup.ts';
 
 export class Dpor implements Scheduler {
   /** Executions that ran into a sleep set: 0 unless the model breaks its promises. */
@@ -26,16 +26,16 @@ export class Dpor implements Scheduler {
   private readonly identity: Identity;
   private readonly trace: Trace;
   private readonly reversals: Reversals;
+  private readonly actions = new Actions();
   private readonly forest = new WakeupForest();
-  private readonly sequence = new Sequence();
-  // By depth: what is still to be run from that node, and which part of `sleep` belongs to it. Of a node's sleep set,
-  // the part from `sleepOwn` on are steps already explored from that very node.
+  private readonly order: Order;
+  private readonly tried = new Action();
+  private readonly sequence: Sequence;
+  // By depth: what is still to be run from that node, and which part of `sleep` belongs to it.
   private readonly pending: (WakeupNode | null)[] = [null];
   private readonly sleepFrom: number[] = [0];
-  private readonly sleepOwn: number[] = [0];
   private readonly sleepTo: number[] = [0];
   private readonly sleep: Action[] = [];
-  private readonly spare: Action[] = [];
   // The execution at hand.
   private depth = 0;
   private branch = 0;
@@ -52,7 +52,9 @@ export class Dpor implements Scheduler {
     this.sim = sim;
     this.identity = new Identity(sim);
     this.trace = new Trace(this.identity);
-    this.reversals = new Reversals(sim, this.identity, this.trace);
+    this.order = new Order(this.identity);
+    this.sequence = new Sequence(this.trace, this.actions);
+    this.reversals = new Reversals(sim, this.identity, this.trace, this.actions);
   }
 
   newExecution(): boolean {
@@ -80,13 +82,18 @@ export class Dpor implements Scheduler {
       this.script = event.choices;
       return this.identity.processes[event.actor]!;
     }
-    if (depth === this.branch) sim.record(true);
+    if (depth === this.branch) {
+      sim.record(true);
+      this.order.restart();
+    }
     const node = this.pending[depth]!;
     if (node !== null) {
       this.pending[depth] = node.next;
       this.running = node;
-      this.script = node.choices;
-      return this.identity.processes[node.actor]!;
+      this.script = node.step.choices;
+      const process = this.identity.processes[node.step.actor];
+      if (process === undefined || !canStep(process)) throw new Error(`a sequence that was to be run cannot be run`);
+      return process;
     }
     return this.anyAwake(sim);
   }
@@ -108,20 +115,27 @@ export class Dpor implements Scheduler {
     }
   }
 
-  /** Somebody who can step and whose step is not asleep; null at the end. */
+  /** Somebody who can step and whose step is not asleep; null at the end. Whom is a matter of speed only. */
   private anyAwake(sim: Sim): Process | null {
     let asleep = false;
-    for (const process of sim.processes) {
-      if (!canStep(process)) continue;
+    let best: Process | null = null;
+    let bestRank = NOT_RANKED;
+    const { processes } = sim;
+    for (let i = 0; i < processes.length && bestRank > 0; i++) {
+      const process = processes[i]!;
+      const rank = this.order.rankOf(process);
+      if (rank >= bestRank || !canStep(process)) continue;
       const awake = this.awakeChoices(this.identity.numberOf(process));
-      if (awake !== null) {
-        this.script = awake;
-        return process;
+      if (awake === null) {
+        asleep = true;
+        continue;
       }
-      asleep = true;
+      this.script = awake;
+      best = process;
+      bestRank = rank;
     }
-    if (asleep) this.blocked++;
-    return null;
+    if (best === null && asleep) this.blocked++;
+    return best;
   }
 
   /** Choices with which the actor's next step is not asleep; null when there are none. */
@@ -162,6 +176,7 @@ export class Dpor implements Scheduler {
     this.alternatives = null;
     if (depth < this.branch) return;
     const event = trace.add(identity.numberOf(process), process, choices, alternatives);
+    this.order.acted(event, process);
     this.reversals.collect(depth, process);
     this.enterNode(depth + 1, event);
   }
@@ -177,7 +192,6 @@ export class Dpor implements Scheduler {
       } else if (relation(sleeper, event) === COMMUTE) this.sleep[to++] = sleeper;
     }
     this.sleepFrom[at] = from;
-    this.sleepOwn[at] = to;
     this.sleepTo[at] = to;
     const node = this.running;
     this.running = null;
@@ -203,55 +217,82 @@ export class Dpor implements Scheduler {
   /** See to it that something equivalent to the reversed pair is run from the node before its first step. */
   private reverse(reversal: Reversal): void {
     if (reversal.state === IMPOSSIBLE) return;
-    const { first, last } = reversal;
+    const { first, coverage } = reversal;
+    if (coverage.holds(this.trace, first, this.branch)) return;
     const { sequence } = this;
     this.reversals.sequence(reversal, sequence);
     if (reversal.state === TO_BE_TRIED) {
-      reversal.state = this.tryOut(first, sequence.steps, sequence.length, last, false) ? SURE : IMPOSSIBLE;
+      reversal.state = this.canRun(first, sequence.steps, sequence.length, reversal.last) ? SURE : IMPOSSIBLE;
       if (reversal.state === IMPOSSIBLE) return;
     }
-    sequence.push(last);
+    sequence.push(reversal.last, -1);
     for (;;) {
-      const asleep = this.coveredBySleep(first, sequence);
+      const asleep = this.coveredBySleep(first, sequence, coverage);
       if (asleep === UNDECIDED) {
-        this.tryOut(first, sequence.steps, sequence.length - 1, last, true);
+        this.tryLast(reversal);
         continue;
       }
       if (asleep !== BLOCKED) return;
-      const result = this.forest.insert(this.pending[first]!, sequence);
-      if (!isUndecided(result)) {
+      const result = this.forest.insert(this.pending[first]!, sequence, coverage);
+      if (!(result instanceof Undecided)) {
         this.pending[first] = result;
         return;
       }
-      if (result.node === null) this.tryOut(first, sequence.steps, sequence.length - 1, last, true);
-      else this.tryOutNode(first, result.node);
+      if (result.node === null) this.tryLast(reversal);
+      else this.tryNode(first, result.node);
     }
   }
 
+  /** What does the last step of the sequence do there? */
+  private tryLast(reversal: Reversal): void {
+    const { steps, length } = this.sequence;
+    reversal.last = this.tryOut(reversal.first, steps, length - 1, reversal.last);
+    this.sequence.replaceLast(reversal.last);
+  }
+
   /** BLOCKED when the sequence leads to something that no sleeping step covers. */
-  private coveredBySleep(at: number, sequence: Sequence): number {
+  private coveredBySleep(at: number, sequence: Sequence, coverage: Coverage): number {
     for (let i = this.sleepFrom[at]!; i < this.sleepTo[at]!; i++) {
       const place = sequence.place(this.sleep[i]!);
-      if (place !== BLOCKED) return place;
+      if (place !== BLOCKED) {
+        if (place !== UNDECIDED) {
+          coverage.begin();
+          coverage.restOn(this.sleep[i]!, place, sequence);
+        }
+        return place;
+      }
+      sequence.need(sequence.blockedAt);
     }
     return BLOCKED;
   }
 
   /** What does a step of a wakeup tree do once everything before it has been done? */
-  private tryOutNode(at: number, node: WakeupNode): void {
+  private tryNode(at: number, node: WakeupNode): void {
     const path: Action[] = [];
-    for (let above = node.parent; above !== null; above = above.parent) path.unshift(above);
-    this.tryOut(at, path, path.length, node, true);
+    for (let above = node.parent; above !== null; above = above.parent) path.unshift(above.step);
+    node.step = this.tryOut(at, path, path.length, node.step);
   }
 
-  /**
-   * Run the first `at` steps of the trace and then `steps`: can the actor of `last` step then? With `act`, let it, and
-   * note in `last` what the step really does.
-   */
-  private tryOut(at: number, steps: readonly Action[], count: number, last: Action, act: boolean): boolean {
+  /** Could `last` be run after the first `at` steps of the trace and then `steps`? */
+  private canRun(at: number, steps: readonly Action[], count: number, last: Action): boolean {
+    const process = this.runAgain(at, steps, count, last.actor);
+    return process !== undefined && canStep(process);
+  }
+
+  /** Run the first `at` steps of the trace, `steps` and `last`: the last step as it really turns out. */
+  private tryOut(at: number, steps: readonly Action[], count: number, last: Action): Action {
+    const process = this.runAgain(at, steps, count, last.actor);
+    if (process === undefined || !canStep(process)) throw new Error('a sequence that was to be run cannot be run');
+    this.sim.record(true);
+    this.actAgain(last);
+    this.tried.copy(last);
+    this.tried.setAccesses(process.acted, this.identity, true);
+    return this.actions.share(this.tried);
+  }
+
+  private runAgain(at: number, steps: readonly Action[], count: number, actor: number): Process | undefined {
     const { sim, identity, trace } = this;
     this.trials++;
-    const choices = sim.choices;
     sim.choices = this;
     this.restartWorld();
     sim.rewind();
@@ -259,16 +300,7 @@ export class Dpor implements Scheduler {
     for (let i = 0; i < at; i++) this.actAgain(trace.events[i]!);
     for (let i = 0; i < count; i++) this.actAgain(steps[i]!);
     while (identity.news) identity.meetNext();
-    const process = identity.processes[last.actor];
-    const able = process !== undefined && canStep(process);
-    if (act) {
-      if (!able) throw new Error('a sequence that was to be run cannot be run');
-      sim.record(true);
-      this.actAgain(last);
-      last.setAccesses(process.acted, identity, true);
-    }
-    sim.choices = choices;
-    return able;
+    return identity.processes[actor];
   }
 
   private actAgain(step: Action): void {
@@ -287,19 +319,15 @@ export class Dpor implements Scheduler {
 
   /** To the deepest node with something left to run; what was just explored from it goes to sleep. */
   private backtrack(): void {
-    const { trace, pending, sleepOwn, sleepTo, sleep, spare } = this;
+    const { trace, pending, sleepTo } = this;
     for (let at = trace.length - 1; at >= 0; at--) {
       if (pending[at] !== null) {
-        const done = spare.pop() ?? new Action();
-        done.copy(trace.events[at]!);
-        sleep[sleepTo[at]!] = done;
+        this.sleep[sleepTo[at]!] = this.actions.share(trace.events[at]!);
         sleepTo[at] = sleepTo[at]! + 1;
         trace.truncate(at);
         this.branch = at;
         return;
       }
-      for (let i = sleepOwn[at]!; i < sleepTo[at]!; i++) spare.push(sleep[i]!);
-      sleepTo[at] = sleepOwn[at]!;
     }
     trace.truncate(0);
     this.branch = 0;

@@ -6,6 +6,8 @@ import type { Sim } from '../engine/sim.ts';
 // Above every id the engine allots, below 2^53.
 const MADE_FROM = 2 ** 50;
 const PER_ACTOR = 65536;
+// Ids below this are small numbers as they are.
+const SMALL = 1024;
 // Where the engine takes the ids of sparse stores from.
 const SPARSE_FROM = 2 ** 40;
 
@@ -30,6 +32,7 @@ export class Identity {
   private readonly allotments: Allotment[] = [];
   private readonly allottedBy: number[] = [];
   private nextLasting = MADE_FROM;
+  private readonly denseOf = new Map<number, number>();
   // Ids below these were there before the execution.
   private denseFrom = Number.POSITIVE_INFINITY;
   private sparseFrom = Number.POSITIVE_INFINITY;
@@ -44,7 +47,7 @@ export class Identity {
   /** The world is about to be rewound: forget what the last execution made, keep what it was called. */
   restart(): void {
     this.seen = this.initial;
-    this.processes.length = this.initial;
+    if (this.processes.length > this.initial) this.processes.length = this.initial;
     if (this.allotments.length > 0) {
       this.allotments.length = 0;
       this.allottedBy.length = 0;
@@ -108,6 +111,17 @@ export class Identity {
     if (number === undefined) {
       number = this.actors++;
       this.byName.set(process.name, number);
+    }
+    return number;
+  }
+
+  /** A small number for a lasting id. */
+  dense(id: number): number {
+    if (id < SMALL) return id;
+    let number = this.denseOf.get(id);
+    if (number === undefined) {
+      number = SMALL + this.denseOf.size;
+      this.denseOf.set(id, number);
     }
     return number;
   }

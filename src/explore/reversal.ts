@@ -9,10 +9,10 @@
 import type { Process } from '../engine/process.ts';
 import type { Sim } from '../engine/sim.ts';
 import { JoinGate } from '../engine/wait.ts';
-import { Action, COMMUTE, relation } from './action.ts';
+import { Action, type Actions, COMMUTE, NO_CHOICES, relation, SEVERAL } from './action.ts';
 import type { Identity } from './identity.ts';
+import { Coverage, type Sequence } from './sequence.ts';
 import type { Trace, TraceEvent } from './trace.ts';
-import type { Sequence } from './wakeup.ts';
 
 /** Could the last step act in the new order? */
 export const SURE = 0;
@@ -23,11 +23,17 @@ export const IMPOSSIBLE = 2;
 export class Reversal {
   first = 0;
   state = SURE;
-  readonly last = new Action();
+  last: Action;
   /** The step after which the actor of `last` came to it. */
   arrival = -1;
   /** Of the steps that conflict with `last`, only these may come before it; null: all may. */
   kept: readonly number[] | null = null;
+  /** Why nothing more had to be run for it when it was last looked at. */
+  readonly coverage = new Coverage();
+
+  constructor(last: Action) {
+    this.last = last;
+  }
 }
 
 const NONE: readonly number[] = [];
@@ -36,6 +42,7 @@ export class Reversals {
   private readonly sim: Sim;
   private readonly identity: Identity;
   private readonly trace: Trace;
+  private readonly actions: Actions;
   // By index of the step that completed the pair.
   private readonly lists: Reversal[][] = [];
   private readonly counts: number[] = [];
@@ -44,10 +51,11 @@ export class Reversals {
   private gatesMatter = false;
   private readonly waiting = new Action();
 
-  constructor(sim: Sim, identity: Identity, trace: Trace) {
+  constructor(sim: Sim, identity: Identity, trace: Trace, actions: Actions) {
     this.sim = sim;
     this.identity = identity;
     this.trace = trace;
+    this.actions = actions;
   }
 
   count(at: number): number {
@@ -99,21 +107,31 @@ export class Reversals {
     const promise = gate === null ? 'always' : gate.promise;
     const lock = promise === 'lock' ? identity.lasting(gate!.lockId!) : -1;
     const arrival = trace.arrivalOfStep(at);
-    for (const first of trace.racing) {
+    for (let i = 0; i < trace.raceCount; i++) {
+      const first = trace.racing[i]!;
       let state = SURE;
       const other = trace.events[first]!;
       if (promise === 'lock') {
         // Whoever wrote the lock last before it was taken freed it.
         if (other.writes(lock)) continue;
       } else if (promise !== 'always' && other.mayWriteTo(event.announced)) {
-        const open = arrival < first && event.announced.single ? this.openBefore(first, event.actor) : 0;
+        const open = arrival < first && event.key !== SEVERAL ? this.openBefore(first, event.actor) : 0;
         if (open === 1) continue;
         if (open === 0) state = TO_BE_TRIED;
       }
-      if (other.mayWriteTo(event.announced)) this.add(at, first, event.announced, arrival, state, null);
-      else this.addAsActed(at, first, event, arrival);
+      // What an event only read makes no difference to this one: it would choose and do just the same before it.
+      const last = other.mayWriteTo(event.announced) ? this.unchosen(event.announced) : event;
+      this.add(at, first, last, arrival, state, null);
     }
-    if (lock >= 0) this.collectLockWait(at, at, lock, event.announced, arrival);
+    if (lock >= 0) this.collectLockWait(at, at, lock, this.unchosen(event.announced), arrival);
+  }
+
+  /** The same step before its choices are made. */
+  private unchosen(step: Action): Action {
+    if (step.choices.length === 0) return step;
+    this.waiting.copy(step);
+    this.waiting.choices = NO_CHOICES;
+    return this.actions.share(this.waiting);
   }
 
   /** `last` waits for `lock`: the step before `below` that took it last could have come later. */
@@ -134,12 +152,22 @@ export class Reversals {
       if (other.state !== 'live' || !mayShut(other)) continue;
       const actor = this.identity.numberOf(other);
       const arrival = this.trace.arrivalOf(actor);
-      this.waiting.actor = actor;
-      this.waiting.choices = NONE;
-      this.waiting.setAccesses(other.announced, this.identity, false);
-      if (arrival === at) this.collectArrival(at, this.waiting);
-      else if (other !== process) this.collectShut(at, event, this.waiting, arrival);
+      const last = this.nextStepOf(actor, other);
+      if (arrival === at) this.collectArrival(at, last);
+      else if (other !== process) this.collectShut(at, event, last, arrival);
     }
+  }
+
+  /** What `process` has announced, outcome and choices open. */
+  private nextStepOf(actor: number, process: Process): Action {
+    const { waiting, trace } = this;
+    const before = trace.lastStepOf(actor);
+    waiting.actor = actor;
+    waiting.number = before < 0 ? 1 : trace.events[before]!.number + 1;
+    waiting.choices = NO_CHOICES;
+    waiting.alternatives = NO_CHOICES;
+    waiting.setAccesses(process.announced, this.identity, false);
+    return this.actions.share(waiting);
   }
 
   /** Step `at` may have shut the gate at which `last` was waiting, or it may be one more to be ordered with others. */
@@ -151,7 +179,7 @@ export class Reversals {
       if (open === 0) this.add(at, at, last, arrival, TO_BE_TRIED, NONE);
       else if (open === 2 && this.openBefore(at + 1, last.actor) === 1) this.add(at, at, last, arrival, SURE, NONE);
     }
-    if (last.single) return;
+    if (last.key !== SEVERAL) return;
     for (let first = at - 1; first >= 0; first--) {
       if (trace.before(first, at) || !this.mayShutFor(first, last, arrival)) continue;
       const between = this.conflicting(first, at - 1, last, arrival);
@@ -165,7 +193,7 @@ export class Reversals {
   private collectArrival(at: number, last: Action): void {
     for (let first = at - 1; first >= 0; first--) {
       if (!this.mayShutFor(first, last, at)) continue;
-      if (last.single) this.add(at, first, last, at, TO_BE_TRIED, NONE);
+      if (last.key !== SEVERAL) this.add(at, first, last, at, TO_BE_TRIED, NONE);
       else {
         for (const kept of downwardClosed(this.trace, this.conflicting(first, at, last, at))) {
           this.add(at, first, last, at, TO_BE_TRIED, kept);
@@ -207,22 +235,16 @@ export class Reversals {
     const i = this.counts[at] ?? 0;
     let reversal = list[i];
     if (reversal === undefined) {
-      reversal = new Reversal();
+      reversal = new Reversal(last);
       list[i] = reversal;
     }
     reversal.first = first;
     reversal.state = state;
     reversal.arrival = arrival;
     reversal.kept = kept;
-    reversal.last.copy(last);
-    reversal.last.choices = NONE;
+    reversal.coverage.known = false;
+    reversal.last = last;
     this.counts[at] = i + 1;
-  }
-
-  /** What `first` did makes no difference to `event`: without it, `event` chooses and does just the same. */
-  private addAsActed(at: number, first: number, event: TraceEvent, arrival: number): void {
-    this.add(at, first, event, arrival, SURE, null);
-    this.get(at, this.counts[at]! - 1).last.choices = event.choices;
   }
 
   /**
@@ -237,9 +259,7 @@ export class Reversals {
       const { gate } = process.announced;
       if (process.state !== 'live' || gate === null || gate.promise !== 'lock') continue;
       const actor = identity.numberOf(process);
-      const last = this.waiting;
-      last.actor = actor;
-      last.setAccesses(process.announced, identity, false);
+      const last = this.nextStepOf(actor, process);
       this.collectLockWait(end, end, identity.lasting(gate.lockId!), last, trace.arrivalOf(actor));
     }
     for (let at = 0; at < end; at++) if (trace.events[at]!.alternatives.length > 0) this.collectChoices(end, at);
@@ -254,8 +274,11 @@ export class Reversals {
       for (let i = 0; i < event.alternatives.length; i++) {
         for (let other = 0; other < event.alternatives[i]!; other++) {
           if (other === event.choices[i]) continue;
-          this.add(end, at, event.announced, arrival, kept.length > 0 ? TO_BE_TRIED : SURE, kept);
-          this.lists[end]![this.counts[end]! - 1]!.last.choices = [...event.choices.slice(0, i), other];
+          this.waiting.copy(event.announced);
+          this.waiting.choices = [...event.choices.slice(0, i), other];
+          this.waiting.alternatives = NO_CHOICES;
+          const last = this.actions.share(this.waiting);
+          this.add(end, at, last, arrival, kept.length > 0 ? TO_BE_TRIED : SURE, kept);
         }
       }
     }
@@ -265,21 +288,22 @@ export class Reversals {
   sequence(reversal: Reversal, into: Sequence): void {
     const { trace } = this;
     const { first, last, arrival, kept } = reversal;
-    const left: number[] = [];
-    into.clear();
+    let left: number[] | null = null;
+    into.begin(first, arrival);
     for (let i = first + 1; i < trace.length; i++) {
       if (trace.before(first, i)) continue;
       if (kept !== null) {
-        if (left.some((out) => trace.before(out, i))) continue;
+        if (left?.some((out) => trace.before(out, i))) continue;
         const event = trace.events[i]!;
         const free =
           kept.includes(i) || relation(event, last) === COMMUTE || (arrival >= 0 && trace.before(i, arrival));
         if (event.actor === last.actor ? i > arrival : !free) {
+          left ??= [];
           left.push(i);
           continue;
         }
       }
-      into.push(trace.events[i]!);
+      into.push(trace.events[i]!, i);
     }
   }
 }

@@ -66,8 +66,10 @@ export class Runner {
     if (!scheduler.newExecution(run)) return false;
     const sim = this.sim;
     this.scheduler = scheduler;
-    this.choiceAt.length = 0;
-    this.choiceValue.length = 0;
+    if (this.choiceAt.length > 0) {
+      this.choiceAt.length = 0;
+      this.choiceValue.length = 0;
+    }
     this.steps = -1;
     sim.choices = this.choices;
     try {

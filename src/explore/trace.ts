@@ -3,17 +3,19 @@
 import type { Process } from '../engine/process.ts';
 import { type Access, UPDATE } from '../engine/step.ts';
 import { JoinGate } from '../engine/wait.ts';
-import { Action, COMMUTE, relation } from './action.ts';
+import { Action, COMMUTE, relation, SEVERAL, WROTE } from './action.ts';
 import type { Identity } from './identity.ts';
 
 /** A step that has acted. */
 export class TraceEvent extends Action {
-  /** The how-manieth step of its actor, from 1. */
-  number = 0;
   /** Index of the actor's step before this one; -1 for its first. */
   previous = -1;
+  /** Largest index of a step that happened before; -1: none did. */
+  past = -1;
   /** Id of the lock that it took; -1 for none. */
   took = -1;
+  /** Index of the last step before this one that touched the same object, for steps that touch one only. */
+  touchedBefore = -1;
   /** The step as it was announced, outcomes of updates open; the event itself when there are none. */
   announced: Action = this;
   private readonly open = new Action();
@@ -24,6 +26,7 @@ export class TraceEvent extends Action {
     for (let i = 0; i < acted.count; i++) {
       if (acted.kind[i] !== UPDATE) continue;
       this.open.actor = this.actor;
+      this.open.number = this.number;
       this.open.setAccesses(acted, identity, false);
       this.announced = this.open;
       return;
@@ -33,10 +36,14 @@ export class TraceEvent extends Action {
 
 const INITIAL_ACTORS = 16;
 const INITIAL_EVENTS = 256;
+const INITIAL_OBJECTS = 2048;
 
 export class Trace {
   length = 0;
   readonly events: TraceEvent[] = [];
+  /** Indices of the steps that race with the step added last: no other step lies between them. Latest first. */
+  readonly racing: number[] = [];
+  raceCount = 0;
   private readonly identity: Identity;
   private width = INITIAL_ACTORS;
   private capacity = INITIAL_EVENTS;
@@ -45,8 +52,12 @@ export class Trace {
   // By actor: index of its last step (-1: none yet), and of the step that started it (-1: there from the start).
   private readonly lastOf: number[] = [];
   private readonly startOf: number[] = [];
-  /** Indices of the steps that race with the step added last: no other step lies between them. Latest first. */
-  readonly racing: number[] = [];
+  // By actor: indices of its steps.
+  private readonly stepsOf: number[][] = [];
+  // By object: index of the last step that touched only it.
+  private lastTouch = new Int32Array(INITIAL_OBJECTS).fill(-1);
+  // Steps that touch several objects.
+  private wideCount = 0;
 
   constructor(identity: Identity) {
     this.identity = identity;
@@ -69,17 +80,35 @@ export class Trace {
     return previous >= 0 ? previous : (this.startOf[actor] ?? -1);
   }
 
+  /** Index of the `number`-th step of `actor`; -1 when it did not come to that. */
+  indexOf(actor: number, number: number): number {
+    const last = this.lastStepOf(actor);
+    if (last < 0 || this.events[last]!.number < number) return -1;
+    return this.stepsOf[actor]![number]!;
+  }
+
   /** Did step `a` happen before step `b` (or is it the same)? */
   before(a: number, b: number): boolean {
     const event = this.events[a]!;
     return this.clocks[b * this.width + event.actor]! >= event.number;
   }
 
+  /** By actor: raise to the number of steps that happened before step `at`, itself included. */
+  raise(at: number, counts: number[]): void {
+    const row = at * this.width;
+    for (let a = 0; a < this.identity.actors; a++) {
+      const value = this.clocks[row + a]!;
+      if (value > (counts[a] ?? 0)) counts[a] = value;
+    }
+  }
+
   /** Keep the first `length` steps. */
   truncate(length: number): void {
     for (let d = this.length - 1; d >= length; d--) {
-      const { actor, previous } = this.events[d]!;
-      this.lastOf[actor] = previous;
+      const event = this.events[d]!;
+      this.lastOf[event.actor] = event.previous;
+      if (event.key >= 0) this.lastTouch[event.key] = event.touchedBefore;
+      else if (event.count > 0) this.wideCount--;
     }
     this.length = length;
   }
@@ -105,47 +134,94 @@ export class Trace {
     event.number = event.previous < 0 ? 1 : this.events[event.previous]!.number + 1;
     const { acted } = process;
     event.setAccesses(acted, this.identity, true);
-    const gate = acted.gate;
     event.keepAnnouncement(acted, this.identity);
+    const gate = acted.gate;
     const took = gate?.taken === undefined ? -1 : gate.taken(process);
-    event.took = took < 0 ? -1 : this.identity.lasting(took);
+    event.took = -1;
+    if (took >= 0) {
+      // A trylock of what its actor holds already took nothing.
+      const lock = this.identity.lasting(took);
+      if (event.writes(lock)) event.took = lock;
+    }
     this.clock(at, event, process);
     this.lastOf[actor] = at;
+    this.stepsOf[actor] ??= [];
+    this.stepsOf[actor]![event.number] = at;
     this.length++;
     return event;
   }
 
   private clock(at: number, event: TraceEvent, process: Process): void {
     if (this.identity.actors > this.width || at >= this.capacity) this.grow(at);
-    const { width, clocks, events, racing } = this;
+    const { width, clocks } = this;
     const row = at * width;
     const base = this.arrivalOf(event.actor);
     if (base >= 0) clocks.copyWithin(row, base * width, base * width + width);
     else clocks.fill(0, row, row + width);
     clocks[row + event.actor] = event.number;
+    event.past = base;
     const gate = process.acted.gate;
     if (gate !== null && gate instanceof JoinGate) {
       const end = this.arrivalOf(this.identity.numberOf(gate.target));
-      if (end >= 0) this.merge(row, end * width);
+      if (end >= 0) this.follow(event, row, end);
     }
-    racing.length = 0;
-    if (event.count === 0) return;
+    this.raceCount = 0;
+    const { key } = event;
+    if (key === SEVERAL) {
+      if (event.count > 0) this.scan(at, event, row);
+      return;
+    }
+    if (key >= this.lastTouch.length) this.growObjects(key);
+    const last = this.lastTouch[key]!;
+    event.touchedBefore = last;
+    this.lastTouch[key] = at;
+    if (this.wideCount > 0) this.scan(at, event, row);
+    else this.walk(last, event, row);
+  }
+
+  /** Races with steps that touch this one object only. Nothing from before a write of it can race. */
+  private walk(last: number, event: TraceEvent, row: number): void {
+    const { events, clocks } = this;
+    for (let i = last; i >= 0; ) {
+      const earlier = events[i]!;
+      if (clocks[row + earlier.actor]! < earlier.number && relation(event, earlier) !== COMMUTE) {
+        this.racing[this.raceCount++] = i;
+        this.follow(event, row, i);
+      }
+      if (earlier.only === WROTE) return;
+      i = earlier.touchedBefore;
+    }
+  }
+
+  /** Races with any step. */
+  private scan(at: number, event: TraceEvent, row: number): void {
+    const { events, clocks } = this;
+    if (event.key === SEVERAL) this.wideCount++;
     for (let i = at - 1; i >= 0; i--) {
       const earlier = events[i]!;
       if (clocks[row + earlier.actor]! >= earlier.number) continue;
       if (relation(event, earlier) === COMMUTE) continue;
-      racing.push(i);
-      this.merge(row, i * width);
+      this.racing[this.raceCount++] = i;
+      this.follow(event, row, i);
     }
   }
 
-  private merge(row: number, other: number): void {
+  /** Step `other` happened before `event`. */
+  private follow(event: TraceEvent, row: number, other: number): void {
+    if (other > event.past) event.past = other;
     const { clocks } = this;
+    const from = other * this.width;
     const { actors } = this.identity;
     for (let a = 0; a < actors; a++) {
-      const value = clocks[other + a]!;
+      const value = clocks[from + a]!;
       if (value > clocks[row + a]!) clocks[row + a] = value;
     }
+  }
+
+  private growObjects(key: number): void {
+    const grown = new Int32Array(2 ** Math.ceil(Math.log2(key + 1))).fill(-1);
+    grown.set(this.lastTouch);
+    this.lastTouch = grown;
   }
 
   private grow(at: number): void {

@@ -1,80 +1,36 @@
 // Wakeup trees (Abdulla, Aronis, Jonsson, Sagonas: "Optimal dynamic partial order reduction", POPL 2014): at a node of
 // the search, the sequences that are still to be run from there, none of which another one makes superfluous.
-import { Action, COMMUTE, CONFLICT, relation, sameChoices } from './action.ts';
+import type { Action } from './action.ts';
+import { BLOCKED, type Coverage, type Sequence, UNDECIDED } from './sequence.ts';
 
-export class WakeupNode extends Action {
+export class WakeupNode {
+  step: Action;
   parent: WakeupNode | null = null;
   firstChild: WakeupNode | null = null;
   next: WakeupNode | null = null;
-}
 
-/** No event of the sequence is the given step or conflicts with it. */
-export const INDEPENDENT = -1;
-/** Something in the sequence conflicts with the step before the step itself comes. */
-export const BLOCKED = -2;
-/** Depends on an outcome that is not known yet. */
-export const UNDECIDED = -3;
-
-/** A sequence of steps, some of them struck out. Reused. */
-export class Sequence {
-  length = 0;
-  readonly steps: Action[] = [];
-  private readonly struck: boolean[] = [];
-
-  clear(): void {
-    this.length = 0;
-  }
-
-  push(step: Action): void {
-    this.steps[this.length] = step;
-    this.struck[this.length] = false;
-    this.length++;
-  }
-
-  strike(at: number): void {
-    this.struck[at] = true;
-  }
-
-  isStruck(at: number): boolean {
-    return this.struck[at]!;
-  }
-
-  unstrike(): void {
-    for (let i = 0; i < this.length; i++) this.struck[i] = false;
-  }
-
-  /**
-   * Is `step` a weak initial of this sequence: could it come first in some continuation? Its place when it is in the
-   * sequence with nothing that conflicts before it; otherwise INDEPENDENT, BLOCKED or UNDECIDED.
-   */
-  place(step: Action): number {
-    const { actor } = step;
-    for (let i = 0; i < this.length; i++) {
-      if (this.struck[i]!) continue;
-      const other = this.steps[i]!;
-      if (other.actor === actor) return sameChoices(other.choices, step.choices) ? i : BLOCKED;
-      const related = relation(step, other);
-      if (related === COMMUTE) continue;
-      return related === CONFLICT ? BLOCKED : UNDECIDED;
-    }
-    return INDEPENDENT;
+  constructor(step: Action) {
+    this.step = step;
   }
 }
 
-/** What stopped an insertion: outcomes that must be known before it can be decided. */
-export interface Undecided {
+/** What stopped an insertion: an outcome that must be known before it can be decided. */
+export class Undecided {
   /** The node whose outcome is open; null: it is the sequence's last step. */
-  readonly node: WakeupNode | null;
+  node: WakeupNode | null = null;
 }
 
+/** All trees of a search share their spare nodes. */
 export class WakeupForest {
-  private free: WakeupNode | null = null;
+  private spare: WakeupNode | null = null;
+  private readonly undecided = new Undecided();
 
-  private take(): WakeupNode {
-    const node = this.free;
-    if (node === null) return new WakeupNode();
-    this.free = node.next;
+  private take(step: Action): WakeupNode {
+    const node = this.spare;
+    if (node === null) return new WakeupNode(step);
+    this.spare = node.next;
     node.next = null;
+    node.step = step;
     return node;
   }
 
@@ -82,29 +38,34 @@ export class WakeupForest {
   release(node: WakeupNode): void {
     node.parent = null;
     node.firstChild = null;
-    node.next = this.free;
-    this.free = node;
+    node.next = this.spare;
+    this.spare = node;
   }
 
   /**
    * Make sure that something equivalent to a continuation of `sequence` will be run from the node whose pending
    * sequences start at `first`. Returns the new first, or what has to be found out before.
    */
-  insert(first: WakeupNode | null, sequence: Sequence): WakeupNode | null | Undecided {
+  insert(first: WakeupNode | null, sequence: Sequence, coverage: Coverage): WakeupNode | null | Undecided {
+    coverage.begin();
     let parent: WakeupNode | null = null;
     let child = first;
     let last: WakeupNode | null = null;
     while (child !== null) {
-      const place = sequence.place(child);
+      const place = sequence.place(child.step);
       if (place === UNDECIDED) {
         sequence.unstrike();
-        return { node: child.hasUnknown ? child : null };
+        coverage.known = false;
+        this.undecided.node = child.step.hasUnknown ? child : null;
+        return this.undecided;
       }
       if (place === BLOCKED) {
+        sequence.need(sequence.blockedAt);
         last = child;
         child = child.next;
         continue;
       }
+      coverage.restOn(child.step, place, sequence);
       if (child.firstChild === null) {
         sequence.unstrike();
         return first;
@@ -114,20 +75,26 @@ export class WakeupForest {
       last = null;
       child = child.firstChild;
     }
-    const added = this.append(parent, last, sequence);
+    sequence.closeNeeded();
+    const added = this.append(parent, last, sequence, coverage);
     sequence.unstrike();
     return first ?? added;
   }
 
-  /** Hang what is left of the sequence below `parent`, after `last`. */
-  private append(parent: WakeupNode | null, last: WakeupNode | null, sequence: Sequence): WakeupNode | null {
+  /** Hang what is needed of the sequence below `parent`, after `last`. */
+  private append(
+    parent: WakeupNode | null,
+    last: WakeupNode | null,
+    sequence: Sequence,
+    coverage: Coverage,
+  ): WakeupNode | null {
     let top: WakeupNode | null = null;
     let above = parent;
     let before = last;
     for (let i = 0; i < sequence.length; i++) {
-      if (sequence.isStruck(i)) continue;
-      const node = this.take();
-      node.copy(sequence.steps[i]!);
+      if (!sequence.isNeeded(i)) continue;
+      const node = this.take(sequence.shared(i));
+      coverage.restOn(node.step, i, sequence);
       node.parent = above;
       if (before !== null) before.next = node;
       else if (above !== null) above.firstChild = node;
@@ -137,8 +104,4 @@ export class WakeupForest {
     }
     return top;
   }
-}
-
-export function isUndecided(result: WakeupNode | null | Undecided): result is Undecided {
-  return result !== null && 'node' in result;
 }

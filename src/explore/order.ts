@@ -1,0 +1,67 @@
+// In which order an exhaustive search runs what it may run in any order. Only speed depends on it: steps that nobody else
+// can race with come first, so that the search branches deep in the trace and has little to look at again; then steps
+// that write, before those that read what they wrote; last steps that waited, because whoever waits should have come
+// to its gate before it is shut.
+import type { Process } from '../engine/process.ts';
+import { READ } from '../engine/step.ts';
+import { SEVERAL } from './action.ts';
+import type { Identity } from './identity.ts';
+import type { TraceEvent } from './trace.ts';
+
+const PRIVATE = 0;
+const WRITES = 1;
+const READS = 2;
+const WAITS = 3;
+export const NOT_RANKED = 4;
+
+/** By object: nobody has touched it, only the actor of this number has, or several have. */
+const NOBODY = -1;
+const SHARED = -2;
+
+export class Order {
+  private readonly identity: Identity;
+  private readonly owners: number[] = [];
+  // By slot; NOT_RANKED: not known in this execution.
+  private readonly ranks: number[] = [];
+
+  constructor(identity: Identity) {
+    this.identity = identity;
+  }
+
+  /** The world was rewound: what was announced is no longer. */
+  restart(): void {
+    this.ranks.fill(NOT_RANKED);
+  }
+
+  /** `process` has acted `event` and announced its next step. */
+  acted(event: TraceEvent, process: Process): void {
+    this.ranks[process.slot] = NOT_RANKED;
+    const { key } = event;
+    if (key === SEVERAL) return;
+    const owner = this.owners[key] ?? NOBODY;
+    if (owner === NOBODY) this.owners[key] = event.actor;
+    else if (owner !== event.actor) this.owners[key] = SHARED;
+  }
+
+  /** Smaller goes first. */
+  rankOf(process: Process): number {
+    let rank = this.ranks[process.slot] ?? NOT_RANKED;
+    if (rank === NOT_RANKED) {
+      rank = this.rank(process);
+      this.ranks[process.slot] = rank;
+    }
+    return rank;
+  }
+
+  private rank(process: Process): number {
+    const { gate, count, kind, lo, hi } = process.announced;
+    if (gate !== null && gate.promise !== 'always') return WAITS;
+    if (count === 0) return PRIVATE;
+    if (count === 1 && lo[0] === hi[0]) {
+      const owner = this.owners[this.identity.dense(this.identity.lasting(lo[0]!))] ?? NOBODY;
+      if (owner === NOBODY || owner === this.identity.numberOf(process)) return PRIVATE;
+    }
+    for (let i = 0; i < count; i++) if (kind[i] !== READ) return WRITES;
+    return READS;
+  }
+}
