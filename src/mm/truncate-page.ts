@@ -17,7 +17,7 @@ import { unmapMappingFolio } from './unmap-mapping.ts';
 const MUTEX = step('remove_inode_hugepages:fault-mutex', 'lock');
 const MUTEX_UNLOCK = step('remove_inode_hugepages:fault-mutex-unlock', 'lock');
 const LOCK = step('truncate_inode_pages_range:folio_lock', 'lock');
-const WRITEBACK = step('truncate_inode_pages_range:folio_wait_writeback', 'disk-write');
+const WRITEBACK = step('truncate_inode_pages_range:folio_wait_writeback', 'none');
 const MAPPED = step('truncate_cleanup_folio:folio_mapped', 'op');
 const REMOVE = step('filemap_remove_folio', 'op');
 const PUT = step('truncate_inode_pages_range:put', 'refcount');

@@ -5,7 +5,9 @@ import { step } from '../engine/step.ts';
 import { until } from '../engine/wait.ts';
 import type { CoreMm } from './core.ts';
 import type { Errno } from './errno.ts';
+import { giveBack } from './free-runs.ts';
 import type { Inode } from './inode.ts';
+import { bulkTruncatable, truncateRun } from './truncate-bulk.ts';
 import { truncateEntry } from './truncate-page.ts';
 import { unmapMappingRange } from './unmap-mapping.ts';
 import { writeAndWaitRange } from './writeback-hooks.ts';
@@ -16,6 +18,7 @@ const BLOCKS = step('ext4_ext_remove_space', 'op');
 const SHIFT = step('ext4_ext_shift_extents', 'op');
 const PARTIAL = step('hugetlbfs_zero_partial_page', 'clear-page');
 const LAYOUT = step('dax_layout_busy_page', 'none');
+const FREE_BLOCK = step('dax_delete_mapping_entry', 'op');
 const PREALLOCATE = step('ext4_alloc_file_blocks', 'op');
 
 /** One past every page that a file can have. */
@@ -62,26 +65,44 @@ function* truncatePagecache(core: CoreMm, inode: Inode, from: number): Steps<voi
 
 /** truncate_inode_pages_range: the pages of [from, to), one after the other. */
 function* truncateRange(core: CoreMm, inode: Inode, from: number, to: number): Steps<void> {
-  if (inode.kind === 'fsdax') return;
+  if (inode.kind === 'fsdax') {
+    yield* call(freeDaxBlocks(core, inode, from, to));
+    return;
+  }
   // Seen without a step: what a fault adds later was not there to be removed.
-  for (const index of cachedIndices(inode, from, to)) {
-    if (inode.pages.peek(index) !== 0) yield* call(truncateEntry(core, inode, index));
+  for (let index = nextCached(inode, from, to); index < to; index = nextCached(inode, index, to)) {
+    const run = bulkTruncatable(core, inode, index, to);
+    if (run > 1) {
+      yield* call(truncateRun(core, inode, index, run));
+      index += run;
+    } else {
+      index = yield* call(truncateEntry(core, inode, index));
+    }
   }
 }
 
-/** Indices of [from, to) that hold a page or a swap entry, ascending; large folios by their first. */
-function cachedIndices(inode: Inode, from: number, to: number): readonly number[] {
-  const found: number[] = [];
-  for (let index = from; index < to; ) {
-    const entry = inode.pages.peek(index);
-    const end = inode.pages.endOfRun(index, to - 1);
-    if (entry === 0) index = end + 1;
-    else {
-      found.push(index);
-      index = entry > 0 && end > index ? end + 1 : index + 1;
-    }
+/** The first index from `index` on that holds a page or a swap entry, or `to`. */
+function nextCached(inode: Inode, index: number, to: number): number {
+  if (index >= to || inode.pages.peek(index) !== 0) return Math.min(index, to);
+  return inode.pages.endOfRun(index, to - 1) + 1;
+}
+
+/** A DAX page is a block: with it the frame goes back to the device, and whoever still maps it uses freed memory. */
+function* freeDaxBlocks(core: CoreMm, inode: Inode, from: number, to: number): Steps<void> {
+  for (let index = nextCached(inode, from, to); index < to; index = nextCached(inode, index + 1, to)) {
+    const pfn = inode.pages.peek(index) - 1;
+    const zone = core.zones[core.machine.zoneOf(pfn)!.index]!;
+    zone.freePages.willAdd(FREE_BLOCK);
+    zone.freeRuns.willUpdate(FREE_BLOCK);
+    core.frames.willRelease(pfn, 0, FREE_BLOCK);
+    core.folios.refcount.willWrite(pfn, FREE_BLOCK);
+    yield inode.pages.willUpdate(index, FREE_BLOCK);
+    if (inode.pages.get(index) !== pfn + 1) continue;
+    inode.pages.set(index, 0);
+    core.folios.refcount.set(pfn, 0);
+    core.frames.release(pfn, 0, 'truncation of a DAX file');
+    giveBack(core, pfn, 1);
   }
-  return found;
 }
 
 /** The blocks of [from, to) are given back, or (zero range) turned into unwritten ones: both read as zero. */
@@ -96,7 +117,7 @@ function* dropBlocks(inode: Inode, from: number, to: number, keepAllocated = fal
 /** ext4_break_layouts: unmap, then wait until no DMA holds a page of the device (short pins only: long ones are refused). */
 function* breakLayouts(core: CoreMm, inode: Inode, from: number, to: number): Steps<void> {
   yield* call(unmapMappingRange(core, inode, from, to, false));
-  for (const index of cachedIndices(inode, from, to)) {
+  for (let index = nextCached(inode, from, to); index < to; index = nextCached(inode, index + 1, to)) {
     const pfn = inode.pages.peek(index) - 1;
     const count = { id: core.folios.refcount.base + pfn };
     yield until(core.sim, [count], () => core.folios.refcount.peek(pfn) <= 1, LAYOUT);

@@ -46,7 +46,7 @@ const inside = ([from, length]: readonly [number, number], pages: number) =>
 
 /** What is left after the operation, and what it cost. */
 function outcome(c: Case, bulk: boolean) {
-  const latencies = new LatencyModel({ 'pte-op': 7, refcount: 3, 'tlb-local': 11, lock: 2, op: 1 });
+  const latencies = new LatencyModel({ none: 0, 'pte-op': 7, refcount: 3, 'tlb-local': 11, lock: 2, op: 1 });
   const lab = new Lab({
     kernel: c.kernel,
     params: { stepPages: 512, thp: 'never' },
