@@ -65,7 +65,8 @@ export class Task {
   readonly sim: Sim;
   readonly name: string;
   readonly identity: number;
-  readonly user: User;
+  /** cred->user */
+  readonly credentials: Cell<User>;
   readonly capabilities: Cell<readonly Capability[]>;
   readonly memlockBytes: Cell<number>;
   /** task->mm; null after exit_mm. exec replaces it. */
@@ -80,13 +81,18 @@ export class Task {
     this.sim = sim;
     this.name = fields.name;
     this.identity = mix(hashText(fields.name), 0x7461736b);
-    this.user = fields.user;
+    this.credentials = new Cell(sim, `user of ${fields.name}`, fields.user);
     this.capabilities = new Cell<readonly Capability[]>(sim, `capabilities of ${fields.name}`, fields.capabilities);
     this.memlockBytes = new Cell(sim, `RLIMIT_MEMLOCK of ${fields.name}`, fields.memlockBytes);
     this.mm = new Cell<Mm | null>(sim, `mm of ${fields.name}`, mm);
     this.files = new Cell<readonly OpenFile[]>(sim, `files of ${fields.name}`, []);
     this.killed = new Cell(sim, `fatal signal of ${fields.name}`, false);
     this.exited = new Cell(sim, `exit of ${fields.name}`, false);
+  }
+
+  /** current_user(): looks without a step; credentials change only by the task itself. */
+  get user(): User {
+    return this.credentials.peek();
   }
 
   /** capable(): looks without a step; credentials change only by the task itself. */

@@ -154,6 +154,12 @@ export function* containerDetach(container: VfioContainer, group: VfioGroup): St
   yield container.groupLock.up();
 }
 
+/** VFIO_GET_API_VERSION: VFIO_API_VERSION, which has been 0 since the group interface exists. */
+export function* vfioApiVersion(container: VfioContainer): Steps<number> {
+  yield container.core.sim.local(IOCTL);
+  return 0;
+}
+
 /** VFIO_CHECK_EXTENSION */
 export function* vfioCheckExtension(container: VfioContainer, extension: number): Steps<number> {
   yield* call(container.groupLock.read());

@@ -9,7 +9,7 @@ export const LAB_HOST = {
   memory: [{ dma32: '448MiB' }, { dma32: '128MiB' }],
   swap: '64MiB',
   hugepages: { '2MiB': 16 },
-  iommu: { driver: 'vtd', aperture: { start: 0, end: '0x7fffffffff' } },
+  iommu: { driver: 'vtd', aperture: { start: 0, end: '0x7fffffffff' }, interrupt_remapping: false },
   allow_unsafe_interrupts: true,
 } as const;
 

@@ -1,10 +1,12 @@
-// mem.h: one mapping of each memory type, made by operations. The mapping is called `m`.
+// mem.h: one mapping of each memory type, made by operations. The mapping is called `m`, save for the BAR.
 import { call, type Steps } from '../../src/engine/process.ts';
 import { type Boot, type Result, type Session, Unsupported } from './session.ts';
 import { anonTouched, must, PG } from './vf.ts';
 
 export interface Mem {
   readonly type: string;
+  /** Name of the mapping: `m`, or another that exists already. */
+  readonly memory: string;
   readonly bytes: bigint;
   readonly readable: boolean;
   readonly writable: boolean;
@@ -56,7 +58,12 @@ export function* mk(s: Session, type: string): Steps<Mem | { readonly errno: str
   };
   const write = (value = 'c') => must(s, 'touch', { memory: 'm', value });
   const read = () => must(s, 'touch', { memory: 'm', read: true });
-  const done = (rights: { readable: boolean; writable: boolean }, bytes = N8): Mem => ({ type, bytes, ...rights });
+  const done = (rights: { readable: boolean; writable: boolean }, bytes = N8): Mem => ({
+    type,
+    memory: 'm',
+    bytes,
+    ...rights,
+  });
   switch (type) {
     case 'anon_rw_untouched':
       yield* call(anon('rw'));
@@ -159,11 +166,9 @@ export function* mk(s: Session, type: string): Steps<Mem | { readonly errno: str
       return { ...done({ readable: false, writable: false }), address: 0xffff888000000000n };
     case 'noncanonical_address':
       return { ...done({ readable: false, writable: false }), address: 0x8000000000000000n };
-    case 'pfnmap_bar': {
-      const mapped = yield* call(s.op('vfio.mmap_bar', { device: 'edu', name: 'm', length: N8 }));
-      if (mapped.errno !== null) return { errno: mapped.errno };
-      return done({ readable: false, writable: false });
-    }
+    case 'pfnmap_bar':
+      // Part of the mapping that the device was opened with.
+      return { ...done({ readable: false, writable: false }), memory: 'bar' };
     case 'uffd_missing':
       yield* call(anon('rw'));
       yield* call(must(s, 'uffd.register', { memory: 'm', mode: 'missing', fill: 'uffd' }));
@@ -206,5 +211,5 @@ function* fileMemory(
   const result = yield* call(map({ memory, prot: readOnly ? 'r' : 'rw', shared: !type.includes('private') }));
   if (result.errno !== null) return { errno: result.errno };
   if (type.includes('touched')) yield* call(must(s, 'touch', { memory: 'm', value: 'c' }));
-  return { type, bytes: N8, readable: true, writable: !readOnly };
+  return { type, memory: 'm', bytes: N8, readable: true, writable: !readOnly };
 }

@@ -2,13 +2,16 @@
 // looks at their outcomes, as the recorded C programs did. Operations come from the registry that scenario files use,
 // and their arguments go through the same types.
 import { stringify } from 'yaml';
+import * as z from 'zod';
 import { call, type Steps } from '../../src/engine/process.ts';
 import { runTimed } from '../../src/engine/timed.ts';
 import type { OperationContext } from '../../src/scenario/context.ts';
 import type { Performance } from '../../src/scenario/interpret.ts';
 import { loadScenario } from '../../src/scenario/load.ts';
-import type { Outcome, Shown } from '../../src/scenario/operation.ts';
+import { defineOperation, type Operation, type Outcome, type Shown } from '../../src/scenario/operation.ts';
 import { OPERATIONS } from '../../src/scenario/operations/index.ts';
+import { Declared, Script } from '../../src/scenario/reference.ts';
+import type { ScriptStep } from '../../src/scenario/step.ts';
 import type { World } from '../../src/scenario/world.ts';
 import { setStage } from '../../src/scenario/world-setup.ts';
 
@@ -22,6 +25,8 @@ export interface Emitted {
   readonly ret: number;
   readonly errno: string | null;
   readonly observed: Readonly<Record<string, unknown>>;
+  /** Why the outcome of this case cannot be compared; absent: it can. */
+  readonly unsupported?: string;
 }
 
 /** The value of a finished operation: what it returned or -1, and its errno. */
@@ -42,24 +47,43 @@ export class Session {
     this.emitted = emitted;
   }
 
-  /** The same session acting for another process (a forked child). */
-  as(process: string): Session {
-    return new Session({ ...this.performance, process }, this.emitted);
-  }
-
   /** Perform an operation by its name, with arguments as a scenario file would write them. */
   *op(name: string, args: Readonly<Record<string, unknown>> = {}): Steps<Result> {
-    const operation = OPERATIONS.get(name);
-    if (operation === undefined) throw new Unsupported(`there is no operation ${name}`);
+    const operation = operationNamed(name);
     const parsed = operation.args.safeParse(args);
     if (!parsed.success) throw new Error(`${name}: ${parsed.error.message}`);
+    return yield* call(this.perform(operation, parsed.data));
+  }
+
+  /**
+   * fork(): the child runs `body` on a session of its own, then exits. Its script has one step, which is `body`; that is
+   * the only difference from a script in a file.
+   */
+  *fork(name: string, body: (child: Session) => Steps<void>): Steps<Result> {
+    const { emitted } = this;
+    const program = defineOperation({
+      name: 'program',
+      summary: 'The rest of a recorded program.',
+      args: z.strictObject({}),
+      *run({ performance }) {
+        yield* call(body(new Session(performance, emitted)));
+        return { returns: 0 };
+      },
+    });
+    const child = new Script<ScriptStep>([], 'process');
+    const where = { file: 'laboratory.yaml', line: 1, column: 1 };
+    child.steps = [{ kind: 'operation', operation: program, args: {}, expectation: {}, holds: [], where }];
+    return yield* call(this.perform(operationNamed('fork'), { as: new Declared(['process', 'actor'], name), child }));
+  }
+
+  private *perform(operation: Operation, args: unknown): Steps<Result> {
     const context: OperationContext = {
       actor: this.performance.actor.name,
       subjectKind: this.performance.actor.subjectKind,
       subject: this.performance.process,
       performance: this.performance,
     };
-    const outcome: Outcome = yield* call(operation.run(context, parsed.data));
+    const outcome: Outcome = yield* call(operation.run(context, args));
     const errno = outcome.errno ?? null;
     return { ret: errno === null ? Number(outcome.returns ?? 0) : -1, errno, shows: outcome.shows ?? {} };
   }
@@ -70,11 +94,25 @@ export class Session {
     result: Result | 'ok' | string,
     args: Emitted['args'] = {},
     observed: Emitted['observed'] = {},
+    unsupported?: string,
   ): void {
     const { ret, errno } =
       typeof result === 'string' ? (result === 'ok' ? { ret: 0, errno: null } : { ret: -1, errno: result }) : result;
-    this.emitted.push({ case: name, args, ret, errno, observed });
+    this.emitted.push({
+      case: name,
+      args,
+      ret,
+      errno,
+      observed,
+      ...(unsupported === undefined ? {} : { unsupported }),
+    });
   }
+}
+
+function operationNamed(name: string): Operation {
+  const operation = OPERATIONS.get(name);
+  if (operation === undefined) throw new Unsupported(`there is no operation ${name}`);
+  return operation;
 }
 
 /** A program met something that the model cannot express yet: its cases are unsupported, not wrong. */

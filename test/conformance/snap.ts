@@ -18,7 +18,7 @@ export interface Snap {
   readonly swapped: boolean;
 }
 
-/** Counters, and the pages of the mapping `m` (none: only counters). */
+/** Counters, and the pages of a mapping (none: only counters). */
 export function* snap(s: Session, mem: Mem | null): Steps<Snap> {
   const stat = (yield* call(s.op('vmstat'))).shows;
   const lck = yield* call(vmlck(s));
@@ -31,7 +31,7 @@ export function* snap(s: Session, mem: Mem | null): Steps<Snap> {
   };
   const nothing = { present: 0, pfn: 0, zero: false, anon: false, huge: false, zone: '?', swapped: false };
   if (mem === null || mem.address !== undefined) return { ...counters, ...nothing };
-  const map = (yield* call(s.op('pagemap', { memory: 'm', length: mem.bytes }))).shows;
+  const map = (yield* call(s.op('pagemap', { memory: mem.memory, length: mem.bytes }))).shows;
   return {
     ...counters,
     present: Number(map.present_pages),

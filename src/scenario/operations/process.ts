@@ -5,6 +5,7 @@ import { step } from '../../engine/step.ts';
 import { until } from '../../engine/wait.ts';
 import { exit } from '../../mm/exit.ts';
 import { fork } from '../../mm/fork.ts';
+import { OpenFile } from '../../mm/task.ts';
 import { perform } from '../interpret.ts';
 import { defineOperation } from '../operation.ts';
 import { Script, zDeclares, zRef, zScript } from '../reference.ts';
@@ -12,6 +13,7 @@ import { zCount, zLimit } from '../scalar.ts';
 import type { ScriptStep } from '../step.ts';
 import { UNLIMITED } from '../units.ts';
 import type { World } from '../world.ts';
+import { installFile } from '../world-devices.ts';
 import { processOf } from './place.ts';
 
 const KILL = step('send_sig:SIGKILL', 'op');
@@ -21,6 +23,19 @@ const WAITPID = step('do_wait', 'none');
 const SETUID = step('__sys_setresuid:commit_creds', 'op');
 
 export const processOperations = [
+  defineOperation({
+    name: 'open',
+    summary: 'open() of a character device that has nothing to do with memory.',
+    on: ['process'],
+    args: z.strictObject({ path: z.enum(['/dev/null']), as: zDeclares('fd') }),
+    *run(context, args) {
+      const { world } = context.performance;
+      const { process } = world.core.current;
+      const file = { name: `${args.path} ${process.name}#${process.nextNumber()}`, kind: args.path, object: null };
+      yield* call(installFile(world, args.as.name, new OpenFile(world.sim, file)));
+      return { returns: 0 };
+    },
+  }),
   defineOperation({
     name: 'fork',
     summary: 'fork(): the child performs a script of its own on a copy of the address space, then exits.',

@@ -6,6 +6,7 @@ import { fput } from '../../mm/exit.ts';
 import { vfioMmapBar, vfioSetAccess } from '../../vfio/bar.ts';
 import {
   type VfioContainer,
+  vfioApiVersion,
   vfioCheckExtension,
   vfioIommuDirtyPages,
   vfioIommuInfo,
@@ -313,6 +314,15 @@ export const vfioOperations = [
       };
       if (info.dmaAvail !== undefined) shows.dma_avail = info.dmaAvail;
       return { returns: 0, shows };
+    },
+  }),
+  defineOperation({
+    name: 'vfio.api_version',
+    summary: 'VFIO_GET_API_VERSION.',
+    on: ['process'],
+    args: z.strictObject(OF),
+    *run(context, args) {
+      return { returns: yield* call(vfioApiVersion(containerOf(context, args))) };
     },
   }),
   defineOperation({

@@ -1,6 +1,25 @@
 // Every program of the laboratory. A new program is added to this list, nowhere else.
 import type { Program } from '../program.ts';
+import { type1Acct } from './type1-acct.ts';
+import { type1Container } from './type1-container.ts';
+import { type1Dirty } from './type1-dirty.ts';
+import { type1Dma } from './type1-dma.ts';
+import { type1Groups } from './type1-groups.ts';
+import { type1Limit } from './type1-limit.ts';
 import { type1Map } from './type1-map.ts';
 import { type1Mem } from './type1-mem.ts';
+import { type1Memlock } from './type1-memlock.ts';
+import { type1Unmap } from './type1-unmap.ts';
 
-export const PROGRAMS: readonly Program[] = [type1Map, ...type1Mem];
+export const PROGRAMS: readonly Program[] = [
+  type1Container,
+  type1Map,
+  type1Limit,
+  type1Memlock,
+  type1Acct,
+  ...type1Unmap,
+  type1Dirty,
+  type1Groups,
+  type1Dma,
+  ...type1Mem,
+];

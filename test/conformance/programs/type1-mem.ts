@@ -25,7 +25,7 @@ function* matrix(s: Session, type: string, flags: number, prot: string): Steps<v
   const observed: Record<string, unknown> = {};
   const a = yield* call(snap(s, mem));
   if (type === 'swapped_out') observed.was_swapped = a.swapped;
-  const where = mem.address === undefined ? { memory: 'm', offset: 0 } : { vaddr: mem.address };
+  const where = mem.address === undefined ? { memory: mem.memory, offset: 0 } : { vaddr: mem.address };
   const result = yield* call(s.op('vfio.map', { device: 'edu', ...where, iova: IOVA0, length: mem.bytes, flags }));
   const b = yield* call(snap(s, mem));
   Object.assign(observed, mapObserved(a, b));
@@ -46,15 +46,16 @@ function* matrix(s: Session, type: string, flags: number, prot: string): Steps<v
 function* accesses(s: Session, mem: Mem, flags: number, observed: Record<string, unknown>): Steps<void> {
   if ((flags & VW) !== 0 && mem.readable) {
     yield* call(must(s, 'dma.write', { device: 'edu', iova: IOVA0, value: 'D' }));
-    observed.cpu_sees_dma_write = (yield* call(s.op('cpu.read', { memory: 'm' }))).shows.value === 'D';
+    observed.cpu_sees_dma_write = (yield* call(s.op('cpu.read', { memory: mem.memory }))).shows.value === 'D';
   }
   if ((flags & VR) !== 0 && mem.writable) {
-    const before = (yield* call(s.op('pagemap', { memory: 'm', length: PG }))).shows.pfn;
-    yield* call(s.op('cpu.write', { memory: 'm', offset: PG, value: 'W' }));
-    yield* call(s.op('cpu.write', { memory: 'm', value: 'W' }));
+    const before = (yield* call(s.op('pagemap', { memory: mem.memory, length: PG }))).shows.pfn;
+    yield* call(s.op('cpu.write', { memory: mem.memory, offset: PG, value: 'W' }));
+    yield* call(s.op('cpu.write', { memory: mem.memory, value: 'W' }));
     const read = yield* call(s.op('dma.read', { device: 'edu', iova: IOVA0 }));
     observed.dma_sees_later_cpu_write = read.shows.value === 'W';
-    observed.cpu_write_moved_page = (yield* call(s.op('pagemap', { memory: 'm', length: PG }))).shows.pfn !== before;
+    observed.cpu_write_moved_page =
+      (yield* call(s.op('pagemap', { memory: mem.memory, length: PG }))).shows.pfn !== before;
   }
 }
 
