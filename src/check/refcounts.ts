@@ -3,7 +3,7 @@
 import type { Process } from '../engine/process.ts';
 import { READ } from '../engine/step.ts';
 import type { CoreMm } from '../mm/core.ts';
-import { GUP_PIN_COUNTING_BIAS } from '../mm/folio.ts';
+import { referencesPerPage } from '../mm/gup-grab.ts';
 import { flagNames, PG_IN_LRU_BATCH, PG_ISOLATED, PG_RESERVED } from '../mm/page-flags.ts';
 import { type CheckContext, type Checker, reportFinding } from './checker.ts';
 import type { PinLedger } from './pin-ledger.ts';
@@ -96,7 +96,7 @@ function checkFolio(context: CheckContext, ledger: PinLedger, head: number): voi
   if (folios.has(head, PG_RESERVED) || head === core.hugeZeroPfn) return;
   const pins = ledger.livePins(head);
   const held = explained(core, head);
-  const surplus = references - held - pins * (folios.isLarge(head) ? 1 : GUP_PIN_COUNTING_BIAS);
+  const surplus = references - held - pins * referencesPerPage(core, 'pin', folios.isLarge(head));
   if (surplus === 0) return;
   reportFinding(context, {
     kind: surplus > 0 ? 'refcount-leak' : 'refcount-underflow',

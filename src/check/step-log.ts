@@ -3,8 +3,8 @@
 import type { FindingStep } from '../engine/finding.ts';
 import type { Process } from '../engine/process.ts';
 import type { Sim, StepObserver } from '../engine/sim.ts';
-import { tokenText } from '../hw/token.ts';
 import { ADD, READ } from '../engine/step.ts';
+import { tokenText } from '../hw/token.ts';
 
 interface LoggedStep {
   readonly actor: string;

@@ -222,7 +222,8 @@ function bootAllocations(core: CoreMm): {
       (z) => z.zone.kind === 'NORMAL' || z.zone.kind === 'DMA32' || z.zone.kind === 'MOVABLE',
     );
     for (let i = 0; i < count; i++) {
-      const head = donors.map((z) => takeBlocks(z, 2 ** order)).find((pfn) => pfn !== undefined);
+      let head: number | undefined;
+      for (const donor of donors) if (head === undefined) head = takeBlocks(donor, 2 ** order);
       if (head === undefined) throw new Error(`no memory for ${count} huge pages of order ${order}`);
       folios.order.set(head, order);
       heads.push(head);

@@ -87,6 +87,9 @@ class Loader {
       for (const name of Object.keys(process.maps ?? {})) names.declare('memory', name);
     for (const { name, kind } of subjects.all) names.declare(kind, name);
     for (const name of Object.keys(this.spec.actors)) names.declare('actor', name);
+    for (const device of Object.values(this.spec.devices ?? {})) {
+      if (device.container !== undefined) names.declare('container', device.container);
+    }
     const compiler = new ScriptCompiler(this.source, this.registry, names);
     visitNames(this.spec, [], (found, path) => {
       if (!(found instanceof Script)) names.note(found, path);
