@@ -39,9 +39,11 @@ export type IoEntry =
 export const NO_ENTRY: IoEntry = { kind: 'none' };
 export const TABLE_ENTRY: IoEntry = { kind: 'table' };
 
+const SPANS = [1, ENTRIES, ENTRIES ** 2, ENTRIES ** 3] as const;
+
 /** Pages that one entry of `level` spans: 1, 512, 2^18, 2^27. */
 export function ioSpan(level: number): number {
-  return ENTRIES ** level;
+  return SPANS[level]!;
 }
 
 /** The level that holds leaves of 2^order pages. */
@@ -51,8 +53,14 @@ export function ioLevelOf(order: number): number {
 
 /** The generation that all frames of a run share, or undefined. Looks: whoever maps frames keeps them from going. */
 export function uniformGeneration(frames: Frames, pfn: number, pages: number): number | undefined {
+  const last = pfn + pages - 1;
   const first = frames.peekGeneration(pfn);
-  for (let i = 1; i < pages; i++) if (frames.peekGeneration(pfn + i) !== first) return undefined;
+  for (let at = pfn; at <= last; ) {
+    if (at !== pfn && frames.peekGeneration(at) !== first) return undefined;
+    const end = frames.endOfGeneration(at, last);
+    if (end < last && (end + 1) % ENTRIES !== 0) return undefined;
+    at = end + 1;
+  }
   return first;
 }
 
@@ -71,7 +79,7 @@ export function smallLeaf(bits: number): boolean {
 }
 
 export function rowAt(row: number, level: number): number {
-  return level === 0 ? row : Math.floor(row / ENTRIES ** level);
+  return level === 0 ? row : Math.floor(row / SPANS[level]!);
 }
 
 export function rowOf(page: number): number {

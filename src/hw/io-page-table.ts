@@ -189,20 +189,24 @@ export class IoPageTable {
     for (let level = LEVELS - 1; level > 0; level--) {
       if ((this.meta[level]!.peek(rowAt(row, level)) & TABLE) === 0) return 0;
     }
-    const end = Math.min(most, ENTRIES - (row % ENTRIES));
     const bits = this.meta[0]!;
     const frames = this.pfn[0]!;
-    let n = 0;
-    while (n < end && frames.peek(row + n) === pfn + n && smallLeaf(bits.peek(row + n))) n++;
-    return n;
+    if (frames.peek(row) !== pfn) return 0;
+    const room = Math.min(most, ENTRIES - (row % ENTRIES));
+    const end = frames.endOfRise(row, row + room - 1);
+    // Entries of one run mostly have the same bits: then one look tells for all of them.
+    let at = row;
+    while (at <= end && smallLeaf(bits.peek(at))) at = bits.endOfRun(at, end) + 1;
+    return at - row;
   }
 
-  /** Pages from `page` to the end of the entry that is missing. */
+  /** Pages from `page`, which has no translation, to the next entry in its table, or to the end of a missing table. */
   private holeAt(page: number): number {
     for (let level = LEVELS - 1; level > 0; level--) {
       if (this.meta[level]!.peek(rowAt(rowOf(page), level)) === 0) return ioSpan(level) - (page % ioSpan(level));
     }
-    return 1;
+    const row = rowOf(page);
+    return this.meta[0]!.endOfRun(row, row - (row % ENTRIES) + ENTRIES - 1) + 1 - row;
   }
 
   /** No entry at all in 4 KiB rows [page, page + pages), and no large leaf above them: room for small leaves. */
@@ -213,8 +217,8 @@ export class IoPageTable {
       if (bits === 0) return true;
       if ((bits & TABLE) === 0) return false;
     }
-    for (let at = row; at < row + pages; at++) if (this.meta[0]!.peek(at) !== 0) return false;
-    return true;
+    const last = row + pages - 1;
+    return this.meta[0]!.peek(row) === 0 && this.meta[0]!.endOfRun(row, last) === last;
   }
 
   /** The generation for which the leaf's entry of `page` was made. */
@@ -318,9 +322,16 @@ export class IoPageTable {
     else {
       for (let row = first; row < first + ENTRIES; ) {
         const seen = bits.peek(row);
-        const pages = seen === 0 ? 1 : 2 ** ((seen >> ORDER_SHIFT) & 63);
-        if (seen !== 0) this.count(frames.peek(row), pages, -1);
-        row += pages;
+        const last = first + ENTRIES - 1;
+        if (seen === 0) {
+          row = bits.endOfRun(row, last) + 1;
+          continue;
+        }
+        const order = (seen >> ORDER_SHIFT) & 63;
+        // Neighbours with equal bits over consecutive frames are counted together.
+        const end = order > 0 ? row + 2 ** order - 1 : Math.min(bits.endOfRun(row, last), frames.endOfRise(row, last));
+        this.count(frames.peek(row), end + 1 - row, -1);
+        row = end + 1;
       }
     }
     bits.fill(first, first + ENTRIES - 1, 0);

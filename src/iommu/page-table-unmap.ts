@@ -183,7 +183,9 @@ function* clearPieces(domain: IommuDomain, pieces: readonly Piece[]): Steps<void
   if (consecutive) table.willCount(whole.pfn, pages, UNMAP);
   else table.willUncount(first.page, pages, UNMAP);
   table.willChange(first.page, pages, UNMAP);
-  yield core.sim.local(UNMAP, pieces.length);
+  // One unit per entry that is written: a table goes with one.
+  const entries = pieces.reduce((sum, piece) => sum + (piece.kind === 'run' ? piece.pages : 1), 0);
+  yield core.sim.local(UNMAP, entries);
   for (const piece of pieces) {
     if (piece.kind === 'run') table.clearSmallRun(piece.page, piece.pages, piece.pfn);
     else if (piece.kind === 'leaf') table.clearLeaf(piece.leaf);

@@ -4,6 +4,7 @@
 import { call, type Steps } from '../engine/process.ts';
 import { step } from '../engine/step.ts';
 import { IO_WRITE } from '../hw/io-entry.ts';
+import { PMD_PAGES } from '../hw/machine.ts';
 import { lockedVmOf, overLimit } from '../mm/accounting.ts';
 import type { CoreMm } from '../mm/core.ts';
 import { fixupUserFault, followPfn } from '../mm/follow-pfn.ts';
@@ -73,17 +74,27 @@ export function alikeReserved(
 ): { readonly pages: number; readonly reserved: boolean } {
   const { folios, machine } = core;
   const zone = machine.zoneOf(pfn);
-  const reserved = isInvalidReserved(core, pfn);
-  const end = Math.min(pfn + pages, zone === undefined ? pfn + pages : zone.firstPfn + zone.pages);
-  if (zone === undefined || zone.kind === 'DEVICE') return { pages: end - pfn, reserved: true };
+  if (zone === undefined || zone.kind === 'DEVICE') {
+    const last = zone === undefined ? pfn + pages : zone.firstPfn + zone.pages;
+    return { pages: Math.min(pages, last - pfn), reserved: true };
+  }
+  const end = Math.min(pfn + pages, zone.firstPfn + zone.pages);
+  const wanted = isInvalidReserved(core, pfn) ? PG_RESERVED : 0;
   const { flags } = folios;
   let at = pfn;
   while (at < end) {
     const head = folios.headOf(at);
-    if (((flags.peek(head) & PG_RESERVED) !== 0) !== reserved) break;
-    at = head + folios.pagesOf(head);
+    if ((flags.peek(head) & PG_RESERVED) !== wanted) break;
+    if (folios.isLarge(head)) {
+      at = head + folios.pagesOf(head);
+      continue;
+    }
+    // A 2 MiB block holds one large folio or small ones only; neighbours mostly have the same flags.
+    const block = Math.min(end, at - (at % PMD_PAGES) + PMD_PAGES);
+    while (at < block && (flags.peek(at) & PG_RESERVED) === wanted) at = flags.endOfRun(at, block - 1) + 1;
+    if (at < block) break;
   }
-  return { pages: Math.min(at, end) - pfn, reserved };
+  return { pages: Math.min(at, end) - pfn, reserved: wanted !== 0 };
 }
 
 /** The frames of a run that were really pinned: everything but reserved ones. */
