@@ -17,7 +17,7 @@ import { cachedIndices, writeCachePages } from './writeback.ts';
 const FIND_LOCK = step('find_lock_entries', 'op');
 const UNLOCK = step('invalidate_mapping_pages:unlock', 'op');
 const LOCK2 = step('invalidate_inode_pages2_range:folio_lock', 'lock');
-const WAIT2 = step('invalidate_inode_pages2_range:folio_wait_writeback', 'disk-write');
+const WAIT2 = step('invalidate_inode_pages2_range:folio_wait_writeback', 'none');
 const MAPPED = step('invalidate_inode_pages2_range:folio_mapped', 'op');
 const REMOVE2 = step('invalidate_complete_folio2', 'op');
 const UNLOCK2 = step('invalidate_inode_pages2_range:unlock', 'op');

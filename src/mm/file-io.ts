@@ -20,13 +20,13 @@ import { folioPut, getNow, willGet } from './refcount.ts';
 import { shmemGetFolio } from './shmem.ts';
 
 const SIZE = step('filemap_read:i_size', 'op');
-const WAIT_READ = step('filemap_update_page:folio_lock', 'disk-read');
+const WAIT_READ = step('filemap_update_page:folio_lock', 'none');
 const LOCK_READ = step('filemap_update_page:read', 'lock');
 const COPY_OUT = step('copy_folio_to_iter', 'copy-page');
 const CHECKS = step('generic_write_checks', 'op');
 const GROW = step('i_size_write', 'op');
 const LOCK = step('write_begin:folio_lock', 'lock');
-const STABLE = step('write_begin:folio_wait_stable', 'disk-write');
+const STABLE = step('write_begin:folio_wait_stable', 'none');
 const BUFFERS = step('write_begin:create_empty_buffers', 'op');
 const COPY_IN = step('copy_folio_from_iter_atomic', 'copy-page');
 const COMMIT = step('write_end:block_commit_write', 'op');

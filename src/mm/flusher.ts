@@ -6,9 +6,12 @@ import { step } from '../engine/step.ts';
 import { until } from '../engine/wait.ts';
 import type { CoreMm } from './core.ts';
 import type { Inode } from './inode.ts';
+import { writeAndWait } from './msync.ts';
 import { PG_DIRTY } from './page-flags.ts';
+import { installPageout } from './pageout-hooks.ts';
 import type { Task } from './task.ts';
-import { cachedIndices, filemapFdatawait, writeCachePages } from './writeback.ts';
+import { cachedIndices, filemapFdatawait, pageoutFile, writeCachePages } from './writeback.ts';
+import { installWriteAndWait } from './writeback-hooks.ts';
 
 const WAIT = step('wb_workfn:wait', 'none');
 const INTERVAL = step('wb_workfn:dirty_writeback_interval', 'none');
@@ -116,4 +119,18 @@ export class Flusher {
     inode.dirty.value = true;
     yield* call(filemapFdatawait(core, inode, 0, end));
   }
+}
+
+/**
+ * Let reclaim and hole punching call writeback. At set-up, in every world that has files; without a flusher reclaim's
+ * wake-ups come to nothing.
+ */
+export function installWriteback(core: CoreMm, flusher: Flusher | null = null): void {
+  installWriteAndWait(core, writeAndWait);
+  installPageout(core, {
+    pageoutFile,
+    *wakeFlushers() {
+      if (flusher !== null) yield* call(flusher.wake());
+    },
+  });
 }

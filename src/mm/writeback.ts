@@ -16,14 +16,14 @@ import { releasePages } from './tlb.ts';
 
 const LOOKUP = step('filemap_get_folios_tag', 'op');
 const LOCK = step('write_cache_pages:folio_lock', 'lock');
-const WAIT = step('write_cache_pages:folio_wait_writeback', 'disk-write');
+const WAIT = step('write_cache_pages:folio_wait_writeback', 'none');
 const NO_BUFFERS = step('ext4_writepages:no-buffers', 'op');
 const BUG = step('ext4_writepages:BUG_ON', 'none');
 const CLEAR_DIRTY = step('folio_clear_dirty_for_io:clear', 'op');
 const SKIP = step('write_cache_pages:folio_unlock', 'op');
 const START = step('folio_start_writeback', 'op');
 const WAIT_TAG = step('__filemap_fdatawait_range:look-up', 'op');
-const WAIT_PAGE = step('__filemap_fdatawait_range', 'disk-write');
+const WAIT_PAGE = step('__filemap_fdatawait_range', 'none');
 
 /** ext4 found a dirty page without buffers: somebody dirtied it without asking (unpin after the buffers were stripped). */
 export interface DirtyWithoutBuffers {
