@@ -187,7 +187,7 @@ function* moveToNewFolio(core: CoreMm, src: number, dst: number): Steps<Failure 
 }
 
 /** migrate_folio_move. Null: moved, and the old folio is free. On EAGAIN the folio stays unmapped and locked. */
-export function* migrateFolioMove(core: CoreMm, job: Unmapped): Steps<Failure | null> {
+export function* migrateFolioMove(core: CoreMm, job: Unmapped, reason: string): Steps<Failure | null> {
   const { folios } = core;
   const { src, dst } = job;
   const failure = yield* call(moveToNewFolio(core, src, dst));
@@ -202,7 +202,9 @@ export function* migrateFolioMove(core: CoreMm, job: Unmapped): Steps<Failure | 
   unlockNow(core, src);
   putNow(core, dst, 1, 'migrate_folio_move');
   yield willPut(core, src, DONE);
-  putNow(core, src, 1, 'migrate_folio_done');
+  // A page that shall never be used again keeps its last reference (page_handle_poison).
+  if (reason === 'memory-failure') folios.change(src, 0, PG_ISOLATED);
+  else putNow(core, src, 1, 'migrate_folio_done');
   return null;
 }
 

@@ -194,7 +194,7 @@ function* moveAll(run: Run, jobs: readonly Unmapped[], passes: number): Steps<{ 
     const again: Unmapped[] = [];
     for (const job of todo) {
       const pages = core.folios.pagesOf(job.src);
-      const failure = yield* call(migrateFolioMove(core, job));
+      const failure = yield* call(migrateFolioMove(core, job, run.request.reason));
       if (failure === null) run.moved += pages;
       else if (failure === 'EAGAIN') again.push(job);
       else {
@@ -248,7 +248,7 @@ function* unmapAndMove(core: CoreMm, src: number, how: Attempt): Steps<Failure |
   const job = yield* call(migrateFolioUnmap(core, src, how));
   if (job === 'freed') return null;
   if (typeof job === 'string') return job;
-  const failure = yield* call(migrateFolioMove(core, job));
+  const failure = yield* call(migrateFolioMove(core, job, how.reason));
   if (failure !== null) yield* call(undo(core, job));
   return failure;
 }

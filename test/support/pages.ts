@@ -150,7 +150,9 @@ export function cachedPage(
     const mm = mmOf(task);
     table(mm, vpn);
     folios.addPteMapping(pfn, pfn);
-    mm.pageTable.setPte(vpn, pfn, entryBits(options) | PTE_WRITE, frames.peekGeneration(pfn));
+    // A filesystem with dirty tracking maps a clean page read-only.
+    const write = inode.dirtyTracking && options.dirty === false ? 0 : PTE_WRITE;
+    mm.pageTable.setPte(vpn, pfn, entryBits(options) | write, frames.peekGeneration(pfn));
   }
   return pfn;
 }

@@ -151,6 +151,14 @@ export const reclaim = subject({
     in: { since: '6.12' },
     note: 'observed in 6.1.192 and 6.12.117; the release between is not known',
   },
+  'hwpoison.unsplit-thp-kills': {
+    summary:
+      'When a poisoned THP cannot be split, the processes that map it are told instead of the error being ignored.',
+    source: 'reclaim-migration-writeback.md R76',
+    evidence: 'source',
+    in: { since: '6.11' },
+    note: 'absent in 6.1.192, present in 6.12.117; the release between is from memory',
+  },
   'hwpoison.hugetlb-stays-in-file': {
     summary: 'A poisoned hugetlb page stays in its file, so that the next fault fails instead of reading zeros.',
     commit: '8625147cafaa',

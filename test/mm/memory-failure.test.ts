@@ -1,0 +1,129 @@
+import { describe, expect, it } from 'vitest';
+import { cpuAccess } from '../../src/mm/access.ts';
+import { MEMORY_ERROR_SIGNAL } from '../../src/mm/memory-failure.ts';
+import { PG_HWPOISON, PG_LRU } from '../../src/mm/page-flags.ts';
+import { PTE_HWPOISON, PTE_PRESENT } from '../../src/mm/pte.ts';
+import { injectError } from '../../src/mm/soft-offline.ts';
+import type { Task } from '../../src/mm/task.ts';
+import { anonArea, anonPage, cachedPage, hugePage, makeInode, mmOf, pinByHand, sharedArea } from '../support/pages.ts';
+import { makeTask, makeWorld, run, type TestWorld } from '../support/world.ts';
+
+const KERNELS = ['v6.1.192', 'v6.12.117'] as const;
+const NEW = 'v6.12.117';
+
+const TYPES = {
+  anon_rw_touched: (world: TestWorld, task: Task) =>
+    anonPage(world, task, anonArea(world, task, 1024, 8), 1024, { content: 'A' }),
+  memfd_shared_rw_touched: (world: TestWorld, task: Task) => {
+    const inode = makeInode(world, { kind: 'shmem' });
+    sharedArea(task, inode, 1024, 8);
+    return cachedPage(world, inode, 0, [[task, 1024]], { content: 'A' });
+  },
+  anon_thp: (world: TestWorld, task: Task) =>
+    hugePage(world, task, anonArea(world, task, 1024, 512), 1024, { content: 'A' }),
+} as const;
+type Type = keyof typeof TYPES;
+
+function inject(kernel: string, type: Type, pinned: boolean, how: 'hwpoison' | 'soft-offline') {
+  const world = makeWorld({ kernel });
+  const task = makeTask(world, 'a');
+  const pfn = TYPES[type](world, task);
+  if (pinned) pinByHand(world.core, pfn);
+  let signalled = false;
+  world.sim.on(MEMORY_ERROR_SIGNAL, ({ code }) => {
+    signalled = code === 'BUS_MCEERR_AR';
+  });
+  const result = run(world, task, () => injectError(world.core, 1024, 1, how));
+  return { world, task, pfn, result, signalled, mm: mmOf(task), folios: world.core.folios };
+}
+
+describe.each(KERNELS)('recorded pins/madv_hwpoison on %s', (kernel) => {
+  it.each([false, true])('anon, pinned %s: unmapped and recovered, whoever holds it (R75)', (pinned) => {
+    const { world, task, pfn, result, signalled, mm, folios } = inject(kernel, 'anon_rw_touched', pinned, 'hwpoison');
+    expect(result).toBe('ok');
+    expect(signalled).toBe(kernel === NEW);
+    expect(mm.pageTable.peekPte(1024).bits & (PTE_HWPOISON | PTE_PRESENT)).toBe(PTE_HWPOISON);
+    expect(folios.has(pfn, PG_HWPOISON)).toBe(true);
+    expect(folios.has(pfn, PG_LRU)).toBe(false);
+    expect(folios.mapcount.peek(pfn)).toBe(0);
+    expect(folios.refcount.peek(pfn)).toBe(pinned ? 1025 : 1);
+    expect(run(world, task, () => cpuAccess(world.core, 1024, null))).toEqual({ signal: 'SIGBUS' });
+  });
+
+  it('shmem, pinned: unmapped, stays in the file, and failed because of the pin (R78)', () => {
+    const { world, task, pfn, result, signalled, mm, folios } = inject(
+      kernel,
+      'memfd_shared_rw_touched',
+      true,
+      'hwpoison',
+    );
+    expect(result).toBe('EBUSY');
+    expect(signalled).toBe(kernel === NEW);
+    expect(mm.pageTable.peekPte(1024).bits & PTE_PRESENT).toBe(0);
+    expect(folios.mapping.peek(pfn)).not.toBe(0);
+    expect(run(world, task, () => cpuAccess(world.core, 1024, null))).toEqual({ signal: 'SIGBUS' });
+  });
+
+  it('shmem without a pin is recovered', () => {
+    expect(inject(kernel, 'memfd_shared_rw_touched', false, 'hwpoison').result).toBe('ok');
+  });
+
+  it('a pinned THP cannot be split and stays mapped (R76)', () => {
+    const { pfn, result, signalled, mm, folios } = inject(kernel, 'anon_thp', true, 'hwpoison');
+    expect(result).toBe(kernel === NEW ? 'EHWPOISON' : 'EBUSY');
+    expect(signalled).toBe(kernel === NEW);
+    expect(mm.pageTable.peekPmd(2).pfn).toBe(pfn);
+    expect(folios.refcount.peek(pfn)).toBe(2);
+  });
+
+  it('a THP is split, and loses the one page', () => {
+    const { pfn, result, mm, folios } = inject(kernel, 'anon_thp', false, 'hwpoison');
+    expect(result).toBe('ok');
+    expect(mm.pageTable.peekPte(1024).bits & PTE_HWPOISON).toBe(PTE_HWPOISON);
+    expect(mm.pageTable.peekPte(1025).pfn).toBe(pfn + 1);
+    expect(folios.has(pfn, PG_HWPOISON)).toBe(true);
+    expect(folios.has(pfn + 1, PG_HWPOISON)).toBe(false);
+  });
+
+  it('a clean file page leaves the file, and a pin makes that a failure (R77)', () => {
+    for (const pinned of [false, true]) {
+      const world = makeWorld({ kernel });
+      const task = makeTask(world, 'a');
+      const inode = makeInode(world, { kind: 'file', fs: 'ext4' });
+      sharedArea(task, inode, 1024, 8);
+      const pfn = cachedPage(world, inode, 0, [[task, 1024]], { dirty: false });
+      if (pinned) pinByHand(world.core, pfn);
+      expect(run(world, task, () => injectError(world.core, 1024, 1, 'hwpoison'))).toBe(pinned ? 'EBUSY' : 'ok');
+      expect(inode.pages.peek(0)).toBe(0);
+      // Its contents are read again from the disk, so that nobody needs a hwpoison entry.
+      expect(mmOf(task).pageTable.peekPte(1024).bits & PTE_HWPOISON).toBe(0);
+    }
+  });
+});
+
+describe.each(KERNELS)('recorded pins/madv_soft_offline on %s', (kernel) => {
+  it.each(['anon_rw_touched', 'memfd_shared_rw_touched', 'anon_thp'] as const)(
+    '%s, pinned: EBUSY, and it stays in use (R38)',
+    (type) => {
+      const { world, task, pfn, result, mm, folios } = inject(kernel, type, true, 'soft-offline');
+      expect(result).toBe('EBUSY');
+      expect(mm.pageTable.peekFrame(1024)).toBe(pfn);
+      expect(folios.has(pfn, PG_HWPOISON)).toBe(false);
+      expect(run(world, task, () => cpuAccess(world.core, 1024, null))).toMatchObject({ token: expect.any(Number) });
+    },
+  );
+
+  it.each(['anon_rw_touched', 'memfd_shared_rw_touched', 'anon_thp'] as const)(
+    '%s: moves, and the frame is retired',
+    (type) => {
+      const { world, task, pfn, result, mm, folios } = inject(kernel, type, false, 'soft-offline');
+      const content = world.core.frames.content.peek(pfn);
+      expect(result).toBe('ok');
+      expect(mm.pageTable.peekFrame(1024)).not.toBe(pfn);
+      expect(folios.has(pfn, PG_HWPOISON)).toBe(true);
+      expect(folios.refcount.peek(pfn)).toBe(1);
+      expect(folios.mapcount.peek(pfn)).toBe(0);
+      expect(run(world, task, () => cpuAccess(world.core, 1024, null))).toEqual({ token: content });
+    },
+  );
+});
