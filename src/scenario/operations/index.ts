@@ -1,12 +1,16 @@
 // Every operation of scenario files, by subject. A new file of operations is added to this list, nowhere else.
 import { OperationRegistry } from '../operation.ts';
 import { accessOperations } from './access.ts';
+import { daemonOperations } from './daemons.ts';
+import { directIoOperations } from './direct-io.ts';
 import { dmaOperations } from './dma.ts';
 import { fileOperations } from './files.ts';
+import { iouringOperations } from './iouring.ts';
 import { kvmOperations } from './kvm.ts';
 import { mappingOperations } from './mapping.ts';
 import { movingOperations } from './moving.ts';
 import { observeOperations } from './observe.ts';
+import { pinOperations } from './pins.ts';
 import { processOperations } from './process.ts';
 import { uffdOperations } from './uffd.ts';
 import { vfioOperations } from './vfio.ts';
@@ -16,10 +20,14 @@ export const OPERATIONS = new OperationRegistry(
   mappingOperations,
   movingOperations,
   fileOperations,
+  directIoOperations,
+  pinOperations,
+  daemonOperations,
   processOperations,
   observeOperations,
   uffdOperations,
   vfioOperations,
   dmaOperations,
+  iouringOperations,
   kvmOperations,
 );

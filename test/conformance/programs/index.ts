@@ -1,5 +1,9 @@
 // Every program of the laboratory. A new program is added to this list, nowhere else.
 import type { Program } from '../program.ts';
+import { iouringArgs } from './iouring-args.ts';
+import { iouringBehaviour } from './iouring-beh.ts';
+import { iouringLimits } from './iouring-limits.ts';
+import { iouringMem } from './iouring-mem.ts';
 import { type1Acct } from './type1-acct.ts';
 import { type1Container } from './type1-container.ts';
 import { type1Dirty } from './type1-dirty.ts';
@@ -22,4 +26,8 @@ export const PROGRAMS: readonly Program[] = [
   type1Groups,
   type1Dma,
   ...type1Mem,
+  ...iouringMem,
+  iouringArgs,
+  iouringLimits,
+  iouringBehaviour,
 ];
