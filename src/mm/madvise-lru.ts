@@ -116,7 +116,7 @@ function* coldPtes(cold: Cold, row: number, from: number, to: number): Steps<voi
         yield pageTable.ptl.unlock(row, UNLOCK);
         if (!(yield* call(splitLocked(core, mm, head)))) vpn++;
         yield pageTable.ptl.lock(row, LOCK);
-        yield* call(checkPending(core, mm));
+        if (core.kernel.has('tlb.deferred-flush-recheck-after-relock')) yield* call(checkPending(core, mm));
       }
       continue;
     }

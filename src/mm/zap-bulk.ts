@@ -17,7 +17,7 @@ export function bulkZap(zap: Zap, pages: number): boolean {
     !core.machine.arch.noGather &&
     !vma.fields.locked &&
     details.singleFolio === undefined &&
-    details.evenCows
+    (details.evenCows || vma.fields.shared)
   );
 }
 

@@ -41,22 +41,68 @@ function forkCase(lab: Lab, how: 'parent-writes' | 'child-writes' | 'child-reads
   return seen;
 }
 
+type Kind = 'anon_rw_touched' | 'anon_thp' | 'hugetlb_2m' | 'memfd_private_rw_touched';
+
+function make(kernel: string, kind: Kind): Lab {
+  const lab = new Lab({ kernel, params: { hugePages: { 9: 3 } } });
+  if (kind === 'anon_thp') lab.map({ pages: 512 });
+  else if (kind === 'hugetlb_2m') {
+    lab.map({ pages: 512, file: lab.inode({ kind: 'hugetlb', sizePages: 512, hugeOrder: 9 }) });
+  } else lab.map(kind === 'anon_rw_touched' ? {} : { file: lab.inode({ kind: 'shmem' }) });
+  if (lab.pages === 512) lab.write('c');
+  else lab.touchAll('c');
+  return lab;
+}
+
 describe.each(RECORDED)('fork with a pinned page on %s', (kernel) => {
-  it.each(['parent-writes', 'child-writes', 'child-reads-only'] as const)(
-    'gives the child its own copy of anonymous memory (%s)',
-    (how) => {
-      const lab = new Lab({ kernel });
-      lab.map();
-      lab.touchAll('c');
-      lab.pin();
-      expect(forkCase(lab, how)).toEqual({
-        parentPfnKept: true,
-        childHasPinnedPage: false,
-        childSees: how === 'child-writes' ? 'C' : 'c',
-      });
-      expect(lab.read()).toBe('D');
-    },
-  );
+  describe.each(['anon_rw_touched', 'anon_thp', 'hugetlb_2m', 'memfd_private_rw_touched'] as const)('of %s', (kind) => {
+    it.each(['parent-writes', 'child-writes', 'child-reads-only'] as const)(
+      'gives the child its own copy (%s)',
+      (how) => {
+        const lab = make(kernel, kind);
+        lab.pin(true, 8);
+        expect(forkCase(lab, how)).toEqual({
+          parentPfnKept: true,
+          childHasPinnedPage: false,
+          childSees: how === 'child-writes' ? 'C' : 'c',
+        });
+        expect(lab.read()).toBe('D');
+      },
+    );
+  });
+
+  it('with a read-only pin of anonymous memory keeps pin and parent together', () => {
+    const lab = make(kernel, 'anon_rw_touched');
+    lab.pin(false);
+    expect(forkCase(lab, 'parent-writes')).toMatchObject({ parentPfnKept: true, childHasPinnedPage: false });
+  });
+
+  it('with a read-only pin of untouched memory parts them on 6.1, where the pin is of the zero page', () => {
+    const lab = new Lab({ kernel });
+    lab.map();
+    lab.read();
+    lab.pin(false);
+    lab.f0 = lab.pinned[0]!.pfn;
+    expect(lab.f0 === lab.core.zeroPfn).toBe(kernel === 'v6.1.192');
+    const { core } = lab;
+    let kept = false;
+    actor(lab.world, lab.task, 'parent', function* () {
+      yield* call(fork(core, {}, () => exit(core)));
+      yield* call(cpuAccess(core, lab.vpn, { token: tokenOf('P') }));
+      kept = lab.pfn() === lab.f0;
+    });
+    expect(runTimed(lab.world.sim).end).toBe('done');
+    expect(kept).toBe(kernel === 'v6.12.117');
+  });
+
+  it('fails when a pinned huge page cannot be copied because the pool is empty', () => {
+    const lab = new Lab({ kernel, params: { hugePages: { 9: 1 } } });
+    lab.map({ pages: 512, file: lab.inode({ kind: 'hugetlb', sizePages: 512, hugeOrder: 9 }) });
+    lab.write('c');
+    lab.pin(true, 8);
+    expect(lab.do(() => fork(lab.core, {}, () => exit(lab.core)))).toEqual({ errno: 'ENOMEM' });
+    expect(lab.read()).toBe('c');
+  });
 
   it.each(['parent-writes', 'child-reads-only'] as const)('shares what is mapped shared (%s)', (how) => {
     const lab = new Lab({ kernel });
