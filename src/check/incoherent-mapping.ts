@@ -1,7 +1,6 @@
 // incoherent-mapping: a device or guest reaches another frame than the process does at the address that was mapped for
 // it. Views are compared where they end: when the mapping is removed, and at the end of the run.
 import type { Sim, Undoable } from '../engine/sim.ts';
-import { PMD_PAGES } from '../hw/machine.ts';
 import type { CoreMm } from '../mm/core.ts';
 import { VIEW_ADDED, VIEW_REMOVED, type View } from '../mm/ledger.ts';
 import { type CheckContext, type Checker, reportFinding } from './checker.ts';
@@ -49,6 +48,8 @@ export function incoherentMapping(): Checker {
   };
 }
 
+const WHO = { dma: 'the device', guest: 'the guest', pin: 'the holder of the pin' } as const;
+
 function sameView(a: View, b: View): boolean {
   return a.holder === b.holder && a.page === b.page && a.mm === b.mm;
 }
@@ -77,13 +78,19 @@ function compare(context: CheckContext, view: View): void {
   let firstFrames: readonly [number, number] = [0, 0];
   for (let offset = 0, step = 1; offset < view.pages; offset += step) {
     const run = view.runAt(offset);
-    const vpn = view.vpn + offset;
-    // Both sides move on by what one entry of each maps: a whole PMD leaf, or one page.
-    const huge = view.mm.pageTable.peekLeaf(vpn).huge;
-    step = Math.max(1, Math.min(run.pages, huge ? PMD_PAGES - (vpn % PMD_PAGES) : run.pfn === 0 ? run.pages : 1));
+    if (run.pfn === 0) {
+      step = Math.max(1, run.pages);
+      continue;
+    }
+    // Where both sides rise together nothing is to be said.
+    const together = view.mm.pageTable.peekRising(view.vpn + offset, run.pfn, Math.min(run.pages, view.pages - offset));
+    if (together > 0) {
+      step = together;
+      continue;
+    }
+    step = 1;
     const through = run.pfn;
-    if (through === 0) continue;
-    const own = processFrame(core, view, vpn);
+    const own = processFrame(core, view, view.vpn + offset);
     if (own === through) continue;
     // A page that is swapped out or under migration is reached by whoever faults it in: not apart until it comes back.
     if (own === 0 && view.kind === 'guest') continue;
@@ -96,7 +103,7 @@ function compare(context: CheckContext, view: View): void {
   if (first < 0) return;
   const [through, own] = firstFrames;
   const address = (page: number) => `0x${(page * 4096).toString(16)}`;
-  const who = view.kind === 'dma' ? 'the device' : 'the guest';
+  const who = WHO[view.kind];
   const processSide =
     own > 0
       ? `the process reaches pfn ${own}`

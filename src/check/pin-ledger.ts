@@ -2,6 +2,7 @@
 // writes go through the journal, so that a rewound world has rewound books.
 import { Column } from '../engine/column.ts';
 import type { Sim, Undoable } from '../engine/sim.ts';
+import { PMD_PAGES } from '../hw/machine.ts';
 import type { CoreMm } from '../mm/core.ts';
 import { CHARGED, type FrameRun, OWNER_GONE, OWNER_MOVED, PIN_DROPPED, PIN_TAKEN } from '../mm/ledger.ts';
 
@@ -78,16 +79,14 @@ export class PinLedger {
     let pages = 0;
     for (const run of runs) {
       pages += run.pages;
-      for (let pfn = run.pfn; pfn < run.pfn + run.pages; ) {
-        const head = folios.headOf(pfn);
-        if (folios.isLarge(head)) {
-          const here = Math.min(head + folios.pagesOf(head), run.pfn + run.pages) - pfn;
-          this.pins.set(head, this.pins.peek(head) + by * here);
-          pfn += here;
-        } else {
-          this.pins.set(pfn, this.pins.peek(pfn) + by);
-          pfn++;
-        }
+      // Block by block: a 2 MiB block is either (part of) one large folio or all small pages.
+      for (let pfn = run.pfn, end = run.pfn + run.pages; pfn < end; ) {
+        const block = pfn - (pfn % PMD_PAGES);
+        const until = Math.min(end, block + PMD_PAGES);
+        const head = folios.headOf(block);
+        if (folios.isLarge(head)) this.pins.set(head, this.pins.peek(head) + by * (until - pfn));
+        else this.pins.addRange(pfn, until - 1, by);
+        pfn = until;
       }
     }
     this.outstanding.set(owner, (this.outstanding.get(owner) ?? 0) + by * pages);

@@ -4,7 +4,7 @@ import type { Process } from '../engine/process.ts';
 import { READ } from '../engine/step.ts';
 import type { CoreMm } from '../mm/core.ts';
 import { referencesPerPage } from '../mm/gup-grab.ts';
-import { flagNames, PG_IN_LRU_BATCH, PG_ISOLATED, PG_RESERVED } from '../mm/page-flags.ts';
+import { flagNames, PG_ANON, PG_IN_LRU_BATCH, PG_ISOLATED, PG_RESERVED, PG_SWAPCACHE } from '../mm/page-flags.ts';
 import { type CheckContext, type Checker, reportFinding } from './checker.ts';
 import type { PinLedger } from './pin-ledger.ts';
 
@@ -94,6 +94,9 @@ function checkFolio(context: CheckContext, ledger: PinLedger, head: number): voi
   const { folios } = core;
   const references = folios.refcount.peek(head);
   if (folios.has(head, PG_RESERVED) || head === core.hugeZeroPfn) return;
+  // By far the most common: a small anon page that one page table maps and nobody else holds.
+  if (references === 1 && folios.mapcount.peek(head) === 1 && ledger.livePins(head) === 0 && isPlain(core, head))
+    return;
   const pins = ledger.livePins(head);
   const held = explained(core, head);
   const surplus = references - held - pins * referencesPerPage(core, 'pin', folios.isLarge(head));
@@ -114,4 +117,10 @@ function checkFolio(context: CheckContext, ledger: PinLedger, head: number): voi
     objectClass: folios.isAnon(head) ? 'anon folio' : 'folio',
     labels: ['end'],
   });
+}
+
+/** On an LRU list or nowhere, anonymous, not in a swap cache: its one mapping explains its one reference. */
+function isPlain(core: CoreMm, head: number): boolean {
+  const flags = core.folios.flags.peek(head);
+  return (flags & (PG_ANON | PG_SWAPCACHE | PG_IN_LRU_BATCH | PG_ISOLATED)) === PG_ANON && !core.folios.isLarge(head);
 }

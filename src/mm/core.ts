@@ -96,7 +96,8 @@ export class CoreMm {
   readonly hugeZeroPfn: number;
   /** Free hugetlb pages by order: a list of heads, under hugetlb_lock. */
   readonly hugePool: ReadonlyMap<number, Cell<readonly number[]>>;
-  private readonly threads = new Map<Process, Thread>();
+  // Weak: actors of past executions go with their processes.
+  private readonly threads = new WeakMap<Process, Thread>();
   // Ids are hashes of names that do not depend on the interleaving, so entries left by other executions are right too.
   private readonly anonVmas = new Map<number, AnonVma>();
   private readonly inodes = new Map<number, Inode>();

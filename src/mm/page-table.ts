@@ -5,7 +5,7 @@ import { LockColumn } from '../engine/lock-column.ts';
 import type { Sim } from '../engine/sim.ts';
 import type { Announced, Step } from '../engine/step.ts';
 import { PMD_PAGES } from '../hw/machine.ts';
-import { PMD_LEAF, PMD_TABLE, type Pte } from './pte.ts';
+import { PMD_LEAF, PMD_TABLE, PTE_PRESENT, type Pte } from './pte.ts';
 
 /** 48-bit virtual addresses. */
 const VPN_ROWS = 2 ** 36;
@@ -126,6 +126,29 @@ export class PageTable {
     const { pte, huge } = this.peekLeaf(vpn);
     if ((pte.bits & 1) === 0) return 0;
     return huge ? pte.pfn + (vpn % PMD_PAGES) : pte.pfn;
+  }
+
+  /** How many pages from `vpn` on translate to `pfn`, `pfn + 1`, ...: at most `most`. Looks without a step. */
+  peekRising(vpn: number, pfn: number, most: number): number {
+    let done = 0;
+    while (done < most) {
+      const at = vpn + done;
+      const row = pmdOf(at);
+      const inRow = Math.min(most - done, (row + 1) * PMD_PAGES - at);
+      const bits = this.pmdBits.peek(row);
+      if ((bits & PMD_LEAF) !== 0) {
+        if ((bits & PTE_PRESENT) === 0 || this.pmdPfn.peek(row) + (at % PMD_PAGES) !== pfn + done) return done;
+        done += inRow;
+        continue;
+      }
+      if ((bits & PMD_TABLE) === 0) return done;
+      for (let i = 0; i < inRow; i++) {
+        if ((this.pteBits.peek(at + i) & PTE_PRESENT) === 0 || this.ptePfn.peek(at + i) !== pfn + done + i)
+          return done + i;
+      }
+      done += inRow;
+    }
+    return done;
   }
 
   /** Direct columns, for bulk lanes over runs of entries. */

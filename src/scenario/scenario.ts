@@ -123,7 +123,7 @@ export function resolveMapping(name: string, map: MapSpec, memory: Memory, where
     at: map.at,
     offset,
     length: map.length ?? spec.size - offset,
-    prot: map.prot ?? spec.prot ?? (spec.kind === 'text' || spec.kind === 'vdso' ? READ_EXEC : READ_WRITE),
+    prot: map.prot ?? spec.prot ?? PROT_OF_KIND[spec.kind] ?? READ_WRITE,
     shared: map.shared ?? spec.shared ?? (isMemfd || !PRIVATE_KINDS.includes(spec.kind)),
     populate: populate === true ? 'map' : populate === false ? 'none' : populate,
     advice: map.advice ?? spec.advice ?? [],

@@ -61,9 +61,9 @@ export function buildMachine(scenario: Scenario, host: HostSpec, arch: ArchTrait
       if (size !== undefined && size > 0n) zones.push({ kind, node, pages: pagesOf(size) });
     }
   }
-  // BARs, persistent memory and special pages: frames of their own that no allocator knows.
+  // BARs and persistent memory: frames of their own that no allocator knows.
   const device = scenario.memory
-    .filter(({ spec }) => spec.kind === 'bar' || spec.kind === 'fsdax' || spec.kind === 'vvar' || spec.kind === 'vdso')
+    .filter(({ spec }) => spec.kind === 'bar' || spec.kind === 'fsdax')
     .reduce((sum, { spec }) => sum + spec.size, 0n);
   const bars = scenario.devices.flatMap(({ spec }) => spec.bars ?? []).reduce((sum, bar) => sum + bar.size, 0n);
   if (device + bars > 0n && !zones.some((zone) => zone.kind === 'DEVICE')) {

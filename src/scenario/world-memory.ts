@@ -14,6 +14,7 @@ import { mmapReadahead, unlockFolio } from '../mm/page-cache.ts';
 import { mmPopulate } from '../mm/populate.ts';
 import { folioPut } from '../mm/refcount.ts';
 import { shmemGetFolio } from '../mm/shmem.ts';
+import { makeSpecialFrames, makeSpecialMapping } from '../mm/special-mapping.ts';
 import { ScenarioError, type Where } from './diagnostic.ts';
 import type { Mapping, Memory, Process } from './scenario.ts';
 import type { MemoryObject, World } from './world.ts';
@@ -80,10 +81,11 @@ function makeObject(world: World, memory: Memory, devices: DeviceFrames): Memory
     }
     return { name, spec, inode, pfnMapping: null };
   }
-  if (spec.kind === 'vvar') {
-    const first = devices.mustTake(toPages(spec.size), name, memory.where);
-    const frameAt = (offset: number) => first + offset;
-    return { name, spec, inode: null, pfnMapping: { name, frameAt, writable: false, eager: true } };
+  if (spec.kind === 'vdso' || spec.kind === 'vvar') {
+    const token = spec.content === undefined ? ZERO_TOKEN : tokenOf(spec.content);
+    const tokens = new Array<number>(toPages(spec.size)).fill(token);
+    if (spec.kind === 'vdso') return { name, spec, inode: makeSpecialMapping(core, name, tokens), pfnMapping: null };
+    return { name, spec, inode: null, pfnMapping: makeSpecialFrames(core, name, tokens) };
   }
   return { name, spec, inode: null, pfnMapping: null };
 }
@@ -175,6 +177,7 @@ function* setUpMapping(world: World, process: Process, mapping: Mapping): Steps<
       shared: mapping.shared,
       ...(file === null ? {} : { file }),
       ...(object.pfnMapping === null ? {} : { pfnMapping: object.pfnMapping }),
+      ...vmFileOf(object, mapping.shared),
       ...(file === null && object.pfnMapping === null ? {} : { pgoff }),
       readOnlyFd,
     }),
@@ -195,6 +198,12 @@ function* setUpMapping(world: World, process: Process, mapping: Mapping): Steps<
   yield* call(populate(world, mapping, vpn, pages, writes ? (token ?? tokenOf(process.name)) : undefined));
   if (lowered) yield* call(mprotect(core, vpn, pages, prot));
   if (mapping.uffd.length > 0) yield* call(registerUffd(world, vpn, mapping));
+}
+
+/** The vm_file of a mapping whose pages come from elsewhere: /dev/zero mapped private, SysV shared memory. */
+export function vmFileOf({ spec }: MemoryObject, shared: boolean): { readonly vmFile?: 'dev-zero' | 'sysv' } {
+  if (spec.kind === 'dev-zero' && !shared) return { vmFile: 'dev-zero' };
+  return spec.kind === 'sysv' ? { vmFile: 'sysv' } : {};
 }
 
 /** The file to map; private hugetlb and shared anonymous mappings get one of their own per mapping. */

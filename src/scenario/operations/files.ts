@@ -25,7 +25,8 @@ const PART = {
   length: zSize.optional().describe('Default: to the end.'),
 } as const;
 
-function inodeOf(context: OperationContext, ref: Ref): Inode {
+/** The file behind memory of the process, or behind an object that nobody maps. */
+export function inodeOf(context: OperationContext, ref: Ref): Inode {
   const { world } = context.performance;
   const process = processOf(context);
   const place = world.place(process, ref.name);

@@ -9,6 +9,7 @@ import { mprotect } from '../../mm/mprotect.ts';
 import { defineOperation, type Outcome } from '../operation.ts';
 import { zDeclares, zRef } from '../reference.ts';
 import { zAddress, zProt, zSize } from '../scalar.ts';
+import { vmFileOf } from '../world-memory.ts';
 import { mustRange, processOf, WHERE, zWhere } from './place.ts';
 
 const PAGE = 4096n;
@@ -82,6 +83,7 @@ export const mappingOperations = [
           shared,
           ...(file === null ? {} : { file }),
           ...(object?.pfnMapping ? { pfnMapping: object.pfnMapping } : {}),
+          ...(object === undefined ? {} : vmFileOf(object, shared)),
           ...(backed ? { pgoff } : {}),
           populate: args.populate ?? false,
           locked: args.locked ?? false,
