@@ -1,0 +1,33 @@
+// What kernel threads and files of /sys and /proc do to the memory of others: khugepaged, LRU drains.
+import * as z from 'zod';
+import { call } from '../../engine/process.ts';
+import { khugepagedScanMm } from '../../mm/collapse.ts';
+import { lruAddDrainAll } from '../../mm/lru.ts';
+import { defineOperation } from '../operation.ts';
+import { zRef } from '../reference.ts';
+import { processOf } from './place.ts';
+
+export const daemonOperations = [
+  defineOperation({
+    name: 'khugepaged',
+    summary: 'khugepaged scans the address space of a process once and collapses what it may.',
+    on: ['process', 'kernel'],
+    args: z.strictObject({ process: zRef('process').optional().describe('Default: the process that acts.') }),
+    shows: { collapsed: 'How many huge pages it made.' },
+    *run(context, args) {
+      const { world } = context.performance;
+      const mm = world.task(args.process?.name ?? processOf(context)).mm.peek();
+      if (mm === null) return { errno: 'ESRCH' };
+      return { returns: 0, shows: { collapsed: yield* call(khugepagedScanMm(world.core, mm)) } };
+    },
+  }),
+  defineOperation({
+    name: 'lru_add_drain',
+    summary: 'lru_add_drain_all: pages leave the per-CPU batches in which they wait for the LRU lists.',
+    args: z.strictObject({}),
+    *run(context) {
+      yield* call(lruAddDrainAll(context.performance.world.core));
+      return { returns: 0 };
+    },
+  }),
+];

@@ -1,0 +1,73 @@
+// O_DIRECT: reads and writes that the device does straight to and from pages of the process.
+import * as z from 'zod';
+import { call } from '../../engine/process.ts';
+import { DirectIo } from '../../mm/dio-bio.ts';
+import { directRead, directWrite, submitDirectRead } from '../../mm/direct-io.ts';
+import type { OperationContext } from '../context.ts';
+import { defineOperation } from '../operation.ts';
+import { type Ref, zDeclares, zRef } from '../reference.ts';
+import { zAddress } from '../scalar.ts';
+import { inodeOf } from './files.ts';
+import { outcome } from './mapping.ts';
+import { mustRange, WHERE, type WhereArgs } from './place.ts';
+
+const PAGE = 4096n;
+const ARGS = {
+  file: zRef('memory').describe('The file (a memory object of kind file) that was opened with O_DIRECT.'),
+  file_offset: zAddress.optional().describe('Byte in the file; default 0.'),
+  ...WHERE,
+} as const;
+
+function request(context: OperationContext, args: WhereArgs & { file: Ref; file_offset?: bigint | undefined }) {
+  const { vpn, pages } = mustRange(context, args);
+  return { inode: inodeOf(context, args.file), index: Number((args.file_offset ?? 0n) / PAGE), vpn, pages };
+}
+
+export const directIoOperations = [
+  defineOperation({
+    name: 'dio.read',
+    summary: 'read() of an O_DIRECT file: the device writes into pages of the process.',
+    on: ['process'],
+    args: z.strictObject(ARGS),
+    *run(context, args) {
+      const { inode, index, vpn, pages } = request(context, args);
+      return outcome(yield* call(directRead(context.performance.world.core, inode, index, vpn, pages)));
+    },
+  }),
+  defineOperation({
+    name: 'dio.write',
+    summary: 'write() of an O_DIRECT file: the device reads pages of the process.',
+    on: ['process'],
+    args: z.strictObject(ARGS),
+    *run(context, args) {
+      const { inode, index, vpn, pages } = request(context, args);
+      return outcome(yield* call(directWrite(context.performance.world.core, inode, index, vpn, pages)));
+    },
+  }),
+  defineOperation({
+    name: 'dio.submit_read',
+    summary: 'io_submit() of an O_DIRECT read: returns while the device is still at it.',
+    on: ['process'],
+    args: z.strictObject({ ...ARGS, as: zDeclares('io') }),
+    *run(context, args) {
+      const { world } = context.performance;
+      const { inode, index, vpn, pages } = request(context, args);
+      const io = yield* call(submitDirectRead(world.core, inode, index, vpn, pages));
+      if (typeof io === 'string') return { errno: io };
+      world.named.set(`io:${args.as.name}`, io);
+      return { returns: 0 };
+    },
+  }),
+  defineOperation({
+    name: 'dio.wait',
+    summary: 'io_getevents(): waits until a submitted direct IO is complete.',
+    on: ['process'],
+    args: z.strictObject({ io: zRef('io') }),
+    *run(context, args) {
+      const io = context.performance.world.named.get(`io:${args.io.name}`);
+      if (!(io instanceof DirectIo)) throw new Error(`${args.io.name} has not been submitted`);
+      yield io.wait();
+      return outcome(io.result.value);
+    },
+  }),
+];

@@ -1,0 +1,240 @@
+// GUP as any kernel user of pages performs it (drivers, vmsplice, RDMA, process_vm_*): take pages, access them through the
+// kernel mapping as a device would, give them back. A pin held under a name is a view that must stay coherent.
+import * as z from 'zod';
+import { call, type Steps } from '../../engine/process.ts';
+import { step } from '../../engine/step.ts';
+import { FRAME_ACCESS } from '../../hw/frames.ts';
+import { tokenOf, tokenText } from '../../hw/token.ts';
+import type { CoreMm } from '../../mm/core.ts';
+import type { Errno } from '../../mm/errno.ts';
+import { type GupRequest, type GupResult, getUserPages, ownMm, pinUserPages } from '../../mm/gup.ts';
+import { getUserPagesFast, pinUserPagesFast } from '../../mm/gup-fast.ts';
+import { type FrameRun, PIN_REFUSED, type Refusal, VIEW_ADDED, VIEW_REMOVED, type View } from '../../mm/ledger.ts';
+import { memfdPinFolios, unpinFolios } from '../../mm/memfd-pin.ts';
+import { putUserPages, unpinUserPages } from '../../mm/unpin.ts';
+import type { OperationContext } from '../context.ts';
+import { defineOperation, type Outcome } from '../operation.ts';
+import { type Ref, zDeclares, zRef } from '../reference.ts';
+import { zAddress, zContent, zCount, zSize } from '../scalar.ts';
+import { ownContent } from './access.ts';
+import { mustRange, processOf, WHERE } from './place.ts';
+
+const PAGE = 4096n;
+const READ = step('gup-user:copy-from-page', 'op');
+const WRITE = step('gup-user:copy-to-page', 'op');
+
+/** Pages that somebody holds. */
+class Hold {
+  readonly owner: string;
+  readonly grab: 'pin' | 'get' | 'folios';
+  readonly runs: readonly FrameRun[];
+  readonly frames: readonly { readonly pfn: number; readonly generation: number }[];
+  readonly view: View | null;
+
+  constructor(core: CoreMm, owner: string, grab: Hold['grab'], runs: readonly FrameRun[], view: View | null) {
+    this.owner = owner;
+    this.grab = grab;
+    this.runs = runs;
+    this.view = view;
+    // Held: the generation that the frames have now is theirs until they are let go.
+    this.frames = runs.flatMap(({ pfn, pages }) =>
+      Array.from({ length: pages }, (_, i) => ({ pfn: pfn + i, generation: core.frames.peekGeneration(pfn + i) })),
+    );
+  }
+}
+
+function holdOf(context: OperationContext, ref: Ref): Hold {
+  const held = context.performance.world.named.get(`pin:${ref.name}`);
+  if (!(held instanceof Hold)) throw new Error(`${ref.name} holds no pages yet`);
+  return held;
+}
+
+interface GupArgs {
+  readonly write?: boolean | undefined;
+  readonly longterm?: boolean | undefined;
+  readonly force?: boolean | undefined;
+  readonly slow?: boolean | undefined;
+}
+
+/** GUP-fast with its fallback; or the slow path alone under mmap_lock. */
+function* grabPages(
+  core: CoreMm,
+  grab: 'pin' | 'get',
+  vpn: number,
+  pages: number,
+  request: GupRequest,
+  slow: boolean,
+): Steps<GupResult> {
+  if (!slow) {
+    return yield* call(
+      grab === 'pin' ? pinUserPagesFast(core, vpn, pages, request) : getUserPagesFast(core, vpn, pages, request),
+    );
+  }
+  const { mmapLock } = ownMm(core);
+  yield* call(mmapLock.read());
+  const got: GupResult = yield* call(
+    grab === 'pin' ? pinUserPages(core, vpn, pages, request) : getUserPages(core, vpn, pages, request),
+  );
+  yield mmapLock.up();
+  return got;
+}
+
+function* take(
+  context: OperationContext,
+  grab: 'pin' | 'get',
+  name: string,
+  args: GupArgs & Parameters<typeof mustRange>[1],
+): Steps<Outcome> {
+  const { world } = context.performance;
+  const { core } = world;
+  const { vpn, pages } = mustRange(context, args);
+  const owner = `${name} of ${processOf(context)}`;
+  const request: GupRequest = {
+    owner,
+    write: args.write ?? true,
+    longterm: args.longterm ?? false,
+    force: args.force ?? false,
+  };
+  const got = yield* call(grabPages(core, grab, vpn, pages, request, args.slow ?? false));
+  if (got.errno !== undefined) return refuse(context, owner, vpn, pages, got.errno, got.reason);
+  // A plain reference promises nothing about what the process reaches later; a pin does.
+  const view = grab === 'pin' ? viewOf(core, owner, vpn, got.runs) : null;
+  world.named.set(`pin:${name}`, new Hold(core, owner, grab, got.runs, view));
+  if (view !== null && world.sim.hears(VIEW_ADDED)) world.sim.emit(VIEW_ADDED, view);
+  return { returns: got.pinned, shows: { pages: got.pinned, pfn: got.runs[0]!.pfn } };
+}
+
+function refuse(
+  context: OperationContext,
+  who: string,
+  vpn: number,
+  pages: number,
+  errno: Errno,
+  reason: Refusal | undefined,
+): Outcome {
+  const { sim } = context.performance.world;
+  if (reason !== undefined && sim.hears(PIN_REFUSED)) sim.emit(PIN_REFUSED, { ...reason, who, vpn, pages });
+  return { errno };
+}
+
+function viewOf(core: CoreMm, holder: string, vpn: number, runs: readonly FrameRun[]): View {
+  const pages = runs.reduce((sum, run) => sum + run.pages, 0);
+  const runAt = (offset: number): FrameRun => {
+    let left = offset;
+    for (const run of runs) {
+      if (left < run.pages) return { pfn: run.pfn + left, pages: run.pages - left };
+      left -= run.pages;
+    }
+    return { pfn: 0, pages: pages - offset };
+  };
+  return { kind: 'pin', holder, page: 0, mm: ownMm(core), vpn, pages, runAt };
+}
+
+/** What a device, or the kernel through its own mapping, does to one page that is held. */
+function* accessHeld(context: OperationContext, held: Hold, page: number, text: string | null): Steps<Outcome> {
+  const { core, sim } = context.performance.world;
+  const frame = held.frames[page];
+  if (frame === undefined) throw new Error(`${held.owner} holds ${held.frames.length} pages: there is no page ${page}`);
+  const { frames } = core;
+  frames.willCheck(frame.pfn, text === null ? READ : WRITE);
+  yield text === null ? frames.content.willRead(frame.pfn, READ) : frames.content.willWrite(frame.pfn, WRITE);
+  if (text !== null) frames.content.set(frame.pfn, tokenOf(text));
+  const token = frames.content.get(frame.pfn);
+  if (sim.hears(FRAME_ACCESS)) {
+    sim.emit(FRAME_ACCESS, {
+      pfn: frame.pfn,
+      write: text !== null,
+      madeFor: frame.generation,
+      generation: frames.generationOf(frame.pfn),
+      through: 'pin',
+      holder: held.owner,
+      page,
+      token,
+    });
+  }
+  return { returns: 0, shows: { value: tokenText(token) } };
+}
+
+const GUP_ARGS = {
+  ...WHERE,
+  write: z.boolean().optional().describe('FOLL_WRITE; default true.'),
+  longterm: z.boolean().optional().describe('FOLL_LONGTERM'),
+  force: z.boolean().optional().describe('FOLL_FORCE'),
+  slow: z.boolean().optional().describe('Not by GUP-fast: under mmap_lock.'),
+} as const;
+const SHOWN = { pages: 'How many pages are held.', pfn: 'Frame of the first.' };
+const PIN = { pin: zRef('pin') } as const;
+
+export const pinOperations = [
+  defineOperation({
+    name: 'gup.pin',
+    summary: 'pin_user_pages_fast (or pin_user_pages): some driver pins pages of the process and keeps them.',
+    on: ['process'],
+    args: z.strictObject({ ...GUP_ARGS, as: zDeclares('pin') }),
+    shows: SHOWN,
+    run: (context, args) => take(context, 'pin', args.as.name, args),
+  }),
+  defineOperation({
+    name: 'gup.get',
+    summary: 'get_user_pages_fast (or get_user_pages): plain references, as vmsplice takes them.',
+    on: ['process'],
+    args: z.strictObject({ ...GUP_ARGS, as: zDeclares('pin') }),
+    shows: SHOWN,
+    run: (context, args) => take(context, 'get', args.as.name, args),
+  }),
+  defineOperation({
+    name: 'gup.read',
+    summary: 'Whoever holds pages (gup.pin, gup.get) reads one of them, past all page tables.',
+    args: z.strictObject({ ...PIN, page: zCount().optional().describe('Which; default 0.') }),
+    shows: { value: 'What the page holds.' },
+    run: (context, args) => accessHeld(context, holdOf(context, args.pin), args.page ?? 0, null),
+  }),
+  defineOperation({
+    name: 'gup.write',
+    summary: 'Whoever holds pages writes one of them, as a device does: no page table entry becomes dirty.',
+    args: z.strictObject({ ...PIN, page: zCount().optional(), value: zContent.optional() }),
+    shows: { value: 'What was written.' },
+    run: (context, args) =>
+      accessHeld(context, holdOf(context, args.pin), args.page ?? 0, args.value ?? ownContent(context)),
+  }),
+  defineOperation({
+    name: 'gup.unpin',
+    summary: 'unpin_user_pages or put_page: gives held pages back.',
+    args: z.strictObject({ ...PIN, dirty: z.boolean().optional().describe('unpin_user_pages_dirty_lock') }),
+    *run(context, args) {
+      const { core, sim, named } = context.performance.world;
+      const held = holdOf(context, args.pin);
+      if (held.view !== null && sim.hears(VIEW_REMOVED)) sim.emit(VIEW_REMOVED, held.view);
+      if (held.grab === 'get') yield* call(putUserPages(core, held.runs, held.owner));
+      else if (held.grab === 'folios') yield* call(unpinFolios(core, held.runs, held.owner));
+      else yield* call(unpinUserPages(core, held.runs, { owner: held.owner, dirty: args.dirty ?? false }));
+      named.delete(`pin:${args.pin.name}`);
+      return { returns: 0 };
+    },
+  }),
+  defineOperation({
+    name: 'memfd.pin_folios',
+    summary: 'memfd_pin_folios, as UDMABUF_CREATE does: pins the folios of a memfd through its page cache.',
+    on: ['process'],
+    args: z.strictObject({
+      memory: zRef('memory'),
+      offset: zAddress.optional().describe('Byte in the file; default 0.'),
+      length: zSize.optional().describe('Default: to the end.'),
+      as: zDeclares('pin'),
+    }),
+    shows: { folios: 'How many folios are pinned.' },
+    *run(context, args) {
+      const { world } = context.performance;
+      const { core } = world;
+      const { inode } = world.objectOf(processOf(context), args.memory.name);
+      if (inode === null) throw new Error(`${args.memory.name} has no file behind it`);
+      const first = Number((args.offset ?? 0n) / PAGE);
+      const length = args.length === undefined ? inode.sizePages.peek() - first : Number(args.length / PAGE);
+      const owner = `${args.as.name} of ${processOf(context)}`;
+      const got = yield* call(memfdPinFolios(core, inode, first, first + length - 1, length, owner));
+      if ('refused' in got) return refuse(context, owner, first, length, got.refused.errno, got.refused);
+      world.named.set(`pin:${args.as.name}`, new Hold(core, owner, 'folios', got.pins, null));
+      return { returns: 0, shows: { folios: got.pins.length } };
+    },
+  }),
+];
