@@ -110,6 +110,9 @@ export interface Scenario {
 const PRIVATE_KINDS: readonly MemoryKind[] = ['anon', 'heap', 'stack', 'text', 'vdso', 'vvar', 'dev-zero', 'hugetlb'];
 const READ_WRITE: Prot = { read: true, write: true, exec: false };
 const READ_EXEC: Prot = { read: true, write: false, exec: true };
+const READ_ONLY: Prot = { read: true, write: false, exec: false };
+/** Kinds that are not mapped read-write unless told otherwise. */
+const PROT_OF_KIND: Readonly<Partial<Record<MemoryKind, Prot>>> = { text: READ_EXEC, vdso: READ_EXEC, vvar: READ_ONLY };
 
 /** A mapping with the defaults of its object and of its kind. */
 export function resolveMapping(name: string, map: MapSpec, memory: Memory, where: Where): Mapping {
