@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { call } from '../../src/engine/process.ts';
 import { runTimed } from '../../src/engine/timed.ts';
 import { lruAddDrainAll } from '../../src/mm/lru.ts';
+import { madvise } from '../../src/mm/madvise.ts';
 import { madviseDontneed } from '../../src/mm/madvise-zap.ts';
 import { munmap } from '../../src/mm/mmap.ts';
 import { pmdOf } from '../../src/mm/page-table.ts';
@@ -126,5 +127,72 @@ describe('munmap', () => {
     });
     expect(runTimed(sim).end).toBe('done');
     expect(order).toEqual(['clear', 'flush', 'flush', 'free']);
+  });
+});
+
+describe('the gather', () => {
+  const order = (options: ConstructorParameters<typeof Lab>[0]) => {
+    const lab = new Lab(options);
+    lab.map();
+    lab.touchAll('c');
+    lab.do(() => lruAddDrainAll(lab.core));
+    const pfn = lab.pfn();
+    const events: string[] = [];
+    lab.mm.notifiers.registerNow({
+      name: 'secondary',
+      *invalidateRangeStart() {
+        events.push('start');
+        return true;
+      },
+      *invalidateRangeEnd() {
+        events.push(lab.refcount(pfn) === 0 ? 'end after free' : 'end before free');
+      },
+    });
+    dontneed(lab);
+    expect(lab.refcount(pfn)).toBe(0);
+    return events;
+  };
+
+  it('frees after the notifier window on x86', () => {
+    expect(order({})).toEqual(['start', 'end before free']);
+  });
+
+  it('frees inside the window on s390, where the entry is flushed by the instruction that clears it', () => {
+    expect(order({ kernel: 'v6.12+s390x', arch: 's390x' })).toEqual(['start', 'end after free']);
+  });
+
+  it('flushes and frees inside the window when it holds a batch of pages, or dirty file pages', () => {
+    const lab = new Lab({
+      params: { stepPages: 512, thp: 'never' },
+      zones: [{ kind: 'NORMAL', node: 0, pages: 32768 }],
+      sim: { checked: false, journaled: false, digested: false },
+    });
+    lab.map({ pages: 12288 });
+    lab.do(() => madvise(lab.core, lab.vpn, 12288, 'POPULATE_WRITE'));
+    lab.do(() => lruAddDrainAll(lab.core));
+    const [first, last] = [lab.pfn(0), lab.pfn(12287)];
+    let seen: number[] = [];
+    lab.mm.notifiers.registerNow({
+      name: 'secondary',
+      *invalidateRangeEnd() {
+        seen = [lab.refcount(first), lab.refcount(last)];
+      },
+    });
+    dontneed(lab);
+    expect(seen).toEqual([0, 1]);
+    const shared = new Lab();
+    shared.map({ shared: true, file: shared.inode({ kind: 'shmem' }) });
+    shared.touchAll('c');
+    shared.do(() => lruAddDrainAll(shared.core));
+    const page = shared.pfn();
+    let mapped = 9;
+    shared.mm.notifiers.registerNow({
+      name: 'secondary',
+      *invalidateRangeEnd() {
+        mapped = shared.refcount(page);
+      },
+    });
+    dontneed(shared);
+    expect(mapped).toBe(1);
   });
 });
