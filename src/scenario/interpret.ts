@@ -3,10 +3,10 @@
 import { call, type Steps } from '../engine/process.ts';
 import { step } from '../engine/step.ts';
 import { checkOutcome } from './expectation.ts';
-import { Script, visitNames } from './reference.ts';
+import type { Script } from './reference.ts';
 import type { FailedExpectation } from './result.ts';
 import type { Actor, ScenarioCase } from './scenario.ts';
-import { advanceArgs, type OperationStep, type ScriptStep, type WaitTarget } from './step.ts';
+import { advanceArgs, type OperationStep, type ScriptStep } from './step.ts';
 import { subjectOf, type World } from './world.ts';
 
 const WAIT = step('script:wait', 'none');
@@ -96,26 +96,4 @@ function* performOperation(
   for (const message of checkOutcome(expectation, outcome)) {
     failed.push({ where, actor: actor.name, operation: operation.name, message });
   }
-}
-
-/** Every target that a script waits or holds for, wherever it stands. */
-export function* waitTargets(script: Script<ScriptStep>): Generator<WaitTarget> {
-  for (const scriptStep of script.steps) {
-    if (scriptStep.kind === 'wait') yield* scriptStep.targets;
-    else if (scriptStep.kind === 'repeat') yield* waitTargets(scriptStep.script);
-    else if (scriptStep.kind === 'choose') for (const inner of scriptStep.scripts) yield* waitTargets(inner);
-    else if (scriptStep.kind === 'operation') {
-      for (const hold of scriptStep.holds) yield* hold.until;
-      for (const inner of scriptsIn(scriptStep.args)) yield* waitTargets(inner);
-    }
-  }
-}
-
-/** Scripts among the arguments of an operation: those of forked children. */
-export function scriptsIn(args: unknown): readonly Script<ScriptStep>[] {
-  const scripts: Script<ScriptStep>[] = [];
-  visitNames(args, [], (found) => {
-    if (found instanceof Script) scripts.push(found as Script<ScriptStep>);
-  });
-  return scripts;
 }

@@ -16,12 +16,12 @@ import { Mm } from '../mm/mm.ts';
 import { type Capability, Task, User } from '../mm/task.ts';
 import type { PfnMapping } from '../mm/vma.ts';
 import { VfioModule } from '../vfio/module.ts';
-import { waitTargets } from './interpret.ts';
 import { Milestones } from './milestones.ts';
 import type { SubjectKind } from './reference.ts';
 import type { Actor, Mapping, Process as ProcessEntry, Scenario, ScenarioCase } from './scenario.ts';
 import type { MemorySpec } from './schema-memory.ts';
 import { UNLIMITED } from './units.ts';
+import { waitTargets } from './wait-targets.ts';
 import type { WorldDevice } from './world-devices.ts';
 import { archOf, buildKernel, buildLatencies, buildMachine, buildParams } from './world-machine.ts';
 

@@ -1,5 +1,5 @@
 // The hazard that began it all: memory given back under a device.
-import type { Template } from './index.ts';
+import type { Template } from './template.ts';
 
 export const BALLOON: Template = {
   name: 'balloon',

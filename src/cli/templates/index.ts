@@ -2,13 +2,9 @@
 import { BALLOON } from './balloon.ts';
 import { MEMLOCK } from './memlock.ts';
 import { RACE } from './race.ts';
+import type { Template } from './template.ts';
 import { VFIO_MAP } from './vfio-map.ts';
 
-export interface Template {
-  readonly name: string;
-  readonly summary: string;
-  /** A whole scenario file. */
-  readonly text: string;
-}
+export type { Template } from './template.ts';
 
 export const TEMPLATES: readonly Template[] = [VFIO_MAP, BALLOON, RACE, MEMLOCK];

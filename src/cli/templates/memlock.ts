@@ -1,5 +1,5 @@
 // Where does the limit bite, and what would have been enough?
-import type { Template } from './index.ts';
+import type { Template } from './template.ts';
 
 export const MEMLOCK: Template = {
   name: 'memlock',

@@ -1,5 +1,5 @@
 // A story whose outcome depends on who runs when.
-import type { Template } from './index.ts';
+import type { Template } from './template.ts';
 
 export const RACE: Template = {
   name: 'race',

@@ -1,5 +1,5 @@
 // The smallest scenario with a device.
-import type { Template } from './index.ts';
+import type { Template } from './template.ts';
 
 export const VFIO_MAP: Template = {
   name: 'vfio-map',
