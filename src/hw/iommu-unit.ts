@@ -7,6 +7,7 @@ import type { Sim } from '../engine/sim.ts';
 import type { FolioHeads } from './folio-heads.ts';
 import type { Frames } from './frames.ts';
 import type { IoPageTable } from './io-page-table.ts';
+import { CommandQueue } from './iommu-queue.ts';
 import { Iotlb } from './iotlb.ts';
 
 /** An access that the IOMMU blocked. */
@@ -37,6 +38,8 @@ export interface IommuUnitOptions {
   readonly addressBits?: number;
   /** Invalidations wait for translated accesses in flight (DMA draining). Default: yes. */
   readonly drains?: boolean;
+  /** Invalidations go through a command queue that hardware works off by itself. Default: they act at once. */
+  readonly queued?: boolean;
   /** Snoop control: it can make all DMA snoop the CPU caches. Default: no. */
   readonly snoopControl?: boolean;
   /** Fault records kept until software clears them; more are lost and only counted. */
@@ -49,12 +52,15 @@ export class Translation {
   readonly identity: number;
   readonly table: IoPageTable;
   readonly iotlb: Iotlb;
+  /** Queue of the IOMMU that holds the tag; null: it is invalidated in one step. */
+  readonly queue: CommandQueue | null;
 
-  constructor(name: string, table: IoPageTable, iotlb: Iotlb) {
+  constructor(name: string, table: IoPageTable, iotlb: Iotlb, queue: CommandQueue | null) {
     this.name = name;
     this.identity = mix(hashText(name), 0x7472616e);
     this.table = table;
     this.iotlb = iotlb;
+    this.queue = queue;
   }
 }
 
@@ -64,6 +70,7 @@ export class IommuUnit {
   readonly identity: number;
   readonly addressBits: number;
   readonly snoopControl: boolean;
+  readonly queue: CommandQueue | null;
   readonly frames: Frames;
   readonly heads: FolioHeads;
   readonly faults: Cell<readonly FaultRecord[]>;
@@ -78,6 +85,7 @@ export class IommuUnit {
     this.identity = mix(hashText(options.name), 0x756e6974);
     this.addressBits = options.addressBits ?? 48;
     this.snoopControl = options.snoopControl ?? false;
+    this.queue = options.queued === true ? new CommandQueue(sim, options.name) : null;
     this.frames = frames;
     this.heads = heads;
     this.drains = options.drains ?? true;
@@ -88,8 +96,9 @@ export class IommuUnit {
 
   /** A tag of this IOMMU for the translations of `table`. */
   newTranslation(name: string, table: IoPageTable): Translation {
-    const { sim, frames, heads, drains } = this;
-    return new Translation(name, table, new Iotlb(sim, `IOTLB of ${name} in ${this.name}`, frames, heads, drains));
+    const { sim, frames, heads, drains, queue } = this;
+    const iotlb = new Iotlb(sim, `IOTLB of ${name} in ${this.name}`, frames, heads, drains);
+    return new Translation(name, table, iotlb, queue);
   }
 
   /** Record a blocked access, in a step that announced `faults` and `faultCount`. */

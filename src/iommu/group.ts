@@ -5,6 +5,7 @@ import { Mutex } from '../engine/lock.ts';
 import { call, type Steps } from '../engine/process.ts';
 import { step } from '../engine/step.ts';
 import type { DmaDevice } from '../hw/dma-device.ts';
+import { QueueCommand } from '../hw/iommu-queue.ts';
 import type { Translation } from '../hw/iommu-unit.ts';
 import type { CoreMm } from '../mm/core.ts';
 import type { Errno } from '../mm/errno.ts';
@@ -149,14 +150,24 @@ function* setEntry(device: DmaDevice, to: Translation | 'identity' | null): Step
   device.entry.value = to;
 }
 
+function* invalidateAll({ iotlb, queue }: Translation): Steps<void> {
+  if (queue === null) {
+    yield iotlb.willInvalidate(0, Number.POSITIVE_INFINITY, FLUSH);
+    iotlb.invalidate(0, Number.POSITIVE_INFINITY);
+    return;
+  }
+  yield queue.willAppend(FLUSH);
+  queue.append(QueueCommand.invalidate(iotlb, 0, Number.POSITIVE_INFINITY));
+  yield queue.wait(queue.appendWait(), FLUSH);
+}
+
 /** Block the device, flush what was cached through it, and only then leave the domain's flushes. */
 function* leaveDomain(device: DmaDevice): Steps<void> {
   yield device.entry.willUpdate(CLEAR_ENTRY);
   const before = device.entry.value;
   device.entry.value = null;
   if (before === null || before === 'identity') return;
-  yield before.iotlb.willInvalidate(0, Number.POSITIVE_INFINITY, FLUSH);
-  before.iotlb.invalidate(0, Number.POSITIVE_INFINITY);
+  yield* call(invalidateAll(before));
   yield before.iotlb.devices.willUpdate(DROP_TAG);
   before.iotlb.devices.value = before.iotlb.devices.value.filter((other) => other !== device);
 }
