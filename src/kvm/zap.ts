@@ -5,7 +5,7 @@ import { step } from '../engine/step.ts';
 import { PMD_PAGES } from '../hw/machine.ts';
 import { invalidateBegin, invalidateEnd, rangeAddNow } from './invalidate.ts';
 import { SPTE_LARGE, SPTE_TABLE, type Spte, sptePresent } from './spte.ts';
-import { rowOf, type TdpRoot } from './tdp-root.ts';
+import { MAX_GFNS, rowOf, type TdpRoot } from './tdp-root.ts';
 import { flushRemoteTlbs, requestReload } from './tlb-flush.ts';
 import type { Vm } from './vm.ts';
 import { willZapLeaf, zapLeafNow } from './zap-leaf.ts';
@@ -60,17 +60,18 @@ export function* zapLeafs(
   pending: PendingFlush,
 ): Steps<void> {
   const { core } = vm;
+  const last = Math.min(end, MAX_GFNS);
   let gfn = from;
   for (;;) {
-    const leafs = nextLeafs(root, gfn, end, core.params.stepPages);
-    const last = leafs[leafs.length - 1];
-    if (last === undefined) return;
+    const leafs = nextLeafs(root, gfn, last, core.params.stepPages);
+    const final = leafs[leafs.length - 1];
+    if (final === undefined) return;
     for (const leaf of leafs) willZapLeaf(vm, root, leaf.gfn, leaf.spte, ZAP);
     yield core.sim.local(ZAP, leafs.length);
     for (const leaf of leafs) zapLeafNow(vm, root, leaf.gfn, leaf.spte);
     // Nobody translates through an invalid root: vCPUs flush when they load another one.
     if (!root.invalid.peek()) pending.flush = true;
-    gfn = last.spte.large ? (rowOf(last.gfn) + 1) * PMD_PAGES : last.gfn + 1;
+    gfn = final.spte.large ? (rowOf(final.gfn) + 1) * PMD_PAGES : final.gfn + 1;
     if (mayYield && vm.yields && core.sim.choose(2, 'tdp_mmu_iter_cond_resched') === 1) {
       yield* call(yieldLock(vm, pending));
     }
@@ -188,6 +189,16 @@ export function putRootNow(vm: Vm, root: TdpRoot): void {
 
 /** kvm_tdp_mmu_zap_all: the address space or the VM goes away. mmu_lock is held for write; no vCPU runs any more. */
 export function* zapAllRoots(vm: Vm): Steps<void> {
-  const pending: PendingFlush = { flush: false };
-  yield* call(forEachRoot(vm, null, true, (root) => zapLeafs(vm, root, 0, Number.POSITIVE_INFINITY, false, pending)));
+  const { core } = vm;
+  const per = core.params.stepPages;
+  for (const root of vm.roots.peek()) {
+    // mmu_lock is held for write: nothing is added or removed meanwhile.
+    const leafs = [...root.peekAll()];
+    for (let i = 0; i < leafs.length; i += per) {
+      const batch = leafs.slice(i, i + per);
+      for (const leaf of batch) willZapLeaf(vm, root, leaf.gfn, leaf.spte, ZAP);
+      yield core.sim.local(ZAP, batch.length);
+      for (const leaf of batch) zapLeafNow(vm, root, leaf.gfn, leaf.spte);
+    }
+  }
 }

@@ -189,7 +189,7 @@ describe('kvm_vcpu_map', () => {
       { kind: 'DEVICE', node: 0, pages: 512 },
     ] as const;
     const guest = makeGuest({ kernel, zones });
-    mapMemory(guest, 8, { pfnMapping: bar, io: true, shared: true });
+    mapMemory(guest, 8, { pfnMapping: bar, pgoff: 0, io: true, shared: true });
     addSlot(guest);
     expect(typeof map(guest)).toBe(type);
   });
