@@ -16,8 +16,8 @@ import { Trace } from './trace.ts';
 import { Undecided, WakeupForest, type WakeupNode } from './wakeup.ts';
 
 export class Dpor implements Scheduler {
-  /** Executions that ran into a sleep set: 0 unless the model breaks its promises. */
-  blocked = 0;
+  /** The last execution ran into a sleep set: never, unless the model breaks its promises. */
+  redundant = false;
   /** Every trace was run. */
   finished = false;
   /** Partial executions made to see how a step turns out in another order. */
@@ -134,7 +134,7 @@ export class Dpor implements Scheduler {
       best = process;
       bestRank = rank;
     }
-    if (best === null && asleep) this.blocked++;
+    this.redundant = best === null && asleep;
     return best;
   }
 

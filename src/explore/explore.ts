@@ -1,7 +1,11 @@
 // The library's entry: set a program up once, run it under a strategy, and say what was found and what that proves.
 import type { Finding } from '../engine/finding.ts';
 import { Sim } from '../engine/sim.ts';
+import { Bounded } from './bounded.ts';
 import { Dpor } from './dpor.ts';
+import { TimedJitter } from './jitter.ts';
+import { Pct } from './pct.ts';
+import { PartialOrderSampling } from './pos.ts';
 import { Program } from './program.ts';
 import { RandomWalk } from './random.ts';
 import { Replay, Retrace } from './replay.ts';
@@ -9,7 +13,11 @@ import { type RunLimits, Runner, type ScheduledStep } from './runner.ts';
 import type { Scheduler } from './scheduler.ts';
 import { parseToken, printToken } from './token.ts';
 
-export type Strategy = 'dpor' | 'random' | 'replay';
+/**
+ * `dpor`: every inequivalent interleaving. `bounded`: those with at most `bound` preemptions. `random`: uniform walk.
+ * `pct`: random priorities with `depth` - 1 changes. `pos`: partial order sampling. `timed`: latencies with jitter.
+ */
+export type Strategy = 'dpor' | 'bounded' | 'random' | 'pct' | 'pos' | 'timed' | 'replay';
 
 export interface ExploreOptions extends RunLimits {
   readonly strategy?: Strategy;
@@ -17,6 +25,14 @@ export interface ExploreOptions extends RunLimits {
   readonly seed?: string | number;
   /** Executions of a sampler. Default 1,000. */
   readonly runs?: number;
+  /** Bug depth of PCT. Default 3. */
+  readonly depth?: number;
+  /** Steps of the longest run, for PCT; when absent, the first run tells. */
+  readonly horizon?: number;
+  /** Preemptions allowed to `bounded`. Default 2. */
+  readonly bound?: number;
+  /** How much `timed` stretches or shrinks latencies [percent]. Default 50. */
+  readonly jitterPercent?: number;
   /** The schedule to replay. */
   readonly token?: string;
   /** Stop after this many executions, whatever the strategy. */
@@ -26,6 +42,10 @@ export interface ExploreOptions extends RunLimits {
   /** Throw when a step touches what it did not announce. Default true: no search is sound without. */
   readonly checked?: boolean;
 }
+
+const RUNS = 1000;
+const DEPTH = 3;
+const BOUND = 2;
 
 /** One cause, as first met. */
 export interface FoundFinding {
@@ -44,9 +64,9 @@ export interface FoundFinding {
 export interface ExploreResult {
   readonly strategy: Strategy;
   readonly executions: number;
-  /** Executions given up because they could only repeat others. */
+  /** Runs that only repeated others, or were given up because they would have. Always 0 for `dpor`. */
   readonly blocked: number;
-  /** Every inequivalent interleaving was run to its end. */
+  /** Every inequivalent interleaving was run to its end: the program is verified, within `limits` (then empty). */
   readonly complete: boolean;
   readonly findings: readonly FoundFinding[];
   /** Steps acted in all executions. */
@@ -70,8 +90,13 @@ export function exploreSim(sim: Sim, options: ExploreOptions = {}): ExploreResul
   const maxExecutions = options.maxExecutions ?? Number.POSITIVE_INFINITY;
   const found = new Map<string, { finding: FoundFinding; executions: number }>();
   let executions = 0;
+  let blocked = 0;
   let stopped = false;
-  while (!stopped && executions < maxExecutions && runner.execute(scheduler, executions)) {
+  while (!stopped && executions < maxExecutions && runner.execute(scheduler, executions + blocked)) {
+    if (scheduler.redundant === true) {
+      blocked++;
+      continue;
+    }
     executions++;
     const { findings } = runner;
     if (findings.length === 0) continue;
@@ -79,12 +104,18 @@ export function exploreSim(sim: Sim, options: ExploreOptions = {}): ExploreResul
     stopped = options.stopAtFinding ?? false;
   }
   const limits = [...runner.limitsReached].map(([message, times]) => `${message} (${times} times)`);
+  const { finished } = scheduler;
   if (scheduler instanceof Replay && scheduler.divergence !== null) limits.push(scheduler.divergence);
+  if (scheduler instanceof Bounded && scheduler.leftOut > 0) {
+    limits.push(
+      `the bound of ${options.bound ?? BOUND} preemptions left out ${scheduler.leftOut} switches between actors`,
+    );
+  }
   return {
     strategy,
     executions,
-    blocked: scheduler instanceof Dpor ? scheduler.blocked : 0,
-    complete: scheduler instanceof Dpor && scheduler.finished && limits.length === 0,
+    blocked,
+    complete: finished === true && limits.length === 0,
     findings: [...found.values()].map(({ finding, executions: shown }) => ({ ...finding, executions: shown })),
     steps: runner.totalSteps,
     limits,
@@ -93,10 +124,18 @@ export function exploreSim(sim: Sim, options: ExploreOptions = {}): ExploreResul
 
 function makeScheduler(strategy: Strategy, sim: Sim, options: ExploreOptions): Scheduler {
   const seed = String(options.seed ?? '0');
-  const runs = options.runs ?? 1000;
+  const runs = options.runs ?? RUNS;
   switch (strategy) {
     case 'dpor':
       return new Dpor(sim);
+    case 'bounded':
+      return new Bounded(sim, options.bound ?? BOUND);
+    case 'pct':
+      return new Pct(seed, runs, options.depth ?? DEPTH, options.horizon);
+    case 'pos':
+      return new PartialOrderSampling(seed, runs);
+    case 'timed':
+      return new TimedJitter(seed, runs, options.jitterPercent);
     case 'random':
       return new RandomWalk(seed, runs);
     case 'replay':

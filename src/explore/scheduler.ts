@@ -4,6 +4,10 @@ import type { Process } from '../engine/process.ts';
 import type { ChoiceSource, Sim } from '../engine/sim.ts';
 
 export interface Scheduler extends ChoiceSource {
+  /** The last execution could only repeat others: it does not count. */
+  readonly redundant?: boolean;
+  /** There is nothing left to run that is not equivalent to something that was. */
+  readonly finished?: boolean;
   /** The world is about to be rewound for execution `run` (0, 1, 2 ...). False: nothing is left to run. */
   newExecution(run: number): boolean;
   /** Who steps next: live and enabled. Null when nobody can, or when this strategy cuts the execution short. */

@@ -79,6 +79,35 @@ export function bruteForce(build: Build, limit = 100_000): BruteResult {
   return { interleavings, traces, findings: [...findings].sort(), deadlocks };
 }
 
+/** By trace key: the fewest preemptions among all its linearizations. */
+export function leastPreemptions(build: Build): Map<string, number> {
+  const least = new Map<string, number>();
+  const keepLess = <T extends { preemptions: number }>(map: Map<string, T>, key: string, value: T): void => {
+    const known = map.get(key);
+    if (known === undefined || known.preemptions > value.preemptions) map.set(key, value);
+  };
+  let level = new Map<string, { moves: readonly Move[]; initial: readonly number[]; preemptions: number }>();
+  for (const initial of initialChoices(build)) level.set(initial.join(), { moves: [], initial, preemptions: 0 });
+  while (level.size > 0) {
+    const next: typeof level = new Map();
+    for (const { moves, initial, preemptions } of level.values()) {
+      const { sim, key } = replay(build, initial, moves);
+      const enabled = enabledActors(sim);
+      if (enabled.length === 0) least.set(key, Math.min(preemptions, least.get(key) ?? preemptions));
+      const last = moves.at(-1)?.actor;
+      for (const actor of enabled) {
+        const cost = last !== undefined && last !== actor && enabled.includes(last) ? 1 : 0;
+        for (const { extended, world } of everyChoice(build, initial, moves, actor)) {
+          const found = { moves: extended, initial, preemptions: preemptions + cost };
+          keepLess(next, `${world.key} after ${actor}`, found);
+        }
+      }
+    }
+    level = next;
+  }
+  return least;
+}
+
 /** The key of the trace that a given sequence of moves belongs to. */
 export function traceKey(build: Build, initial: readonly number[], moves: readonly Move[]): string {
   return replay(build, initial, moves).key;

@@ -13,7 +13,7 @@ export type Op =
   | { do: 'write'; cell: number; value: number }
   | { do: 'increment'; cell: number }
   | { do: 'cas'; cell: number; from: number; to: number }
-  | { do: 'ifzero'; cell: number; then: Op[]; otherwise: Op[] }
+  | { do: 'ifzero'; cell: number; zero: Op[]; other: Op[] }
   | { do: 'both'; read: number; update: number }
   | { do: 'range'; from: number; to: number; write: boolean }
   | { do: 'row'; row: number; write: boolean }
@@ -78,7 +78,7 @@ export function randomProgram(seed: string, n: number, size = 7): RandomProgram 
       case 'cas':
         return { do: kind, cell: cell(), from: draws.below(2), to: draws.below(3) };
       case 'ifzero':
-        return { do: kind, cell: cell(), then: body(1), otherwise: body(1) };
+        return { do: kind, cell: cell(), zero: body(1), other: body(1) };
       case 'both':
         return { do: kind, read: 0, update: 1 };
       case 'range': {
@@ -225,7 +225,7 @@ export function build(program: RandomProgram): (sim: Program) => void {
           break;
         case 'ifzero':
           yield cells[op.cell]!.willRead();
-          yield* call(run(cells[op.cell]!.value === 0 ? op.then : op.otherwise, own));
+          yield* call(run(cells[op.cell]!.value === 0 ? op.zero : op.other, own));
           break;
         case 'both':
           cells[op.read]!.willRead(CHANGE);
