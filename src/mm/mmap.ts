@@ -3,11 +3,11 @@
 import { call, type Steps } from '../engine/process.ts';
 import { step } from '../engine/step.ts';
 import { PMD_PAGES } from '../hw/machine.ts';
+import { lockedVmOf, tellCharge } from './accounting.ts';
 import { canMlock, mlockFutureOk, TASK_SIZE_PAGES, unmappedArea } from './address-space.ts';
 import type { CoreMm } from './core.ts';
 import type { Errno } from './errno.ts';
 import type { Inode } from './inode.ts';
-import { CHARGED } from './ledger.ts';
 import type { Mm } from './mm.ts';
 import { pmdOf } from './page-table.ts';
 import { mmPopulate } from './populate.ts';
@@ -21,6 +21,7 @@ const CHECK = step('do_mmap:checks', 'op');
 const DETACH = step('vms_gather_munmap_vmas:detach', 'op');
 const DOWNGRADE = step('mmap_write_downgrade', 'lock');
 const REMOVE = step('remove_vma', 'op');
+const CHARGE = step('vm_stat_account:locked_vm', 'op');
 const REMAP_PFN = step('remap_pfn_range', 'pte-op');
 
 /** What mmap is asked for. */
@@ -47,6 +48,8 @@ export interface MmapRequest {
   readonly populate?: boolean;
   /** MAP_LOCKED */
   readonly locked?: boolean;
+  /** A vm_file that is not where the pages come from (see VmaFields.vmFile). */
+  readonly vmFile?: 'dev-zero' | 'sysv';
   /** A driver's mapping of raw frames. */
   readonly pfnMapping?: PfnMapping;
 }
@@ -107,6 +110,7 @@ function* doMmap(core: CoreMm, mm: Mm, request: MmapRequest): Steps<MmapResult> 
     exec: request.exec ?? false,
     ...rights,
     file: file ?? null,
+    vmFile: request.vmFile ?? null,
     pgoff: request.pgoff ?? (file === undefined && request.pfnMapping === undefined ? vpn : 0),
     pfnMapping: request.pfnMapping ?? null,
     io: request.pfnMapping !== undefined,
@@ -115,7 +119,7 @@ function* doMmap(core: CoreMm, mm: Mm, request: MmapRequest): Steps<MmapResult> 
   });
   yield* call(linkVma(mm, vma));
   yield* call(mergeVmas(mm, vma.start, vma.end));
-  if (vma.fields.locked) yield* call(chargeLocked(core, mm, pages, 'mmap'));
+  if (vma.fields.locked) yield* call(chargeLocked(core, mm, pages));
   if (request.pfnMapping?.eager === true) yield* call(remapPfnRange(core, mm, vma, request.pfnMapping));
   return { vpn };
 }
@@ -142,9 +146,11 @@ type Rights = { readonly shared: boolean; readonly mayWrite: boolean; readonly m
 
 /** The checks of do_mmap on the descriptor, and memfd_check_seals_mmap. */
 function fileRights(request: MmapRequest): Rights | { readonly errno: Errno } {
-  const { file } = request;
+  const { file, pfnMapping } = request;
   const shared = request.shared === true;
   const write = request.write ?? true;
+  // vvar: without VM_MAYWRITE, so that it is no COW mapping.
+  if (pfnMapping?.writable === false) return { shared, mayRead: true, mayWrite: false };
   if (file === undefined || !shared) return { shared, mayRead: true, mayWrite: true };
   if (request.readOnlyFd === true) {
     if (write) return { errno: 'EACCES' };
@@ -158,13 +164,16 @@ function fileRights(request: MmapRequest): Rights | { readonly errno: Errno } {
   return { shared, mayRead: true, mayWrite: true };
 }
 
-/** Charge or give back locked pages (mm->locked_vm), under mmap_lock held for write. */
-export function* chargeLocked(core: CoreMm, mm: Mm, pages: number, owner: string): Steps<void> {
+/** Charge or give back locked pages (mm->locked_vm of VM_LOCKED areas), under mmap_lock held for write. */
+export function* chargeLocked(core: CoreMm, mm: Mm, pages: number): Steps<void> {
   if (pages === 0) return;
-  yield mm.lockedVm.willUpdate(REMOVE);
+  yield mm.lockedVm.willUpdate(CHARGE);
   mm.lockedVm.value = mm.lockedVm.value + pages;
-  if (core.sim.hears(CHARGED)) core.sim.emit(CHARGED, { account: `locked_vm of mm ${mm.name}`, owner, pages });
+  tellCharge(core, lockedVmOf(mm), LOCKED_AREAS, pages);
 }
+
+/** Owner in the ledger of what mlock, MAP_LOCKED and the like charge. */
+export const LOCKED_AREAS = 'mlock';
 
 /** remap_pfn_range at mmap: raw frames, special entries, no references. mmap_lock is held for write. */
 function* remapPfnRange(core: CoreMm, mm: Mm, vma: Vma, mapping: PfnMapping): Steps<void> {
@@ -220,7 +229,7 @@ export function* doMunmap(core: CoreMm, mm: Mm, from: number, to: number, downgr
   yield mm.vmas.willUpdate(DETACH);
   for (const vma of gone) mm.vmas.delete(vma.start);
   mm.detached.value = [...mm.detached.value, ...gone];
-  yield* call(chargeLocked(core, mm, -locked, 'munmap'));
+  yield* call(chargeLocked(core, mm, -locked));
   if (downgrade) {
     yield mm.mmapLock.willChange(DOWNGRADE);
     mm.mmapLock.downgradeNow();

@@ -110,6 +110,7 @@ function mergeable(left: Vma, right: Vma): boolean {
     a.mayWrite === b.mayWrite &&
     a.shared === b.shared &&
     a.file === b.file &&
+    a.vmFile === b.vmFile &&
     a.locked === b.locked &&
     a.lockOnFault === b.lockOnFault &&
     a.dontFork === b.dontFork &&

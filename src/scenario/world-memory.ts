@@ -63,11 +63,11 @@ export class DeviceFrames {
 }
 
 /** Make the objects; nothing is mapped yet. BARs come with their devices. */
-export function addMemory(world: World, devices: DeviceFrames): void {
-  for (const memory of world.scenario.memory) world.memory.set(memory.name, makeObject(world, memory, devices));
+export function addMemory(world: World): void {
+  for (const memory of world.scenario.memory) world.memory.set(memory.name, makeObject(world, memory));
 }
 
-function makeObject(world: World, memory: Memory, devices: DeviceFrames): MemoryObject {
+function makeObject(world: World, memory: Memory): MemoryObject {
   const { name, spec } = memory;
   const { sim, core } = world;
   const options = inodeOptions(memory);
@@ -160,9 +160,10 @@ function* setUpMapping(world: World, process: Process, mapping: Mapping): Steps<
   const pages = toPages(mapping.length);
   const pgoff = Number(mapping.offset / PAGE);
   const file = fileOf(world, process, mapping, object);
+  const backed = file !== null || object.pfnMapping !== null;
   const readOnlyFd = 'readonly_fd' in object.spec && object.spec.readonly_fd === true;
   // A page that is written before its protection is lowered: the kind's content, or populate by writing.
-  const token = object.spec.content === undefined || file !== null ? undefined : tokenOf(object.spec.content);
+  const token = object.spec.content === undefined || backed ? undefined : tokenOf(object.spec.content);
   const writes = token !== undefined || mapping.populate === 'write';
   const { prot } = mapping;
   const lowered = writes && !prot.write;
@@ -178,7 +179,7 @@ function* setUpMapping(world: World, process: Process, mapping: Mapping): Steps<
       ...(file === null ? {} : { file }),
       ...(object.pfnMapping === null ? {} : { pfnMapping: object.pfnMapping }),
       ...vmFileOf(object, mapping.shared),
-      ...(file === null && object.pfnMapping === null ? {} : { pgoff }),
+      ...(backed || object.spec.kind === 'dev-zero' ? { pgoff } : {}),
       readOnlyFd,
     }),
   );

@@ -22,7 +22,7 @@ export interface Stage {
 export function setStage(scenario: Scenario, one: ScenarioCase, options: WorldOptions): Stage {
   const world = new World(scenario, one, options);
   const frames = new DeviceFrames(world);
-  addMemory(world, frames);
+  addMemory(world);
   addDevices(world, frames);
   startKernel(world);
   setUp(world);

@@ -15,9 +15,12 @@ export const LAB_HOST = {
 
 /** One root process that drives one device, nothing attached yet. */
 export function labBoot(extra: Boot = {}): Boot {
+  const memory = (extra.memory ?? {}) as Boot;
+  // What the kernel maps into every program.
+  const special = ['vdso', 'vvar'].filter((name) => name in memory);
   return {
     host: LAB_HOST,
-    processes: { lab: {} },
+    processes: { lab: { maps: Object.fromEntries(special.map((name) => [name, {}])) } },
     devices: {
       edu: { process: 'lab', attach: 'none', bars: [{ index: 0, size: '1MiB' }] },
       edu2: { process: 'lab', attach: 'none', bars: [{ index: 0, size: '1MiB' }] },

@@ -29,6 +29,8 @@ export const MEM_OBJECTS: Boot = {
   sysv: { kind: 'sysv', size: '32KiB' },
   zero: { kind: 'dev-zero', size: '32KiB' },
   text: { kind: 'text', size: '32KiB' },
+  vdso: { kind: 'vdso', size: '8KiB', content: '\u007fELF' },
+  vvar: { kind: 'vvar', size: '16KiB', content: 'vvar' },
 };
 
 const N8 = 8n * PG;
@@ -121,10 +123,10 @@ export function* mk(s: Session, type: string): Steps<Mem | { readonly errno: str
       yield* call(must(s, 'mmap', { name: 'm', memory: 'sysv', shared: true }));
       return done(RW);
     case 'dev_zero_private':
-      yield* call(anon('rw'));
+      yield* call(must(s, 'mmap', { name: 'm', memory: 'zero', shared: false }));
       return done(RW);
     case 'dev_zero_shared':
-      yield* call(must(s, 'mmap', { name: 'm', size: N8, shared: true }));
+      yield* call(must(s, 'mmap', { name: 'm', memory: 'zero', shared: true }));
       return done(RW);
     case 'hugetlb_2m':
     case 'hugetlb_2m_untouched':
@@ -169,6 +171,9 @@ export function* mk(s: Session, type: string): Steps<Mem | { readonly errno: str
     case 'pfnmap_bar':
       // Part of the mapping that the device was opened with.
       return { ...done({ readable: false, writable: false }), memory: 'bar' };
+    case 'vdso':
+    case 'vvar':
+      return { ...done({ readable: false, writable: false }, PG), memory: type };
     case 'uffd_missing':
       yield* call(anon('rw'));
       yield* call(must(s, 'uffd.register', { memory: 'm', mode: 'missing', fill: 'uffd' }));

@@ -84,7 +84,7 @@ export const mappingOperations = [
           ...(file === null ? {} : { file }),
           ...(object?.pfnMapping ? { pfnMapping: object.pfnMapping } : {}),
           ...(object === undefined ? {} : vmFileOf(object, shared)),
-          ...(backed ? { pgoff } : {}),
+          ...(backed || object?.spec.kind === 'dev-zero' ? { pgoff } : {}),
           populate: args.populate ?? false,
           locked: args.locked ?? false,
         }),

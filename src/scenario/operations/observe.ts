@@ -74,17 +74,21 @@ export const observeOperations = [
       const mm = task.mm.peek();
       if (mm === null) return { errno: 'ESRCH' };
       const { pageTable } = mm;
+      mm.vmas.willRead(PAGEMAP);
       for (let row = pmdOf(vpn); row <= pmdOf(vpn + pages - 1); row++) pageTable.willReadPmd(row, PAGEMAP);
       yield pageTable.willReadPtes(vpn, vpn + pages - 1, PAGEMAP);
       let present = 0;
       let swapped = 0;
+      // walk_page_test: a VM_PFNMAP mapping shows as a hole.
+      const hidden = (at: number) => mm.vmaAt(at)?.fields.pfnMapping != null;
       for (let i = 0; i < pages; i++) {
+        if (hidden(vpn + i)) continue;
         const { pte } = pageTable.peekLeaf(vpn + i);
         if (ptePresent(pte.bits)) present++;
         if ((pte.bits & PTE_SWAP) !== 0) swapped++;
       }
       const { pte, huge } = pageTable.peekLeaf(vpn);
-      const here = ptePresent(pte.bits);
+      const here = ptePresent(pte.bits) && !hidden(vpn);
       const pfn = here ? pte.pfn + (huge ? vpn % PMD_PAGES : 0) : 0;
       const shows: Record<string, Shown> = {
         present: here,
