@@ -240,10 +240,14 @@ function numaSkips({ core, vma }: Change, pte: Pte, head: number): boolean {
   return folios.maybeDmaPinned(head) || folios.mapcountOf(head) > folios.pagesOf(head);
 }
 
-/** Swap entries keep their rights; a writable migration entry loses the right to write. */
-function absentBits({ uffdWp }: Change, pte: Pte): number {
+/** Swap entries keep their rights; a writable migration entry loses the right to write, not its exclusiveness. */
+function absentBits({ core, uffdWp }: Change, pte: Pte): number {
   let { bits } = pte;
-  if ((bits & PTE_MIGRATION) !== 0 && (bits & PTE_WRITE) !== 0) bits = (bits & ~PTE_WRITE) | (bits & PTE_EXCLUSIVE);
+  if ((bits & PTE_MIGRATION) !== 0 && (bits & PTE_WRITE) !== 0) {
+    // The migrator has the folio locked: what kind it is stays.
+    const anon = core.folios.isAnon(core.folios.headOf(pte.pfn)) && core.kernel.has('cow.anon-exclusive');
+    bits = (bits & ~PTE_WRITE) | (anon ? PTE_EXCLUSIVE : 0);
+  }
   if ((bits & PTE_MARKER) !== 0) return uffdWp === 'resolve' ? 0 : bits;
   if ((bits & (PTE_SWAP | PTE_MIGRATION)) === 0) return bits;
   if (uffdWp === 'set') return bits | PTE_UFFD_WP;

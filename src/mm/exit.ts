@@ -3,9 +3,10 @@
 // outlive the page tables.
 import { call, type Steps } from '../engine/process.ts';
 import { step } from '../engine/step.ts';
+import { lockedVmOf, tellCharge } from './accounting.ts';
 import type { CoreMm } from './core.ts';
-import { CHARGED } from './ledger.ts';
 import type { Mm } from './mm.ts';
+import { LOCKED_AREAS } from './mmap.ts';
 import type { OpenFile, Task } from './task.ts';
 import { tlbFinish, tlbGather } from './tlb.ts';
 import { findVmas, unlinkVmas } from './vma-edit.ts';
@@ -56,10 +57,8 @@ export function* exitMmap(core: CoreMm, mm: Mm): Steps<void> {
   yield* call(unlinkVmas(core, mm, vmas));
   yield mm.mmapLock.up();
   const locked = core.sim.unwatched(() => vmas.reduce((sum, vma) => sum + (vma.fields.locked ? vma.pages : 0), 0));
-  // The counter dies with the mm; the books of mlock are closed here, those of pins stay until the unpin.
-  if (locked > 0 && core.sim.hears(CHARGED)) {
-    core.sim.emit(CHARGED, { account: `locked_vm of mm ${mm.name}`, owner: 'exit_mmap', pages: -locked });
-  }
+  // The counter dies with the mm; what was locked is off the books, what pins charged stays until they are dropped.
+  tellCharge(core, lockedVmOf(mm), LOCKED_AREAS, -locked);
 }
 
 /** exit_mm: this task lets go of its address space. */

@@ -93,7 +93,7 @@ function* mlockFixup(core: CoreMm, mm: Mm, vma: Vma, from: number, to: number, f
   yield* call(splitVma(mm, from));
   yield* call(splitVma(mm, to));
   const charge = flags.locked === fields.locked ? 0 : (to - from) * (flags.locked ? 1 : -1);
-  yield* call(chargeLocked(core, mm, charge, flags.locked ? 'mlock' : 'munlock'));
+  yield* call(chargeLocked(core, mm, charge));
   const changed = lookVma(mm, from)!.with(flags);
   yield* call(replaceVma(mm, changed));
   // Only what was not locked before, or is no longer, has pages to visit.

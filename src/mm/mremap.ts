@@ -105,7 +105,7 @@ function* expandInPlace(core: CoreMm, mm: Mm, vma: Vma, delta: number): Steps<bo
   if (end > TASK_SIZE_PAGES || lookVmas(mm, vma.end, end).length > 0) return false;
   yield* call(editVmas(mm, rmapLocksOf(vma), EXPAND, () => mm.vmas.set(vma.start, vma.with({ end }))));
   yield* call(mergeVmas(mm, vma.start, end));
-  if (vma.fields.locked) yield* call(chargeLocked(core, mm, delta, 'mremap'));
+  if (vma.fields.locked) yield* call(chargeLocked(core, mm, delta));
   return true;
 }
 
@@ -163,7 +163,7 @@ function* moveVma(core: CoreMm, mm: Mm, request: MremapRequest, pages: number, t
     return { vpn: target };
   }
   if (pages > 0) yield* call(doMunmap(core, mm, at, at + pages, false));
-  if (vma.fields.locked) yield* call(chargeLocked(core, mm, newPages, 'mremap'));
+  if (vma.fields.locked) yield* call(chargeLocked(core, mm, newPages));
   yield* call(mergeVmas(mm, target, target + newPages));
   return { vpn: target };
 }
