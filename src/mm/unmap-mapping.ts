@@ -34,7 +34,6 @@ export function* unmapMappingFolio(core: CoreMm, inode: Inode, head: number): St
 }
 
 function* unmapMapping(core: CoreMm, inode: Inode, from: number, to: number, details: ZapDetails): Steps<void> {
-  // No VMA at all, and nobody about to add one: a look at an empty tree needs no lock (mapping_mapped).
   yield* call(inode.iMmapLock.read());
   for (const { mm, vma, first, last } of yield* call(placesOf(inode, from, to))) {
     yield* call(zapVmaRange(core, mm, vma, first, last, 'CLEAR', details));
