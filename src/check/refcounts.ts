@@ -23,15 +23,10 @@ export function checkCounters(context: CheckContext, process: Process): void {
       const from = Math.max(access.lo[i]!, first);
       const to = Math.min(access.hi[i]!, last);
       for (let id = from; id <= to; id++) {
-        const value = column.peek(id - first);
-        if (value < 0)
-          reportCounter(
-            context,
-            id - first,
-            value,
-            column === folios.refcount ? 'refcount' : 'mapcount',
-            access.step.label,
-          );
+        id = first + column.firstOutside(id - first, to - first, 0, Number.POSITIVE_INFINITY);
+        if (id > to) break;
+        const what = column === folios.refcount ? 'refcount' : 'mapcount';
+        reportCounter(context, id - first, column.peek(id - first), what, access.step.label);
       }
     }
   }

@@ -55,6 +55,45 @@ export function waitWriteback(core: CoreMm, head: number, at: Step): Announced {
   return wait(core, head, PG_WRITEBACK, false, at);
 }
 
+/** Nobody holds the lock of any of the small folios first..last. */
+class RunGate implements Gate {
+  readonly name: string;
+  private readonly core: CoreMm;
+  private readonly first: number;
+  private readonly last: number;
+
+  constructor(core: CoreMm, first: number, last: number) {
+    this.core = core;
+    this.first = first;
+    this.last = last;
+    this.name = `locks of folios ${first} to ${last}`;
+  }
+
+  ready(): boolean {
+    const { flags } = this.core.folios;
+    for (let head = this.first; head <= this.last; head = flags.endOfRun(head, this.last) + 1) {
+      if ((flags.peek(head) & PG_LOCKED) !== 0) return false;
+    }
+    return true;
+  }
+
+  take(): void {}
+
+  waitsFor(): readonly Process[] {
+    return [];
+  }
+}
+
+/**
+ * folio_lock of the small folios first..last, one after the other, by a caller who drops each lock in the same act:
+ * resumes when nobody holds any of them, with their flags free to change.
+ */
+export function waitRunUnlocked(core: CoreMm, first: number, last: number, at: Step): Announced {
+  const { sim, folios } = core;
+  sim.announcing(at).gate = new RunGate(core, first, last);
+  return folios.flags.willUpdateRange(first, last, at);
+}
+
 export function willTryLock(core: CoreMm, head: number, at: Step): Announced {
   return core.folios.flags.willUpdate(head, at);
 }

@@ -84,12 +84,8 @@ export function grabSlow(core: CoreMm, flags: GupFlags, head: number, pages: num
 export function grabbableRun(core: CoreMm, grab: 'pin' | 'get', first: number, last: number): number {
   const { refcount } = core.folios;
   const most = REFCOUNT_MAX - referencesPerPage(core, grab, false);
-  let pfn = first;
-  for (; pfn <= last; pfn++) {
-    const references = refcount.get(pfn);
-    if (references <= 0 || references > most) break;
-  }
-  return pfn - first;
+  if (core.sim.watching) for (let pfn = first; pfn <= last; pfn++) refcount.get(pfn);
+  return refcount.firstOutside(first, last, 1, most) - first;
 }
 
 /** One grab on each of the small folios first..last, checked by `grabbableRun`. */

@@ -4,7 +4,7 @@ import { call, type Steps } from '../engine/process.ts';
 import { step } from '../engine/step.ts';
 import { PMD_PAGES } from '../hw/machine.ts';
 import type { CoreMm } from './core.ts';
-import { lockFolio, unlockNow } from './folio-lock.ts';
+import { lockFolio, unlockNow, waitRunUnlocked } from './folio-lock.ts';
 import { hasPincount, ignoresZeroPage, referencesPerPage } from './gup-grab.ts';
 import { type FrameRun, PIN_DROPPED } from './ledger.ts';
 import { markDirtyNow, willMarkDirty } from './mark-dirty.ts';
@@ -119,17 +119,54 @@ function* setDirty(core: CoreMm, head: number): Steps<void> {
   unlockNow(core, head);
 }
 
+/**
+ * dirtyFolio on each of the small folios first..last. Those that are clean, alike and follow each other are locked,
+ * marked and unlocked in one step: as one by one, it waits while somebody else holds one of the locks.
+ */
 function* dirtyRun(core: CoreMm, first: number, pages: number): Steps<void> {
-  const { flags } = core.folios;
+  const { flags, mapping } = core.folios;
   const last = first + pages - 1;
   yield core.sim.times(pages, flags.willReadRange(first, last, TEST_DIRTY));
-  let clean: number[] | null = null;
-  for (let pfn = first; pfn <= last; pfn++) {
-    if ((flags.get(pfn) & PG_DIRTY) !== 0) continue;
-    clean ??= [];
-    clean.push(pfn);
+  const clean: (readonly [number, number])[] = [];
+  for (let pfn = first; pfn <= last; ) {
+    const dirty = (flags.get(pfn) & PG_DIRTY) !== 0;
+    const end = sameDirty(core, pfn, last);
+    if (!dirty) clean.push([pfn, end]);
+    pfn = end + 1;
   }
-  for (const pfn of clean ?? []) {
-    yield* call(setDirty(core, pfn));
+  for (const [from, to] of clean) {
+    for (let pfn = from; pfn <= to; ) {
+      const end = mapping.endOfRun(pfn, to);
+      if (end === pfn) yield* call(setDirty(core, pfn));
+      else yield* call(setDirtyRun(core, pfn, end));
+      pfn = end + 1;
+    }
+  }
+}
+
+/** The last of first..last up to which all are dirty, or all are clean; in a step that announced their flags. */
+function sameDirty(core: CoreMm, first: number, last: number): number {
+  const { flags } = core.folios;
+  const dirty = flags.peek(first) & PG_DIRTY;
+  let end = first;
+  do end = flags.endOfRun(end, last) + 1;
+  while (end <= last && (flags.peek(end) & PG_DIRTY) === dirty);
+  if (core.sim.watching) for (let pfn = first + 1; pfn < end; pfn++) flags.get(pfn);
+  return end - 1;
+}
+
+/** set_page_dirty_lock on each of first..last, small folios of one mapping. */
+function* setDirtyRun(core: CoreMm, first: number, last: number): Steps<void> {
+  const { flags, mapping } = core.folios;
+  mapping.willReadRange(first, last, SET_DIRTY);
+  willMarkDirty(core, first, SET_DIRTY);
+  yield core.sim.times(last - first + 1, waitRunUnlocked(core, first, last, SET_DIRTY));
+  for (let pfn = first; pfn <= last; ) {
+    const end = Math.min(flags.endOfRun(pfn, last), mapping.endOfRun(pfn, last));
+    // The word to the flusher is the same for all; the flag is each folio's own.
+    mapping.get(pfn);
+    markDirtyNow(core, pfn);
+    if (end > pfn) flags.fill(pfn + 1, end, flags.peek(pfn));
+    pfn = end + 1;
   }
 }
