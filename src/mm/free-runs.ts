@@ -1,24 +1,46 @@
 // Free memory of a zone as runs of frames: what the buddy allocator (mm/page_alloc.c) knows, without its orders.
+import { PMD_PAGES } from '../hw/machine.ts';
 import type { CoreMm, ZoneState } from './core.ts';
 
-/** Cut up to `want` frames, aligned, from the first run that has them (at least `align` of them). */
+/**
+ * Cut up to `want` frames, aligned, from the first run that has them (at least `align` of them). Isolated pageblocks
+ * (MIGRATE_ISOLATE) give nothing. In a step that announced the free runs and the isolated blocks.
+ */
 export function takeRun(state: ZoneState, want: number, align: number): readonly [number, number] | undefined {
   const runs = state.freeRuns.value;
+  const isolated = state.isolated.value;
   for (let i = 0; i < runs.length; i++) {
     const [first, count] = runs[i]!;
-    const start = Math.ceil(first / align) * align;
-    const available = first + count - start;
-    if (available < align) continue;
-    const pages = Math.min(want, align === 1 ? available : want);
-    if (available < pages) continue;
-    const rest: (readonly [number, number])[] = [];
-    if (start > first) rest.push([first, start - first]);
-    if (start + pages < first + count) rest.push([start + pages, first + count - start - pages]);
-    state.freeRuns.value = [...runs.slice(0, i), ...rest, ...runs.slice(i + 1)];
-    state.freePages.add(-pages);
-    return [start, pages];
+    for (const [low, high] of isolated.length === 0
+      ? [[first, first + count] as const]
+      : usable(first, count, isolated)) {
+      const start = Math.ceil(low / align) * align;
+      const available = high - start;
+      if (available < align) continue;
+      const pages = Math.min(want, align === 1 ? available : want);
+      if (available < pages) continue;
+      const rest: (readonly [number, number])[] = [];
+      if (start > first) rest.push([first, start - first]);
+      if (start + pages < first + count) rest.push([start + pages, first + count - start - pages]);
+      state.freeRuns.value = [...runs.slice(0, i), ...rest, ...runs.slice(i + 1)];
+      state.freePages.add(-pages);
+      return [start, pages];
+    }
   }
   return undefined;
+}
+
+/** The parts [low, high) of a run outside the isolated pageblocks. */
+function usable(first: number, count: number, isolated: readonly number[]): (readonly [number, number])[] {
+  const parts: (readonly [number, number])[] = [];
+  let low = first;
+  for (const block of [...isolated].sort((a, b) => a - b)) {
+    if (block + PMD_PAGES <= low || block >= first + count) continue;
+    if (block > low) parts.push([low, block]);
+    low = block + PMD_PAGES;
+  }
+  if (low < first + count) parts.push([low, first + count]);
+  return parts;
 }
 
 /**

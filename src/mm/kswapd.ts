@@ -6,6 +6,7 @@ import { call, type Steps } from '../engine/process.ts';
 import type { Sim } from '../engine/sim.ts';
 import { step } from '../engine/step.ts';
 import { until } from '../engine/wait.ts';
+import { directCompact } from './compaction.ts';
 import type { CoreMm, ZoneState } from './core.ts';
 import { giveBack } from './free-runs.ts';
 import { Mm } from './mm.ts';
@@ -196,6 +197,10 @@ function* directReclaim(core: CoreMm, reclaimer: Reclaimer, gfp: Gfp): Steps<boo
     .map(({ pgdat, zones }) => ({ pgdat, scan: new LruScan(core, zones) }));
   // wake_all_kswapds of the allocator's slow path.
   for (const { pgdat } of nodes) yield* call(wakeKswapd(pgdat));
+  if (gfp.order > 0) {
+    const zones = nodes.flatMap(({ pgdat }) => pgdat.zones.filter(usable));
+    if (yield* call(directCompact(core, zones, gfp.order))) return true;
+  }
   let total = 0;
   for (let priority = DEF_PRIORITY; priority >= 0 && total < wanted; priority--) {
     for (const { pgdat, scan } of nodes) {

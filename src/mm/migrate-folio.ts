@@ -40,8 +40,14 @@ const FREED = step('migrate_folio_unmap:freed-under-us', 'refcount');
 const HUGE_LOCK = step('hugetlb_folio_mapping_lock_write', 'lock');
 const HUGE_UNLOCK = step('i_mmap_unlock_write', 'lock');
 
+/** Where new folios come from, when not from the allocator. */
+export interface FolioSource {
+  allocAbove(core: CoreMm, src: number): Steps<number | undefined>;
+}
+
 /** Options of one attempt. */
 export interface Attempt extends MigrateOptions {
+  readonly newFolio?: FolioSource;
   /** 6.1: from the fourth pass on it waits for locks and writeback. 6.12: always, in a synchronous mode. */
   readonly force: boolean;
   /** Put the TLB flush off to the end of the batch. */
@@ -62,6 +68,7 @@ export type Failure = 'EAGAIN' | 'EBUSY' | 'ENOMEM' | 'ENOSYS';
 
 /** get_new_folio: alloc_migration_target. */
 function* newFolio(core: CoreMm, src: number, attempt: Attempt): Steps<number | undefined> {
+  if (attempt.newFolio !== undefined) return yield* call(attempt.newFolio.allocAbove(core, src));
   const order = core.folios.orderOf(src);
   // Isolated, so that neither its size nor its kind changes.
   if (core.folios.has(src, PG_HUGETLB)) return yield* call(allocHugetlb(core, { ...attempt.target, order }));

@@ -9,6 +9,7 @@ import { folioPutbackLru } from './lru.ts';
 import {
   type Attempt,
   type Failure,
+  type FolioSource,
   migrateFolioMove,
   migrateFolioUnmap,
   migrateHugetlbFolio,
@@ -35,6 +36,8 @@ const BATCH_PAGES = PMD_PAGES;
 export interface MigrateRequest extends MigrateOptions {
   /** PF_MEMALLOC: direct compaction and reclaim. */
   readonly memalloc?: boolean;
+  /** get_new_folio of a caller that keeps free frames of its own (compaction). */
+  readonly newFolio?: FolioSource;
 }
 
 export interface Migrated extends MigrateResult {

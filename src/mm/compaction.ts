@@ -1,0 +1,221 @@
+// Compaction (mm/compaction.c): a scanner from the bottom of a zone isolates movable pages, another takes free frames from
+// the top, and the pages move up. Pinned anonymous pages are passed over; pinned file pages are isolated, and come back.
+// Whole pageblocks are not skipped by hints, and kcompactd does not run by itself.
+import { call, type Steps } from '../engine/process.ts';
+import { step } from '../engine/step.ts';
+import { PMD_PAGES } from '../hw/machine.ts';
+import type { CoreMm, ZoneState } from './core.ts';
+import { isolateNow, lruAddDrain, lruAddDrainAll } from './lru.ts';
+import { isolateHugetlb, type MigrateRequest, migratePages, putbackMovablePages } from './migrate.ts';
+import { drainPages } from './page-alloc.ts';
+import { PG_ANON, PG_DIRTY, PG_HUGETLB, PG_LRU, PG_SWAPCACHE, PG_UNEVICTABLE, PG_WRITEBACK } from './page-flags.ts';
+
+const LOOK = step('isolate_migratepages_block:look', 'op');
+const ISOLATE = step('isolate_migratepages_block:isolate', 'op');
+const FREE = step('compaction_alloc', 'alloc');
+const FINISHED = step('compact_finished', 'op');
+const STATS = step('compact_zone:vmstat', 'none');
+
+/** COMPACT_CLUSTER_MAX */
+const CLUSTER = 32;
+
+export interface CompactControl {
+  readonly mode: 'async' | 'sync-light' | 'sync';
+  /** Stop when a free block of this order is there; null: go through the whole zone (compact_memory). */
+  readonly order: number | null;
+  /** Called by an allocation: never blocks on folio locks. */
+  readonly direct: boolean;
+}
+
+export interface Compacted {
+  /** A block of the wanted order is free now. */
+  readonly success: boolean;
+  readonly scanned: number;
+  readonly migrated: number;
+  /** Folios isolated that could not move. */
+  readonly failed: number;
+}
+
+/** How isolate_migratepages_block treats pages. */
+export interface IsolateMode {
+  readonly mode: CompactControl['mode'];
+  /** alloc_contig_range, which takes huge pages too. */
+  readonly contig: boolean;
+}
+
+/** What one block of frames yields. */
+export interface Isolated {
+  readonly heads: number[];
+  /** The next frame to scan. */
+  next: number;
+  scanned: number;
+}
+
+/** isolate_migratepages_block over [low, high): stops after a cluster of 32. */
+export function* isolateMigratepages(core: CoreMm, low: number, high: number, how: IsolateMode): Steps<Isolated> {
+  const { folios } = core;
+  const found: Isolated = { heads: [], next: low, scanned: 0 };
+  while (found.next < high && found.heads.length < CLUSTER) {
+    const pfn = found.next;
+    // A racy look in the kernel as well: what is free or not on a list is passed over without touching it.
+    const head = folios.headOf(pfn);
+    const flags = folios.flags.peek(head);
+    found.scanned++;
+    found.next = folios.isLarge(head) ? head + folios.pagesOf(head) : pfn + 1;
+    if ((flags & PG_HUGETLB) !== 0) {
+      if (how.contig && folios.refcount.peek(head) > 0 && (yield* call(isolateHugetlb(core, head))))
+        found.heads.push(head);
+      continue;
+    }
+    if ((flags & PG_LRU) === 0 || (folios.isLarge(head) && !how.contig)) continue;
+    if (yield* call(isolateOne(core, head, how))) found.heads.push(head);
+  }
+  return found;
+}
+
+/** get_page_unless_zero, the test for pins, and the LRU flag; in one act, under lru_lock. */
+function* isolateOne(core: CoreMm, head: number, how: IsolateMode): Steps<boolean> {
+  const { folios } = core;
+  folios.mapcount.willRead(head, LOOK);
+  folios.mapping.willRead(head, LOOK);
+  folios.refcount.willRead(head, LOOK);
+  yield folios.flags.willRead(head, LOOK);
+  const flags = folios.flags.get(head);
+  const mapped = (flags & PG_ANON) === 0 ? folios.mapping.get(head) !== 0 : (flags & PG_SWAPCACHE) !== 0;
+  // 119d6d59dcc0: no cache explains a reference beyond the mappings, so somebody holds the page, and it would not move.
+  const held = !mapped && folios.refcount.get(head) > folios.mapcountOf(head);
+  if (held && core.kernel.has('compaction.skips-pinned')) return false;
+  if (how.mode === 'async') {
+    const file = (flags & PG_ANON) === 0 && core.rmapInode(head)?.kind === 'file';
+    if ((flags & PG_WRITEBACK) !== 0 || (file && (flags & PG_DIRTY) !== 0)) return false;
+  }
+  // vm.compact_unevictable_allowed is 1 by default; secretmem is not to be moved at all.
+  if ((flags & PG_UNEVICTABLE) !== 0 && core.rmapInode(head)?.kind === 'secret') return false;
+  folios.refcount.willUpdate(head, ISOLATE);
+  core.lru.willAdd(ISOLATE);
+  yield folios.flags.willUpdate(head, ISOLATE);
+  return isolateNow(core, head);
+}
+
+/** One run over a zone. */
+class Run {
+  readonly core: CoreMm;
+  readonly zone: ZoneState;
+  readonly control: CompactControl;
+  migratePfn: number;
+  scanned = 0;
+  migrated = 0;
+  failed = 0;
+
+  constructor(core: CoreMm, zone: ZoneState, control: CompactControl) {
+    this.core = core;
+    this.zone = zone;
+    this.control = control;
+    this.migratePfn = zone.zone.firstPfn;
+  }
+
+  get end(): number {
+    return this.zone.zone.firstPfn + this.zone.zone.pages;
+  }
+
+  /** compaction_alloc: the highest free frame above the migrate scanner. Undefined: the scanners have met. */
+  *allocAbove(core: CoreMm, src: number): Steps<number | undefined> {
+    if (core.folios.isLarge(src)) return undefined;
+    const { zone } = this;
+    for (;;) {
+      // The look tells which frame to announce; the act looks again.
+      const expected = this.highest(zone.freeRuns.peek());
+      if (expected !== undefined) core.folios.refcount.willUpdate(expected, FREE);
+      zone.freePages.willAdd(FREE);
+      yield zone.freeRuns.willUpdate(FREE);
+      const pfn = this.highest(zone.freeRuns.value);
+      if (pfn === undefined) return undefined;
+      if (pfn !== expected) continue;
+      zone.freeRuns.value = zone.freeRuns.value
+        .map(([first, pages]): readonly [number, number] =>
+          first + pages - 1 === pfn ? [first, pages - 1] : [first, pages],
+        )
+        .filter(([, pages]) => pages > 0);
+      zone.freePages.add(-1);
+      core.folios.refcount.set(pfn, 1);
+      return pfn;
+    }
+  }
+
+  private highest(runs: readonly (readonly [number, number])[]): number | undefined {
+    let best: number | undefined;
+    for (const [first, pages] of runs) {
+      const last = first + pages - 1;
+      if (last > this.migratePfn && (best === undefined || last > best)) best = last;
+    }
+    return best;
+  }
+}
+
+/** compact_zone */
+export function* compactZone(core: CoreMm, zone: ZoneState, control: CompactControl): Steps<Compacted> {
+  const run = new Run(core, zone, control);
+  const request: MigrateRequest = {
+    mode: control.mode,
+    reason: 'compaction',
+    target: { movable: true, zero: false, noReclaim: true },
+    memalloc: control.direct,
+    newFolio: run,
+  };
+  yield* call(lruAddDrain(core));
+  let success = control.order !== null && (yield* call(blockFree(zone, control.order)));
+  while (!success && run.migratePfn < run.end) {
+    const block = Math.min(run.end, run.migratePfn - (run.migratePfn % PMD_PAGES) + PMD_PAGES);
+    const found = yield* call(isolateMigratepages(core, run.migratePfn, block, { mode: control.mode, contig: false }));
+    run.migratePfn = found.next;
+    run.scanned += found.scanned;
+    if (found.heads.length === 0) continue;
+    const result = yield* call(migratePages(core, found.heads, request));
+    run.migrated += result.moved;
+    // What no free frame was left for has not been tried.
+    if (result.errno === undefined) run.failed += result.failed.length;
+    yield* call(putbackMovablePages(core, result.failed));
+    // Nothing free above any more: the scanners have met.
+    if (result.errno === 'ENOMEM') break;
+    if (control.order !== null) {
+      yield* call(lruAddDrain(core));
+      yield* call(drainPages(core));
+      success = yield* call(blockFree(zone, control.order));
+    }
+  }
+  yield core.vmstat.willAdd(success || control.order === null ? 'compact_success' : 'compact_fail', STATS);
+  core.vmstat.add(success || control.order === null ? 'compact_success' : 'compact_fail', 1);
+  return { success, scanned: run.scanned, migrated: run.migrated, failed: run.failed };
+}
+
+/** compact_finished: is a free block of the order there? */
+function* blockFree(zone: ZoneState, order: number): Steps<boolean> {
+  yield zone.freeRuns.willRead(FINISHED);
+  const pages = 2 ** order;
+  return zone.freeRuns.value.some(([first, count]) => Math.ceil(first / pages) * pages + pages <= first + count);
+}
+
+/** /proc/sys/vm/compact_memory: every zone, whole, waiting for what can be waited for. */
+export function* compactMemory(core: CoreMm): Steps<Compacted> {
+  const total = { success: true, scanned: 0, migrated: 0, failed: 0 };
+  yield* call(lruAddDrainAll(core));
+  yield* call(drainPages(core));
+  for (const zone of core.zones) {
+    if (zone.zone.kind === 'DEVICE') continue;
+    const one = yield* call(compactZone(core, zone, { mode: 'sync', order: null, direct: false }));
+    total.scanned += one.scanned;
+    total.migrated += one.migrated;
+    total.failed += one.failed;
+  }
+  return total;
+}
+
+/** try_to_compact_pages of an allocation that found no block: without waiting first, then waiting a little. */
+export function* directCompact(core: CoreMm, zones: readonly ZoneState[], order: number): Steps<boolean> {
+  for (const mode of ['async', 'sync-light'] as const) {
+    for (const zone of zones) {
+      if ((yield* call(compactZone(core, zone, { mode, order, direct: true }))).success) return true;
+    }
+  }
+  return false;
+}

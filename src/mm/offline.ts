@@ -1,0 +1,134 @@
+// Memory offlining (mm/memory_hotplug.c offline_pages): isolate the pageblocks, then move pages away until none is left,
+// however long that takes: a pinned page keeps it going until a signal ends it.
+import { call, type Steps } from '../engine/process.ts';
+import { step } from '../engine/step.ts';
+import { PMD_PAGES } from '../hw/machine.ts';
+import { isolatePageRange, takeFreeRange, testPagesIsolated, undoIsolatePageRange, zoneOf } from './contig-range.ts';
+import type { CoreMm } from './core.ts';
+import type { Errno } from './errno.ts';
+import { giveBack } from './free-runs.ts';
+import { folioIsolateLru, lruAddDrainAll } from './lru.ts';
+import { isolateHugetlb, migratePages, putbackMovablePages } from './migrate.ts';
+import { drainPages } from './page-alloc.ts';
+import { PG_HUGETLB, PG_HWPOISON, PG_ISOLATED, PG_LRU } from './page-flags.ts';
+
+const SIGNAL = step('offline_pages:signal_pending', 'none');
+const AGAIN = step('offline_pages:again', 'none');
+const DISSOLVE = step('dissolve_free_hugetlb_folios', 'op');
+const ONLINE = step('online_pages', 'alloc');
+
+export interface OfflineOptions {
+  /** Rounds after which a run that only explores is called incomplete. The kernel has no bound. */
+  readonly roundsMax?: number;
+}
+
+/**
+ * offline_pages of [start, start + pages). EINVAL: not whole pageblocks of one zone; EBUSY: a page that can never move,
+ * or somebody else isolates there; EINTR: a signal came while pages would not move.
+ */
+export function* offlinePages(
+  core: CoreMm,
+  start: number,
+  pages: number,
+  options: OfflineOptions = {},
+): Steps<'ok' | Errno> {
+  const end = start + pages;
+  const zone = core.machine.zoneOf(start);
+  const whole = zone !== undefined && zone.kind !== 'DEVICE' && end <= zone.firstPfn + zone.pages;
+  if (!whole || pages === 0 || start % PMD_PAGES !== 0 || pages % PMD_PAGES !== 0) return 'EINVAL';
+  // zone_pcp_disable, lru_cache_disable
+  yield* call(drainPages(core));
+  yield* call(lruAddDrainAll(core));
+  const isolated = yield* call(isolatePageRange(core, start, end, 'offline'));
+  if (isolated !== 'ok') return isolated;
+  const result = yield* call(empty(core, start, end, options.roundsMax ?? 10_000));
+  if (result === 'ok') yield* call(takeFreeRange(core, start, end));
+  yield* call(undoIsolatePageRange(core, start, end));
+  return result;
+}
+
+/** The loop: scan, migrate, until everything is free. */
+function* empty(core: CoreMm, start: number, end: number, roundsMax: number): Steps<'ok' | Errno> {
+  const { killed } = core.current.task;
+  const loop = core.sim.loop('offline_pages', roundsMax);
+  let result: 'ok' | Errno | null = null;
+  loop.begin();
+  while (result === null) {
+    core.lru.willRead(SIGNAL);
+    yield killed.willRead(SIGNAL);
+    void core.lru.value;
+    if (killed.value) {
+      result = 'EINTR';
+      break;
+    }
+    const left = movablePages(core, start, end);
+    if (left.length > 0) yield* call(migrateRange(core, left));
+    else {
+      yield* call(dissolveHugetlb(core, start, end));
+      yield* call(lruAddDrainAll(core));
+      yield* call(drainPages(core));
+      if (yield* call(testPagesIsolated(core, start, end, true))) result = 'ok';
+    }
+    if (result !== null) break;
+    yield loop.again(AGAIN);
+    loop.begin();
+  }
+  loop.end();
+  return result;
+}
+
+/** scan_movable_pages: folios on LRU lists, and hugetlb pages in use. A lockless look, as in the kernel. */
+function movablePages(core: CoreMm, start: number, end: number): number[] {
+  const { folios } = core;
+  const found: number[] = [];
+  for (let pfn = start; pfn < end; ) {
+    const head = folios.headOf(pfn);
+    const flags = folios.flags.peek(head);
+    const hugetlb = (flags & PG_HUGETLB) !== 0 && folios.refcount.peek(head) > 0;
+    if ((flags & (PG_LRU | PG_ISOLATED)) !== 0 || hugetlb) if ((flags & PG_HWPOISON) === 0) found.push(head);
+    pfn = folios.isLarge(head) ? head + folios.pagesOf(head) : pfn + 1;
+  }
+  return found;
+}
+
+/** do_migrate_range: to another node if there is one. */
+function* migrateRange(core: CoreMm, heads: readonly number[]): Steps<void> {
+  const source: number[] = [];
+  for (const head of heads) {
+    const huge = core.folios.has(head, PG_HUGETLB);
+    if (yield* call(huge ? isolateHugetlb(core, head) : folioIsolateLru(core, head))) source.push(head);
+  }
+  if (source.length === 0) return;
+  const home = core.machine.zoneOf(source[0]!)!.node;
+  const other = core.machine.nodes > 1 ? (home === 0 ? 1 : 0) : undefined;
+  const target = { movable: true, zero: false, ...(other === undefined ? {} : { node: other }) };
+  const { failed } = yield* call(migratePages(core, source, { mode: 'sync', reason: 'memory-hotplug', target }));
+  yield* call(putbackMovablePages(core, failed));
+  yield* call(lruAddDrainAll(core));
+}
+
+/** dissolve_free_hugetlb_folios: free huge pages of the pool in the range become ordinary free memory. */
+function* dissolveHugetlb(core: CoreMm, start: number, end: number): Steps<void> {
+  for (const [order, pool] of core.hugePool) {
+    if (!pool.peek().some((head) => head >= start && head < end)) continue;
+    const state = zoneOf(core, start);
+    state.freePages.willAdd(DISSOLVE);
+    state.freeRuns.willUpdate(DISSOLVE);
+    for (const head of pool.peek()) core.folios.order.willUpdate(head, DISSOLVE);
+    yield pool.willUpdate(DISSOLVE);
+    const inside = pool.value.filter((head) => head >= start && head < end);
+    pool.value = pool.value.filter((head) => !inside.includes(head));
+    for (const head of inside) {
+      core.folios.order.set(head, 0);
+      giveBack(core, head, 2 ** order);
+    }
+  }
+}
+
+/** online_pages: the range is free memory again. */
+export function* onlinePages(core: CoreMm, start: number, pages: number): Steps<void> {
+  const state = zoneOf(core, start);
+  state.freePages.willAdd(ONLINE);
+  yield state.freeRuns.willUpdate(ONLINE);
+  giveBack(core, start, pages);
+}

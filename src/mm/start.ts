@@ -1,0 +1,37 @@
+// What makes a world's memory management complete: reclaim with a kswapd per node, migration for long-term pins, and what
+// madvise hands on (reclaim, collapse, memory failure, KSM). Called once while the world is built.
+import { call } from '../engine/process.ts';
+import { khugepagedScanMm, madviseCollapse } from './collapse.ts';
+import type { CoreMm } from './core.ts';
+import { Ksm } from './ksm.ts';
+import { type ReclaimOptions, startReclaim } from './kswapd.ts';
+import { installMadvise } from './madvise-hooks.ts';
+import { startMigration } from './migrate.ts';
+import { reclaimPages } from './reclaim.ts';
+import { injectError } from './soft-offline.ts';
+
+/** What somebody must play: ksmd's and khugepaged's scans do not run by themselves. */
+export interface Scanners {
+  readonly ksm: Ksm;
+  /** One pass of khugepaged over an address space. */
+  readonly khugepaged: typeof khugepagedScanMm;
+}
+
+export function startCoreMm(core: CoreMm, options: ReclaimOptions = {}): Scanners {
+  const ksm = new Ksm(core);
+  startMigration(core);
+  startReclaim(core, options);
+  installMadvise(core, {
+    reclaimPages: (_core, heads) => reclaimPages(core, heads),
+    collapse: madviseCollapse,
+    hwpoison: (_core, vpn, pages) => injectError(core, vpn, pages, 'hwpoison'),
+    softOffline: (_core, vpn, pages) => injectError(core, vpn, pages, 'soft-offline'),
+    *ksmEnter(_core, mm) {
+      yield* call(ksm.enter(mm));
+    },
+    *ksmUnmerge(_core, mm, _vma, from, to) {
+      return yield* call(ksm.unmerge(mm, from, to));
+    },
+  });
+  return { ksm, khugepaged: khugepagedScanMm };
+}
