@@ -1,7 +1,7 @@
 // Compares what the model did with what was recorded, field by field.
 import type { Emitted } from './session.ts';
 
-/** One recorded case (see reality/README.md). */
+/** One recorded case (see the README of the recorded data). */
 export interface Recorded {
   readonly case: string;
   readonly kernel: string;
@@ -11,6 +11,7 @@ export interface Recorded {
   readonly observed: Readonly<Record<string, unknown>>;
 }
 
+/** `wrong`: a field differs, or the model failed; `unsupported`: the model cannot express the case. */
 export type Verdict = 'agree' | 'wrong' | 'unsupported';
 
 export interface Judged {
@@ -21,6 +22,12 @@ export interface Judged {
   readonly reasons: readonly string[];
 }
 
+/** A case of which no program reported an outcome, and why. */
+export interface Missing {
+  readonly verdict: 'wrong' | 'unsupported';
+  readonly reason: string;
+}
+
 /** What identifies a case: its name and arguments. */
 export function keyOf(one: { readonly case: string; readonly args: Readonly<Record<string, unknown>> }): string {
   const args = Object.entries(one.args)
@@ -29,18 +36,23 @@ export function keyOf(one: { readonly case: string; readonly args: Readonly<Reco
   return args === '' ? one.case : `${one.case} ${args}`;
 }
 
-/** `type1/map`, `pins/munmap`. */
+/** Families that the recorded data name by their first word alone. */
+const WHOLE = ['pins', 'kvm_vfio', 'iommufd', 'compat'];
+
+/** `type1/map`, `pins`. */
 export function familyOf(name: string): string {
-  return name.split('/').slice(0, 2).join('/');
+  const words = name.split('/');
+  return WHOLE.includes(words[0]!) ? words[0]! : words.slice(0, 2).join('/');
 }
 
-/** Fields that are not outcomes of memory management: console text, timings, counters of the whole machine. */
+/** Fields that say nothing of memory management: timings, and the console, which shows the first fault of a boot only. */
 const NOT_COMPARED = new Set(['map_us', 'elapsed_us', 'iommu_faults_logged']);
 
-/** Judge one recorded case; `model` is undefined when no program reports it. */
-export function judge(recorded: Recorded, model: Emitted | undefined): Judged {
+/** Judge one recorded case by what a program reported for it, or by why none did. */
+export function judge(recorded: Recorded, model: Emitted | Missing): Judged {
   const base = { key: keyOf(recorded), family: familyOf(recorded.case) };
-  if (model === undefined) return { ...base, verdict: 'unsupported', reasons: ['no program reports this case'] };
+  if ('verdict' in model) return { ...base, verdict: model.verdict, reasons: [model.reason] };
+  if (model.unsupported !== undefined) return { ...base, verdict: 'unsupported', reasons: [model.unsupported] };
   const reasons: string[] = [];
   const differ = (field: string, real: unknown, ours: unknown): void => {
     if (JSON.stringify(real) !== JSON.stringify(ours)) {

@@ -1,90 +1,49 @@
-// `npm run conformance [-- folder] [--json] [--family prefix]`: replays recorded cases on the model and prints how many
-// agree, by family and kernel. The folder holds JSON files in the format of the recorded laboratory.
-import { readdirSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { type Judged, judge, keyOf, type Recorded } from './compare.ts';
-import { PROGRAMS } from './programs/index.ts';
-import { type Emitted, runProgram } from './session.ts';
+// `npm run conformance [-- folder] [--family prefix] [--kernel text] [--verbose] [--json]`: replays recorded cases on the
+// model and prints how many agree. The folder holds JSON files in the format of the recorded laboratory. Exit 2: it
+// could not run; how many agree is in the output.
+import { existsSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { parseArgs } from 'node:util';
+import { kernelsOf, readCases, replay } from './replay.ts';
+import { asData, list, table } from './table.ts';
 
-/** The profile that stands for a recorded kernel. */
-export function profileOf(kernel: string): string {
-  if (kernel.startsWith('6.1.0-')) return 'v6.1.192';
-  return kernel.includes('pinlab') ? 'v6.12.117+pinlab' : 'v6.12.117';
-}
-
-/** Read every recorded case of a folder. */
-export function readCases(folder: string): readonly Recorded[] {
-  const files = readdirSync(folder).filter((name) => name.endsWith('.json') && name !== 'kernel-config.json');
-  return files.sort().flatMap((name) => JSON.parse(readFileSync(join(folder, name), 'utf8')) as readonly Recorded[]);
-}
-
-export interface KernelReport {
-  readonly kernel: string;
-  readonly judged: readonly Judged[];
-  /** Programs that could not run to their end, with the reason. */
-  readonly broken: readonly string[];
-}
-
-/** Run the programs on one kernel and judge its recorded cases. */
-export function judgeKernel(kernel: string, cases: readonly Recorded[], family: string): KernelReport {
-  const emitted = new Map<string, Emitted>();
-  const broken: string[] = [];
-  for (const program of PROGRAMS) {
-    if (!program.name.startsWith(family) && !family.startsWith(program.name)) continue;
-    try {
-      for (const one of runProgram(profileOf(kernel), program.boot, (s) => program.run(s)))
-        emitted.set(keyOf(one), one);
-    } catch (error) {
-      broken.push(`${program.name}: ${(error as Error).message}`);
-    }
-  }
-  const judged = cases.filter((one) => one.case.startsWith(family)).map((one) => judge(one, emitted.get(keyOf(one))));
-  return { kernel, judged, broken };
-}
-
-/** The table (family x kernel), or everything as JSON. Returns lines. */
-export function report(reports: readonly KernelReport[], verbose: boolean): readonly string[] {
-  const lines: string[] = [];
-  for (const { kernel, judged, broken } of reports) {
-    lines.push(`${kernel}`);
-    const families = [...new Set(judged.map(({ family }) => family))].sort();
-    const count = (list: readonly Judged[], verdict: string) => list.filter((one) => one.verdict === verdict).length;
-    const row = (name: string, list: readonly Judged[]) => {
-      const figures = ['agree', 'wrong', 'unsupported'].map((verdict) => String(count(list, verdict)).padStart(8));
-      lines.push(`  ${name.padEnd(36)}${figures.join('')}${String(list.length).padStart(8)}`);
-    };
-    lines.push(`  ${'family'.padEnd(36)}   agree   wrong  unsupp.   total`);
-    for (const family of families)
-      row(
-        family,
-        judged.filter((one) => one.family === family),
-      );
-    row('all', judged);
-    for (const text of broken) lines.push(`  broken program ${text}`);
-    if (!verbose) continue;
-    for (const one of judged) {
-      if (one.verdict === 'wrong') lines.push(`  wrong: ${one.key}`, ...one.reasons.map((reason) => `      ${reason}`));
-    }
-  }
-  return lines;
-}
+/** Beside the checkout. */
+const RECORDED = '../shared/reality';
 
 function main(argv: readonly string[]): void {
-  const flag = (name: string) => argv.includes(name);
-  const valueOf = (name: string) => argv[argv.indexOf(name) + 1];
-  const family = flag('--family') ? (valueOf('--family') ?? '') : '';
-  const folder = argv.find((word, i) => !word.startsWith('--') && argv[i - 1] !== '--family') ?? '../shared/reality';
-  const cases = readCases(folder);
-  const kernels = [...new Set(cases.map(({ kernel }) => kernel))].sort();
-  const reports = kernels.map((kernel) =>
-    judgeKernel(
+  const { values, positionals } = parseArgs({
+    args: [...argv],
+    allowPositionals: true,
+    options: {
+      family: { type: 'string', default: '' },
+      kernel: { type: 'string', default: '' },
+      verbose: { type: 'boolean', default: false },
+      json: { type: 'boolean', default: false },
+    },
+  });
+  // npm starts scripts in the folder of the package; a path that somebody typed is relative to where they were.
+  const folder =
+    positionals[0] === undefined ? resolve(RECORDED) : resolve(process.env.INIT_CWD ?? '.', positionals[0]);
+  if (!existsSync(folder)) throw new Error(`no folder ${folder}: name one with recorded cases`);
+  const cases = readCases(folder).filter(
+    (one) => one.case.startsWith(values.family) && one.kernel.includes(values.kernel),
+  );
+  const kernels = kernelsOf(cases).map((kernel) => ({
+    kernel,
+    judged: replay(
       kernel,
       cases.filter((one) => one.kernel === kernel),
-      family,
     ),
-  );
-  const out = flag('--json') ? [JSON.stringify({ version: 1, reports }, null, 1)] : report(reports, flag('--verbose'));
-  process.stdout.write(`${out.join('\n')}\n`);
+  }));
+  const lines = values.json
+    ? [JSON.stringify(asData(kernels), null, 1)]
+    : [...table(kernels), ...(values.verbose ? list(kernels, ['wrong', 'unsupported']) : [])];
+  process.stdout.write(`${lines.join('\n')}\n`);
 }
 
-main(process.argv.slice(2));
+try {
+  main(process.argv.slice(2));
+} catch (error) {
+  process.stderr.write(`${(error as Error).message}\n`);
+  process.exitCode = 2;
+}

@@ -1,5 +1,6 @@
 // mem.h: one mapping of each memory type, made by operations. The mapping is called `m`, save for the BAR.
 import { call, type Steps } from '../../src/engine/process.ts';
+import { labBoot } from './boot.ts';
 import { type Boot, type Result, type Session, Unsupported } from './session.ts';
 import { anonTouched, must, PG } from './vf.ts';
 
@@ -32,6 +33,9 @@ export const MEM_OBJECTS: Boot = {
   vdso: { kind: 'vdso', size: '8KiB', content: '\u007fELF' },
   vvar: { kind: 'vvar', size: '16KiB', content: 'vvar' },
 };
+
+/** A laboratory with all of them. */
+export const MEM_BOOT = labBoot({ memory: MEM_OBJECTS });
 
 const N8 = 8n * PG;
 const RW = { readable: true, writable: true };

@@ -11,6 +11,7 @@ import { loadScenario } from '../../src/scenario/load.ts';
 import { defineOperation, type Operation, type Outcome, type Shown } from '../../src/scenario/operation.ts';
 import { OPERATIONS } from '../../src/scenario/operations/index.ts';
 import { Declared, Script } from '../../src/scenario/reference.ts';
+import type { Scenario } from '../../src/scenario/scenario.ts';
 import type { ScriptStep } from '../../src/scenario/step.ts';
 import type { World } from '../../src/scenario/world.ts';
 import { setStage } from '../../src/scenario/world-setup.ts';
@@ -120,14 +121,35 @@ export class Unsupported extends Error {
   override readonly name = 'Unsupported';
 }
 
-/** Boot a laboratory and run one program in it, to its end. Checked mode is on. */
-export function runProgram(kernel: string, boot: Boot, program: (session: Session) => Steps<void>): readonly Emitted[] {
-  const text = stringify({ title: 'laboratory', kernel, ...boot, actors: { lab: { do: [] } }, expect: {} });
-  const scenario = loadScenario('laboratory.yaml', text, OPERATIONS);
+/** Scenarios of laboratories that were booted before, by kernel: many programs share one. */
+const booted = new WeakMap<Boot, Map<string, Scenario>>();
+
+function scenarioOf(kernel: string, boot: Boot): Scenario {
+  const known = booted.get(boot) ?? new Map<string, Scenario>();
+  booted.set(boot, known);
+  let scenario = known.get(kernel);
+  if (scenario === undefined) {
+    const text = stringify({ title: 'laboratory', kernel, ...boot, actors: { lab: { do: [] } }, expect: {} });
+    scenario = loadScenario('laboratory.yaml', text, OPERATIONS);
+    known.set(kernel, scenario);
+  }
+  return scenario;
+}
+
+/**
+ * Boot a laboratory and run one program in it, to its end. Checked mode is on. What it reports goes to `emitted`, so
+ * that a program that breaks has reported the cases before.
+ */
+export function runProgram(
+  kernel: string,
+  boot: Boot,
+  program: (session: Session) => Steps<void>,
+  emitted: Emitted[] = [],
+): readonly Emitted[] {
+  const scenario = scenarioOf(kernel, boot);
   const one = scenario.base;
   const { world, failed } = setStage(scenario, one, { seed: '1', checked: true, rewindable: false, stories: false });
   const actor = scenario.actors.find(({ name }) => name === 'lab')!;
-  const emitted: Emitted[] = [];
   const session = new Session({ world, actor, one, process: 'lab', failed }, emitted);
   world.spawn(world.task('lab'), 'program', () => program(session));
   const { end } = runTimed(world.sim);

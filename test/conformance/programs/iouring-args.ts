@@ -1,7 +1,6 @@
 // iouring.c args: argument checks of IORING_REGISTER_BUFFERS, what parts of huge pages cost, and how long a charge lives.
 import { call, type Steps } from '../../../src/engine/process.ts';
-import { labBoot } from '../boot.ts';
-import { MEM_OBJECTS, mk } from '../mem.ts';
+import { MEM_BOOT, mk } from '../mem.ts';
 import type { Program } from '../program.ts';
 import { reg, regAt, unreg } from '../ring.ts';
 import type { Result, Session } from '../session.ts';
@@ -104,6 +103,7 @@ function* partOfHuge(s: Session): Steps<void> {
 
 export const iouringArgs: Program = {
   name: 'iouring/args',
-  boot: labBoot({ memory: MEM_OBJECTS }),
+  reports: ['iouring/args', 'iouring/acct'],
+  boot: MEM_BOOT,
   run: args,
 };

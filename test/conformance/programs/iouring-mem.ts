@@ -1,7 +1,6 @@
 // iouring.c table: every memory type as a registered buffer.
 import { call, type Steps } from '../../../src/engine/process.ts';
-import { labBoot } from '../boot.ts';
-import { MEM_OBJECTS, MEM_TYPES, mk } from '../mem.ts';
+import { MEM_BOOT, MEM_TYPES, mk } from '../mem.ts';
 import type { Program } from '../program.ts';
 import { deviceWrite, regMem, unreg } from '../ring.ts';
 import { type Session, word } from '../session.ts';
@@ -41,6 +40,6 @@ function* table(s: Session, type: string): Steps<void> {
 
 export const iouringMem: readonly Program[] = MEM_TYPES.map((type) => ({
   name: `iouring/mem/${type}`,
-  boot: labBoot({ memory: MEM_OBJECTS }),
+  boot: MEM_BOOT,
   run: (s: Session) => table(s, type),
 }));

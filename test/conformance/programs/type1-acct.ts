@@ -1,7 +1,6 @@
 // vfio_type1.c accounting: what is charged how often, and to which address space.
 import { call, type Steps } from '../../../src/engine/process.ts';
-import { labBoot } from '../boot.ts';
-import { MEM_OBJECTS, mk } from '../mem.ts';
+import { MEM_BOOT, mk } from '../mem.ts';
 import type { Program } from '../program.ts';
 import { type Result, type Session, word } from '../session.ts';
 import { snap } from '../snap.ts';
@@ -129,4 +128,4 @@ function* children(s: Session, start: number): Steps<void> {
   );
 }
 
-export const type1Acct: Program = { name: 'type1/acct', boot: labBoot({ memory: MEM_OBJECTS }), run: accounting };
+export const type1Acct: Program = { name: 'type1/acct', boot: MEM_BOOT, run: accounting };

@@ -88,4 +88,9 @@ function* extensions(s: Session, when: string): Steps<void> {
   }
 }
 
-export const type1Container: Program = { name: 'type1/container', boot: labBoot(), run: info };
+export const type1Container: Program = {
+  name: 'type1/container',
+  reports: ['type1/container', 'type1/group'],
+  boot: labBoot(),
+  run: info,
+};

@@ -25,4 +25,8 @@ function* entryLimit(s: Session): Steps<void> {
   s.emit('type1/limit/dma_entry_limit_after_unmap', again, {}, { unmap_one: word(unmapped) });
 }
 
-export const type1Limit: Program = { name: 'type1/limit', boot: labBoot(), run: entryLimit };
+export const type1Limit: Program = {
+  name: 'type1/limit',
+  boot: labBoot(),
+  run: entryLimit,
+};

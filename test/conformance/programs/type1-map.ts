@@ -80,4 +80,9 @@ function* argsErrors(s: Session): Steps<void> {
   yield* call(T('same_vaddr_second_iova', p, IOVA0 + 32n * PG, 4n * PG, VRW));
 }
 
-export const type1Map: Program = { name: 'type1/map', boot: labBoot(), run: argsErrors };
+export const type1Map: Program = {
+  name: 'type1/map',
+  reports: ['type1/map', 'type1/ioctl_unknown'],
+  boot: labBoot(),
+  run: argsErrors,
+};

@@ -1,7 +1,6 @@
 // vfio_type1.c matrix: every memory type mapped for DMA with READ, WRITE and both; what device and CPU see of each other.
 import { call, type Steps } from '../../../src/engine/process.ts';
-import { labBoot } from '../boot.ts';
-import { MEM_OBJECTS, MEM_TYPES, type Mem, mk } from '../mem.ts';
+import { MEM_BOOT, MEM_TYPES, type Mem, mk } from '../mem.ts';
 import type { Program } from '../program.ts';
 import { type Session, word } from '../session.ts';
 import { mapObserved, snap } from '../snap.ts';
@@ -69,7 +68,7 @@ function* accesses(s: Session, mem: Mem, flags: number, observed: Record<string,
 export const type1Mem: readonly Program[] = MEM_TYPES.flatMap((type) =>
   MODES.map(([flags, prot]) => ({
     name: `type1/mem/${type}`,
-    boot: labBoot({ memory: MEM_OBJECTS }),
+    boot: MEM_BOOT,
     run: (s: Session) => matrix(s, type, flags, prot),
   })),
 );

@@ -137,6 +137,7 @@ function* vaddrUpdate(s: Session): Steps<void> {
 
 export const type1Unmap: readonly Program[] = (['v1', 'v2'] as const).map((version) => ({
   name: `type1/unmap_${version}`,
+  reports: [`type1/unmap_${version}`, ...(version === 'v2' ? ['type1/vaddr'] : [])],
   boot: labBoot(),
   run: (s: Session) => unmapSemantics(s, version),
 }));
