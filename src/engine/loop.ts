@@ -40,8 +40,10 @@ export class Loop implements Gate {
       throw new LimitReached(`${this.process.name}: the retry loop '${this.name}' went round ${this.bound} times`);
     }
     const access = this.sim.announcing(step);
-    for (const id of this.read) access.add(id, id, READ);
-    if (!this.wrote) access.gate = this;
+    if (!this.wrote) {
+      for (const id of this.read) access.add(id, id, READ);
+      access.gate = this;
+    }
     return this.sim.local(step);
   }
 

@@ -60,7 +60,7 @@ export class Process {
   readonly priority: number;
   readonly identity: number;
   readonly parent: Process | null;
-  private readonly body: () => Steps<void>;
+  private body: () => Steps<void>;
   private readonly stack: Steps<unknown>[] = [];
   private top: Steps<unknown>;
   /** The next step: announced, not yet acted. */
@@ -170,6 +170,13 @@ export class Process {
     this.announced = building;
     this.stepCount++;
     sim.leave(this);
+  }
+
+  /** Start over with the body that its parent, started over itself, gives it this time. */
+  startAgain(body: () => Steps<void>): void {
+    this.body = body;
+    this.restart();
+    this.prime();
   }
 
   /** Give up after an exception escaped from `resume`: the process stays where it is for the rest of the execution. */

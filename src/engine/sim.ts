@@ -120,6 +120,7 @@ export class Sim {
   private readonly resets: (() => void)[] = [];
   readonly loops = new LoopTracker();
   private base: Mark | null = null;
+  private rewinding = false;
 
   constructor(options: SimOptions = {}) {
     this.checked = options.checked ?? false;
@@ -379,9 +380,24 @@ export class Sim {
     this.loops.clear();
     this.watching = this.checked || this.recording;
     for (const reset of this.resets) reset();
-    for (const process of this.processes) {
-      process.restart();
-      process.prime();
+    this.startAgain();
+  }
+
+  /** Run the processes of the set-up from their first line. Those that others start there are started by them again. */
+  private startAgain(): void {
+    this.rewinding = true;
+    const { processes } = this;
+    const count = processes.length;
+    for (let i = 0; i < count; i++) if (processes[i]!.parent !== null) processes[i]!.state = 'ended';
+    try {
+      for (let i = 0; i < count; i++) {
+        const process = processes[i]!;
+        if (process.parent !== null) continue;
+        process.restart();
+        process.prime();
+      }
+    } finally {
+      this.rewinding = false;
     }
   }
 
@@ -409,10 +425,13 @@ export class Sim {
   spawn(name: string, body: () => Steps<void>, options: SpawnOptions = {}): Process {
     const parent = this.current;
     const fullName = parent === null ? name : `${parent.name}/${name}.${parent.nextChildNumber()}`;
-    const process = new Process(this, fullName, this.processes.length, parent, body, options);
-    this.processes.push(process);
     const { current, acting, building } = this;
-    process.prime();
+    const before = this.rewinding ? this.processes.find((p) => p.parent === parent && p.name === fullName) : undefined;
+    const process = before ?? new Process(this, fullName, this.processes.length, parent, body, options);
+    if (before === undefined) {
+      this.processes.push(process);
+      process.prime();
+    } else process.startAgain(body);
     this.current = current;
     this.acting = acting;
     this.building = building;

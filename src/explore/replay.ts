@@ -21,13 +21,14 @@ export class Replay implements Scheduler {
   }
 
   newExecution(run: number): boolean {
+    if (run > 0) return false;
     this.divergence = null;
     this.segment = 0;
     this.seen = 0;
     this.choice = 0;
     this.current = null;
     this.started = false;
-    return run === 0;
+    return true;
   }
 
   nextActor(sim: Sim): Process | null {

@@ -156,6 +156,32 @@ describe('rewind', () => {
     }
   });
 
+  test('actors started in code before the first step are started again, once', () => {
+    const sim = new Sim({ journaled: true });
+    const x = new Cell(sim, 'x', 0);
+    let run = 0;
+    sim.spawn('parent', function* () {
+      const mine = ++run;
+      sim.spawn('child', function* () {
+        yield x.willWrite(OP);
+        x.value = mine;
+      });
+      yield sim.local(OP);
+    });
+    sim.spawn('other', function* () {
+      yield sim.local(OP);
+    });
+    sim.mark();
+    const names = () => sim.processes.map((p) => `${p.slot} ${p.name} ${p.state}`);
+    const before = names();
+    for (let round = 2; round < 5; round++) {
+      sim.rewind();
+      expect(names()).toEqual(before);
+      runTimed(sim);
+      expect(x.peek()).toBe(round);
+    }
+  });
+
   test('findings, object ids and random streams come back as well', () => {
     const sim = new Sim({ journaled: true, seed: '7' });
     const drawn: number[] = [];

@@ -1,0 +1,309 @@
+// The library's entry: the program of the README, what a result says, tokens and replay, limits told apart.
+import { describe, expect, test } from 'vitest';
+import { explore, UndeclaredAccess } from '../../src/index.ts';
+
+describe('explore', () => {
+  test('a program of cells, locks, choices and actors started by actors', () => {
+    const ended: string[] = [];
+    const result = explore(
+      (sim) => {
+        const x = sim.cell('x', 0);
+        const m = sim.mutex('m');
+        sim.spawn('a', function* () {
+          yield x.willWrite();
+          x.value = 1;
+        });
+        sim.spawn('b', function* () {
+          yield x.willRead();
+          if (x.value === 1) sim.fail('saw it');
+        });
+        sim.spawn('c', function* () {
+          yield x.willUpdate();
+          if (x.value === 0) x.value = 2;
+        });
+        sim.spawn('d', function* () {
+          yield m.lock();
+          yield m.unlock();
+          const k = sim.choose(3);
+          ended.push(`d chose ${k}`);
+        });
+        sim.spawn('e', function* () {
+          const q = sim.spawn('f', function* () {});
+          yield sim.join(q);
+        });
+      },
+      { strategy: 'dpor' },
+    );
+    // x: a writes, c swaps if it comes before a; b anywhere: a b c, a c b (same: c only reads), b a c, c a b, c b a, b c a.
+    expect(result.executions).toBe(3 * 5);
+    expect([result.blocked, result.complete, result.limits]).toEqual([0, true, []]);
+    expect(new Set(ended)).toEqual(new Set(['d chose 0', 'd chose 1', 'd chose 2']));
+    expect(result.findings.map((f) => [f.kind, f.message])).toEqual([['assertion', 'saw it']]);
+  });
+
+  const lostUpdate = (sim: Parameters<Parameters<typeof explore>[0]>[0]) => {
+    const x = sim.cell('x', 0);
+    for (const name of ['a', 'b']) {
+      sim.spawn(name, function* () {
+        yield x.willRead();
+        const v = x.value;
+        yield x.willWrite();
+        x.value = v + 1 + sim.choose(2);
+        if (v === 1) sim.fail('read one');
+      });
+    }
+  };
+
+  test('a finding carries its schedule, and its token replays it', () => {
+    const [finding] = explore(lostUpdate).findings;
+    expect(finding!.schedule.map((s) => `${s.actor} ${s.label} ${s.choices}`)).toEqual([
+      'a x:read ',
+      'a x:write 0',
+      'b x:read ',
+      'b x:write 0',
+    ]);
+    expect(finding!.token).toBe('s1;a=0;b=0');
+    const replayed = explore(lostUpdate, { strategy: 'replay', token: finding!.token });
+    expect([replayed.executions, replayed.limits, replayed.complete]).toEqual([1, [], false]);
+    expect(replayed.findings[0]!.schedule).toEqual(finding!.schedule);
+  });
+
+  test('a token names preemptions by label, so that it survives an added step', () => {
+    const program = (extra: number) => (sim: Parameters<Parameters<typeof explore>[0]>[0]) => {
+      const x = sim.cell('x', 0);
+      sim.spawn('reader', function* () {
+        for (let i = 0; i < extra; i++) {
+          yield sim.local();
+        }
+        yield x.willRead();
+        const first = x.value;
+        yield x.willRead();
+        if (x.value !== first) sim.fail('changed between two reads');
+      });
+      sim.spawn('writer', function* () {
+        yield x.willWrite();
+        x.value = 1;
+      });
+    };
+    const [finding] = explore(program(0)).findings;
+    expect(finding!.token).toBe('s1;reader@x:read#2;writer;reader');
+    for (const extra of [0, 1, 5]) {
+      const replayed = explore(program(extra), { strategy: 'replay', token: finding!.token });
+      expect(replayed.findings.map((f) => f.message)).toEqual(['changed between two reads']);
+      expect(replayed.limits).toEqual([]);
+    }
+  });
+
+  test('a replay that no longer fits says where, and goes on', () => {
+    const replay = (token: string) => explore(lostUpdate, { strategy: 'replay', token });
+    expect(replay('s1;gone;a=0;b=0').limits).toEqual(['there is no actor gone']);
+    expect(replay('s1;gone;a=0;b=0').findings.length).toBe(1);
+    expect(replay('s1;a=7;b').limits).toEqual(['a has only 2 alternatives at choose, not 8']);
+    expect(replay('s1;a@x:free;b').limits).toEqual(['a cannot go on to x:free']);
+    expect(() => replay('x9;a')).toThrow("starts with 's1;'");
+    expect(() => replay('s1;a@b@c')).toThrow("'a@b@c' is no part");
+    expect(() => explore(lostUpdate, { strategy: 'replay' })).toThrow('needs the token');
+  });
+
+  test('names with any characters survive in a token', () => {
+    const program = (sim: Parameters<Parameters<typeof explore>[0]>[0]) => {
+      const x = sim.cell('x y', 0);
+      sim.spawn('a;b=c', function* () {
+        const child = sim.spawn('kid @1%', function* () {
+          yield x.willWrite();
+          x.value = sim.choose(2);
+          if (x.value === 1) sim.fail('one');
+        });
+        yield sim.join(child);
+      });
+    };
+    const [finding] = explore(program).findings;
+    expect(finding!.token).toBe('s1;a%3bb%3dc/kid%20%401%25.1=1;a%3bb%3dc');
+    expect(explore(program, { strategy: 'replay', token: finding!.token }).findings[0]!.message).toBe('one');
+  });
+
+  test('choices before the first step are part of schedule and search', () => {
+    const program = (sim: Parameters<Parameters<typeof explore>[0]>[0]) => {
+      for (const name of ['a', 'b']) {
+        sim.spawn(name, function* () {
+          const k = sim.choose(3);
+          yield sim.local();
+          if (k === 2 && name === 'b') sim.fail('b chose two');
+        });
+      }
+    };
+    const result = explore(program);
+    expect([result.executions, result.blocked, result.complete]).toEqual([9, 0, true]);
+    expect(result.findings[0]!.token).toBe('s1;=0,2;a;b');
+    expect(explore(program, { strategy: 'replay', token: 's1;=0,2;a;b' }).findings.length).toBe(1);
+    expect(explore(program, { strategy: 'bounded' }).executions).toBe(9);
+  });
+
+  test('the same cause is one finding, with the number of executions that show it', () => {
+    const result = explore((sim) => {
+      const x = sim.cell('x', 0);
+      sim.spawn('writer', function* () {
+        yield x.willWrite();
+        x.value = 1;
+      });
+      for (const name of ['r1', 'r2']) {
+        sim.spawn(name, function* () {
+          yield x.willRead();
+          if (x.value === 1) sim.fail('late');
+        });
+      }
+    });
+    expect(result.executions).toBe(4);
+    expect(result.findings.map((f) => f.executions)).toEqual([3]);
+  });
+
+  test('a touch that was not announced ends the search: its result would mean nothing', () => {
+    const attempt = () =>
+      explore((sim) => {
+        const x = sim.cell('x', 0);
+        sim.spawn('a', function* () {
+          yield sim.local();
+          x.value = 1;
+        });
+      });
+    expect(attempt).toThrow(UndeclaredAccess);
+  });
+
+  test('an exception in a step is a finding with its schedule, and the other actors go on', () => {
+    const result = explore((sim) => {
+      const x = sim.cell('x', 0);
+      sim.spawn('a', function* () {
+        yield x.willRead();
+        if (x.value === 1) throw new Error('refcount below zero');
+      });
+      sim.spawn('b', function* () {
+        yield x.willWrite();
+        x.value = 1;
+        yield x.willWrite();
+        x.value = 2;
+      });
+    });
+    expect([result.executions, result.complete]).toEqual([3, true]);
+    expect(result.findings.map((f) => [f.kind, f.message])).toEqual([
+      ['model-bug', 'a threw at x:read: refcount below zero'],
+    ]);
+  });
+
+  test('a retry loop unrolled to its bound is told apart from a livelock, and nothing is called complete', () => {
+    const result = explore((sim) => {
+      const refs = sim.cell('refs', 0);
+      sim.spawn('gup', function* () {
+        const loop = sim.loop('gup_fast', 2);
+        for (;;) {
+          loop.begin();
+          yield refs.willUpdate();
+          if (refs.value >= 100) break;
+          refs.value += 1;
+          yield loop.again(sim.again);
+        }
+        loop.end();
+      });
+      sim.spawn('other', function* () {
+        yield refs.willWrite();
+        refs.value = 100;
+      });
+    });
+    expect(result.complete).toBe(false);
+    expect(result.limits).toEqual(["gup: the retry loop 'gup_fast' went round 2 times (1 times)"]);
+    // The other's write comes before, between or after the three rounds.
+    expect(result.executions).toBe(4);
+  });
+
+  test('a retry loop that only reads waits for a write instead of spinning', () => {
+    const result = explore((sim) => {
+      const seq = sim.cell('seq', 1);
+      sim.spawn('reader', function* () {
+        const loop = sim.loop('read_seqbegin', 0);
+        for (;;) {
+          loop.begin();
+          yield seq.willRead();
+          if (seq.value % 2 === 0) break;
+          yield loop.again(sim.again);
+        }
+        loop.end();
+      });
+      sim.spawn('writer', function* () {
+        yield seq.willWrite();
+        seq.value = 2;
+      });
+    });
+    expect([result.executions, result.complete, result.findings.length]).toEqual([2, true, 0]);
+  });
+
+  test('an execution that does not end is cut off and said so', () => {
+    const result = explore(
+      (sim) => {
+        sim.spawn('spinner', function* () {
+          for (;;) {
+            yield sim.local();
+          }
+        });
+      },
+      { maxSteps: 50 },
+    );
+    expect(result.complete).toBe(false);
+    expect(result.limits).toEqual(['an execution reached 50 steps (1 times)']);
+  });
+
+  test('a limit on executions, or stopping at the first finding, leaves the search incomplete', () => {
+    expect(explore(lostUpdate, { maxExecutions: 2 })).toMatchObject({ executions: 2, complete: false });
+    const first = explore(lostUpdate, { stopAtFinding: true });
+    expect([first.findings.length, first.complete]).toEqual([1, false]);
+  });
+
+  test('a deadlock is found with its cycle, daemons may wait for ever', () => {
+    const result = explore((sim) => {
+      const a = sim.mutex('a');
+      const b = sim.mutex('b');
+      const wake = sim.cell('wake', false);
+      sim.spawn('p', function* () {
+        yield a.lock();
+        yield b.lock();
+        yield b.unlock();
+        yield a.unlock();
+      });
+      sim.spawn('q', function* () {
+        yield b.lock();
+        yield a.lock();
+        yield a.unlock();
+        yield b.unlock();
+      });
+      sim.spawn(
+        'kswapd',
+        function* () {
+          for (;;) {
+            yield sim.until([wake], () => wake.peek());
+          }
+        },
+        { daemon: true },
+      );
+    });
+    expect([result.executions, result.complete]).toEqual([3, true]);
+    expect(result.findings.map((f) => [f.kind, f.message, f.token])).toEqual([
+      ['deadlock', 'p -> q -> p wait for each other', 's1;p@b:lock;q'],
+    ]);
+  });
+
+  test('what is deferred to the end is done before the end is looked at', () => {
+    const seen: number[] = [];
+    explore(
+      (sim) => {
+        const freed = sim.cell('freed', 0);
+        sim.sim.onDrain(() => {
+          freed.value = 7;
+        });
+        sim.spawn('p', function* () {
+          yield freed.willRead();
+          seen.push(freed.value);
+        });
+      },
+      { atEnd: (sim) => seen.push(sim.processes.length) },
+    );
+    expect(seen).toEqual([0, 1]);
+  });
+});
