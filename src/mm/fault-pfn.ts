@@ -116,6 +116,7 @@ export function* daxBlock(core: CoreMm, inode: Inode, index: number): Steps<numb
     const next = state.freeRuns.peek()[0]?.[0];
     if (next === undefined) continue;
     state.freePages.willAdd(ALLOCATE);
+    state.isolated.willRead(ALLOCATE);
     state.freeRuns.willUpdate(ALLOCATE);
     inode.disk.willRead(index, ALLOCATE);
     frames.content.willWrite(next, ALLOCATE);
