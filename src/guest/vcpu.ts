@@ -50,7 +50,7 @@ function* access(vm: Vm, vcpu: Vcpu, gfn: number, write: { readonly token: numbe
       through = 'guest-tlb';
       continue;
     }
-    const walked = yield* call(walk(vcpu, gfn, write !== null));
+    const walked = yield* call(walk(vm, vcpu, gfn, write !== null));
     through = 'stage2';
     if (walked === 'filled') continue;
     if (walked === 'enter') {
@@ -119,7 +119,7 @@ function* throughTlb(
 }
 
 /** The hardware walk of the second stage: sets accessed and dirty bits, fills the TLB. */
-function* walk(vcpu: Vcpu, gfn: number, write: boolean): Steps<'filled' | 'enter' | Violation> {
+function* walk(vm: Vm, vcpu: Vcpu, gfn: number, write: boolean): Steps<'filled' | 'enter' | Violation> {
   // Only the vCPU's own thread changes its root.
   const root = vcpu.root.peek();
   if (root !== null) root.willUpdate(gfn, WALK);
@@ -131,6 +131,9 @@ function* walk(vcpu: Vcpu, gfn: number, write: boolean): Steps<'filled' | 'enter
   if (!present || (write && (spte.bits & SPTE_WRITE) === 0)) return { gfn, write, present, mmio: null };
   const bits = spte.bits | SPTE_ACCESSED | (write ? SPTE_DIRTY : 0);
   if (bits !== spte.bits) root.setBits(gfn, spte, bits);
+  if (vm.pml && write && (spte.bits & SPTE_DIRTY) === 0 && !root.nested) {
+    vcpu.pmlBuffer.value = [...vcpu.pmlBuffer.value, gfn];
+  }
   vcpu.fill(
     new GuestTlbEntry({
       gfn: spte.large ? gfn - (gfn % PMD_PAGES) : gfn,

@@ -1,18 +1,19 @@
 // Dirty logging (virt/kvm/kvm_main.c kvm_get_dirty_log_protect, kvm_clear_dirty_log_protect; arch/x86/kvm/mmu): by write
-// protection, without PML. A write between protection and flush is covered by the bit already taken. Rings are not modelled.
+// protection, or by dirty bits that the CPU logs (PML). A write between protection and flush is covered by the bit already
+// taken. Rings are not modelled.
 import { call, type Steps } from '../engine/process.ts';
-import { step } from '../engine/step.ts';
-import { PMD_PAGES } from '../hw/machine.ts';
+import { type Step, step } from '../engine/step.ts';
 import type { Errno } from '../mm/errno.ts';
 import { pmdOf } from '../mm/page-table.ts';
 import { PMD_LEAF } from '../mm/pte.ts';
-import type { Memslot } from './memslot.ts';
-import { SPTE_LARGE, SPTE_TABLE, SPTE_WRITE, sptePresent } from './spte.ts';
+import { markDirtyNow, willMarkDirty } from './dirty-bitmap.ts';
+import { KVM_USER_MEM_SLOTS, type Memslot } from './memslot.ts';
+import { SPTE_DIRTY, SPTE_WRITE, type Spte, sptePresent } from './spte.ts';
 import { splitLarge } from './tdp-map.ts';
 import { rowOf, type TdpRoot } from './tdp-root.ts';
 import { flushRemoteTlbs } from './tlb-flush.ts';
 import type { Vm } from './vm.ts';
-import { willZapLeaf, zapLeafNow } from './zap-leaf.ts';
+import { setPfnDirty, willSetPfnDirty, willZapLeaf, zapLeafNow } from './zap-leaf.ts';
 
 const LOCK = step('kvm_vm_ioctl_get_dirty_log:slots_lock', 'lock');
 const UNLOCK = step('kvm_vm_ioctl_get_dirty_log:slots_unlock', 'lock');
@@ -23,7 +24,9 @@ const PROTECT = step('kvm_tdp_mmu_clear_dirty_pt_masked', 'pte-op');
 const MMU_UNLOCK = step('kvm_get_dirty_log_protect:mmu_unlock', 'lock');
 const CLEAR = step('kvm_clear_dirty_log_protect:fetch_andnot', 'op');
 const SLOT_LOCK = step('kvm_mmu_slot_apply_flags:mmu_lock', 'lock');
+const WALK = step('kvm_mmu_slot_apply_flags:walk', 'op');
 const WRPROT = step('kvm_tdp_mmu_wrprot_slot', 'pte-op');
+const PML = step('kvm_arch_sync_dirty_log', 'tlb-ipi');
 const COLLAPSE = step('kvm_tdp_mmu_zap_collapsible_sptes', 'pte-op');
 const SLOT_UNLOCK = step('kvm_mmu_slot_apply_flags:mmu_unlock', 'lock');
 
@@ -48,7 +51,7 @@ export function* getDirtyLog(vm: Vm, slotId: number): Steps<DirtyLog> {
 function loggingSlot(vm: Vm, slotId: number): Memslot | Errno {
   const asId = slotId >>> 16;
   const id = slotId & 0xffff;
-  if (asId >= vm.spaces.length || id >= 32764) return 'EINVAL';
+  if (asId >= vm.spaces.length || id >= KVM_USER_MEM_SLOTS) return 'EINVAL';
   const slot = vm.spaces[asId]!.peekCurrent.peekId(id);
   return slot === undefined || slot.fields.dirtyBitmap === null ? 'ENOENT' : slot;
 }
@@ -56,6 +59,7 @@ function loggingSlot(vm: Vm, slotId: number): Memslot | Errno {
 function* harvest(vm: Vm, slot: Memslot): Steps<DirtyLog> {
   const bitmap = slot.fields.dirtyBitmap!;
   const dirty: number[] = [];
+  yield* call(syncPml(vm));
   if (vm.manualProtect) {
     for (let from = 0; from < slot.pages; from += WORD) {
       const to = Math.min(slot.pages, from + WORD) - 1;
@@ -89,15 +93,50 @@ function* takeWord(vm: Vm, slot: Memslot, from: number, wanted: readonly number[
   return taken;
 }
 
-/** kvm_arch_mmu_enable_log_dirty_pt_masked: take W from the page in every valid root. */
+/** kvm_arch_mmu_enable_log_dirty_pt_masked: watch the page again in every valid root. mmu_lock is held for write. */
 function* protectGfn(vm: Vm, asId: number, gfn: number): Steps<void> {
   for (const root of vm.roots.peek()) {
     if (root.asId !== asId || root.invalid.peek()) continue;
     const spte = root.peek(gfn);
     if (!sptePresent(spte.bits) || spte.large) continue;
-    yield root.willUpdate(gfn, PROTECT);
-    const now = root.read(gfn);
-    if ((now.bits & SPTE_WRITE) !== 0) root.setBits(gfn, now, now.bits & ~SPTE_WRITE);
+    yield* call(watchLeaf(vm, root, gfn, spte, PROTECT));
+  }
+}
+
+/**
+ * Take W from an entry, or D where the CPU logs dirty pages. It does not while a nested guest runs: entries used then
+ * must be write-protected.
+ */
+function* watchLeaf(vm: Vm, root: TdpRoot, gfn: number, seen: Spte, at: Step): Steps<void> {
+  const { core } = vm;
+  const logged = vm.pml && !(root.nested && core.kernel.has('kvm.dirty-log-nested-write-protects'));
+  if (logged) willSetPfnDirty(vm, seen, at);
+  yield root.willUpdate(gfn, at);
+  const spte = root.read(gfn);
+  const bit = logged ? SPTE_DIRTY : SPTE_WRITE;
+  if (!sptePresent(spte.bits) || spte.large || spte.pfn !== seen.pfn || (spte.bits & bit) === 0) return;
+  root.setBits(gfn, spte, spte.bits & ~bit);
+  // The page keeps the news that the entry loses.
+  if (logged) setPfnDirty(vm, gfn, spte);
+}
+
+/** kvm_arch_sync_dirty_log: vCPUs are kicked, and write their buffers out at the exit. */
+function* syncPml(vm: Vm): Steps<void> {
+  if (!vm.pml) return;
+  const set = vm.spaces[0]!.peekCurrent;
+  for (const vcpu of vm.vcpus.peek()) {
+    // slots_lock is held. What the CPU logs between announcement and act waits for the next round.
+    const frames = vcpu.pmlBuffer.peek();
+    for (const gfn of frames) {
+      const slot = set.peekGfn(gfn);
+      if (slot !== undefined) willMarkDirty(slot, gfn, PML);
+    }
+    yield vcpu.tlb.willUpdate(PML);
+    for (const gfn of frames) {
+      const slot = set.peekGfn(gfn);
+      if (slot !== undefined) markDirtyNow(slot, gfn);
+    }
+    vcpu.pmlBuffer.value = vcpu.pmlBuffer.value.filter((gfn) => !frames.includes(gfn));
   }
 }
 
@@ -127,6 +166,7 @@ function* clearLocked(
   if (typeof slot === 'string') return slot;
   if (firstPage > slot.pages || pages > slot.pages - firstPage) return 'EINVAL';
   if (pages < slot.pages - firstPage && pages % WORD !== 0) return 'EINVAL';
+  yield* call(syncPml(vm));
   yield vm.mmuLock.write(MMU_LOCK);
   let flush = false;
   for (let from = firstPage; from < firstPage + pages; from += WORD) {
@@ -147,7 +187,7 @@ export function* applyLogging(vm: Vm, old: Memslot | null, now: Memslot): Steps<
   yield vm.mmuLock.read(SLOT_LOCK);
   for (const root of vm.roots.peek()) {
     if (root.asId !== now.fields.asId || root.invalid.peek()) continue;
-    yield* call(now.logsDirty ? wrprotSlot(vm, root, now) : zapCollapsible(vm, root, now));
+    yield* call(now.logsDirty ? watchSlot(vm, root, now) : zapCollapsible(vm, root, now));
   }
   // The flush happens under the lock when entries went, and after it otherwise; always before the ioctl returns.
   yield* call(flushRemoteTlbs(vm));
@@ -155,41 +195,24 @@ export function* applyLogging(vm: Vm, old: Memslot | null, now: Memslot): Steps<
 }
 
 /** kvm_tdp_mmu_wrprot_slot, with the eager split of large entries (module parameter eager_page_split, on). */
-function* wrprotSlot(vm: Vm, root: TdpRoot, slot: Memslot): Steps<void> {
-  for (let row = rowOf(slot.baseGfn); row <= rowOf(slot.endGfn - 1); row++) {
-    if (!vm.manualProtect && (root.peekRowBits(row) & SPTE_LARGE) !== 0) {
-      yield* call(splitLarge(vm, root, row, root.peek(row * PMD_PAGES)));
-    }
-    for (const gfn of presentIn(root, slot, row)) {
-      yield root.willUpdate(gfn, WRPROT);
-      const spte = root.read(gfn);
-      if ((spte.bits & SPTE_WRITE) !== 0) root.setBits(gfn, spte, spte.bits & ~SPTE_WRITE);
-    }
+function* watchSlot(vm: Vm, root: TdpRoot, slot: Memslot): Steps<void> {
+  yield root.willReadRange(slot.baseGfn, slot.endGfn, WALK);
+  const large = root.readRange(slot.baseGfn, slot.endGfn).filter(({ spte }) => spte.large);
+  for (const { gfn, spte } of large) yield* call(splitLarge(vm, root, rowOf(gfn), spte));
+  yield root.willReadRange(slot.baseGfn, slot.endGfn, WALK);
+  for (const { gfn, spte } of root.readRange(slot.baseGfn, slot.endGfn)) {
+    yield* call(watchLeaf(vm, root, gfn, spte, WRPROT));
   }
 }
 
 /** kvm_mmu_zap_collapsible_sptes: small entries where the host maps 2 MiB go, so that the next fault maps all at once. */
 function* zapCollapsible(vm: Vm, root: TdpRoot, slot: Memslot): Steps<void> {
-  for (let row = rowOf(slot.baseGfn); row <= rowOf(slot.endGfn - 1); row++) {
-    const gfn = Math.max(slot.baseGfn, row * PMD_PAGES);
-    if (!slot.allowsLarge(gfn) || (root.peekRowBits(row) & SPTE_TABLE) === 0) continue;
-    if ((vm.mm.pageTable.peekPmd(pmdOf(slot.vpnOf(gfn))).bits & PMD_LEAF) === 0) continue;
-    for (const at of presentIn(root, slot, row)) {
-      const spte = root.peek(at);
-      yield willZapLeaf(vm, root, at, spte, COLLAPSE);
-      zapLeafNow(vm, root, at, spte);
-    }
+  yield root.willReadRange(slot.baseGfn, slot.endGfn, WALK);
+  for (const { gfn, spte } of root.readRange(slot.baseGfn, slot.endGfn)) {
+    if (spte.large || !slot.allowsLarge(gfn)) continue;
+    const row = pmdOf(slot.vpnOf(gfn));
+    vm.mm.pageTable.willReadPmd(row, COLLAPSE);
+    yield willZapLeaf(vm, root, gfn, spte, COLLAPSE);
+    if ((vm.mm.pageTable.pmd(row).bits & PMD_LEAF) !== 0) zapLeafNow(vm, root, gfn, spte);
   }
-}
-
-/** Present entries of one row inside the slot. Entries come and go under the lock held for read: the act looks again. */
-function presentIn(root: TdpRoot, slot: Memslot, row: number): readonly number[] {
-  const bits = root.peekRowBits(row);
-  if ((bits & SPTE_LARGE) !== 0) return [Math.max(slot.baseGfn, row * PMD_PAGES)];
-  if ((bits & SPTE_TABLE) === 0) return [];
-  const found: number[] = [];
-  for (let gfn = Math.max(slot.baseGfn, row * PMD_PAGES); gfn < Math.min(slot.endGfn, (row + 1) * PMD_PAGES); gfn++) {
-    if (sptePresent(root.peekLeafBits(gfn))) found.push(gfn);
-  }
-  return found;
 }

@@ -40,3 +40,36 @@ export function* emulateAccess(vm: Vm, gfn: number, write: { readonly token: num
   vm.srcu.leave();
   return result;
 }
+
+/**
+ * emulator_cmpxchg_emulated: a locked compare-and-exchange that KVM does for the guest through the host mapping. Returns
+ * what was there. The read and the write are two accesses here: a CPU that writes in between is not kept out.
+ */
+export function* emulateCmpxchg(vm: Vm, gfn: number, expected: number, token: number): Steps<EmulatedAccess> {
+  const space = vm.spaces[0]!;
+  space.active.willRead(SLOT);
+  vm.srcu.readLock();
+  yield vm.core.sim.local(SLOT);
+  vm.srcu.enter();
+  const slot = space.current.peekGfn(gfn);
+  let result: EmulatedAccess = { exit: 'MMIO' };
+  if (slot !== undefined && !slot.invalid && !slot.readOnly) {
+    const vpn = slot.vpnOf(gfn);
+    const old = yield* call(cpuAccess(vm.core, vpn, null));
+    if ('token' in old) {
+      result = old;
+      if (old.token === expected) yield* call(cpuAccess(vm.core, vpn, { token }));
+      // Attempted without a fault is enough: the comparison may have failed.
+      const marks = vm.core.kernel.has('kvm.dirty-log-emulated-cmpxchg');
+      const announced = marks ? willMarkDirty(slot, gfn, DIRTY) : null;
+      if (announced !== null) {
+        yield announced;
+        markDirtyNow(slot, gfn);
+      }
+    }
+  }
+  vm.srcu.readUnlock();
+  yield vm.core.sim.local(LEAVE);
+  vm.srcu.leave();
+  return result;
+}

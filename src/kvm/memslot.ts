@@ -12,6 +12,9 @@ export const KVM_MEM_GUEST_MEMFD = 1 << 2;
 /** Internal: being deleted or moved. */
 export const KVM_MEMSLOT_INVALID = 1 << 16;
 
+/** User slots of an address space on x86 (KVM_CAP_NR_MEMSLOTS). */
+export const KVM_USER_MEM_SLOTS = 32764;
+
 /** Set in a generation while an update waits for its readers (bit 63 of the kernel's counter). */
 export const GENERATION_UPDATE_IN_PROGRESS = 2 ** 52;
 
@@ -96,6 +99,9 @@ export class Memslot {
   }
 }
 
+/** What most notifier windows hit. */
+const NONE: Memslot[] = [];
+
 /** struct kvm_memslots. Readers of the active set are in an SRCU section, so that its contents stand. */
 export class MemslotSet {
   readonly name: string;
@@ -133,10 +139,14 @@ export class MemslotSet {
 
   /** Slots whose host addresses meet [from, to), ascending by address. In an SRCU section. */
   peekHva(from: number, to: number): readonly Memslot[] {
-    return this.slots
-      .peek()
-      .filter(({ fields }) => fields.vpn < to && fields.vpn + fields.pages > from)
-      .sort((a, b) => a.fields.vpn - b.fields.vpn || a.id - b.id);
+    let found: Memslot[] = NONE;
+    for (const slot of this.slots.peek()) {
+      const { vpn, pages } = slot.fields;
+      if (vpn >= to || vpn + pages <= from) continue;
+      if (found === NONE) found = [slot];
+      else found.push(slot);
+    }
+    return found.length < 2 ? found : found.sort((a, b) => a.fields.vpn - b.fields.vpn || a.id - b.id);
   }
 
   /** kvm_replace_memslot: `old` out, `now` in. The set is not active. */

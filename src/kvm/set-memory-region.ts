@@ -7,7 +7,7 @@ import { step } from '../engine/step.ts';
 import type { Errno } from '../mm/errno.ts';
 import { VIEW_ADDED, VIEW_REMOVED } from '../mm/ledger.ts';
 import { applyLogging } from './dirty-log.ts';
-import { KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY, Memslot, type MemslotSet } from './memslot.ts';
+import { KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY, KVM_USER_MEM_SLOTS, Memslot, type MemslotSet } from './memslot.ts';
 import { setMemslot } from './memslot-update.ts';
 import { MAX_GFNS } from './tdp-root.ts';
 import { tellView } from './view.ts';
@@ -16,9 +16,8 @@ import type { Vm } from './vm.ts';
 const LOCK = step('kvm_set_memory_region:slots_lock', 'lock');
 const UNLOCK = step('kvm_set_memory_region:slots_unlock', 'lock');
 
-/** User slots of an address space on x86 (KVM_CAP_NR_MEMSLOTS); three more are the kernel's own. */
-export const KVM_USER_MEM_SLOTS = 32764;
-const KVM_MEM_SLOTS_NUM = 32767;
+/** KVM_MEM_SLOTS_NUM: three more than user space may use; those are the kernel's own. */
+const MEM_SLOTS = KVM_USER_MEM_SLOTS + 3;
 /** KVM_MEM_MAX_NR_PAGES */
 const MAX_PAGES = 2 ** 31 - 1;
 /** TASK_SIZE_MAX of 4-level x86 [bytes]: access_ok. */
@@ -53,7 +52,7 @@ function checkArguments(vm: Vm, region: MemoryRegion): 'ok' | Errno {
   if ((flags & ~(KVM_MEM_LOG_DIRTY_PAGES | KVM_MEM_READONLY)) !== 0) return 'EINVAL';
   if (memorySize % PAGE !== 0n || guestPhysAddr % PAGE !== 0n || userspaceAddr % PAGE !== 0n) return 'EINVAL';
   if (userspaceAddr + memorySize > TASK_SIZE_BYTES) return 'EINVAL';
-  if (slot >>> 16 >= vm.spaces.length || (slot & 0xffff) >= KVM_MEM_SLOTS_NUM) return 'EINVAL';
+  if (slot >>> 16 >= vm.spaces.length || (slot & 0xffff) >= MEM_SLOTS) return 'EINVAL';
   if (guestPhysAddr + memorySize >= 2n ** 64n) return 'EINVAL';
   if (memorySize / PAGE > MAX_PAGES) return 'EINVAL';
   return 'ok';

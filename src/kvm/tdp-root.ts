@@ -47,6 +47,8 @@ export class TdpRoot {
   readonly identity: number;
   /** Address space: 0, or 1 for system management mode. */
   readonly asId: number;
+  /** role.guest_mode: used while a vCPU runs a nested guest; the CPU does not log dirty pages then. */
+  readonly nested: boolean;
   /** role.invalid: written under mmu_lock held for write; a step that reads it announces mmu_lock or holds it. */
   readonly invalid: Cell<boolean>;
   /** tdp_mmu_root_count; part of the list of roots: users and, while it is valid or being zapped, the MMU itself. */
@@ -54,9 +56,16 @@ export class TdpRoot {
   private readonly small: Level;
   private readonly big: Level;
 
-  constructor(sim: Sim, name: string, asId: number, mmuLock: RwLock, list: { readonly id: number }) {
+  constructor(
+    sim: Sim,
+    role: { readonly name: string; readonly asId: number; readonly nested: boolean },
+    mmuLock: RwLock,
+    list: { readonly id: number },
+  ) {
+    const { name } = role;
     this.name = name;
-    this.asId = asId;
+    this.asId = role.asId;
+    this.nested = role.nested;
     this.identity = mix(hashText(name), 0x726f6f74);
     this.invalid = new Cell(sim, `role.invalid of ${name}`, false, mmuLock);
     this.references = new Cell(sim, `references of ${name}`, 1, list);
@@ -168,6 +177,26 @@ export class TdpRoot {
   willReadAll(at: Step): Announced {
     this.big.bits.willReadRange(0, MAX_GFNS / PMD_PAGES - 1, at);
     return this.small.bits.willReadRange(0, MAX_GFNS - 1, at);
+  }
+
+  /** Announce a walk over guest frames [from, to). */
+  willReadRange(from: number, to: number, at: Step): Announced {
+    this.big.bits.willReadRange(rowOf(from), rowOf(to - 1), at);
+    return this.small.bits.willReadRange(from, to - 1, at);
+  }
+
+  /** Leaves that map memory of [from, to), ascending, in a step announced by `willReadRange`. */
+  readRange(from: number, to: number): readonly { readonly gfn: number; readonly spte: Spte }[] {
+    this.big.bits.get(rowOf(from));
+    this.small.bits.get(from);
+    const found: { gfn: number; spte: Spte }[] = [];
+    for (let gfn = from; gfn < to; ) {
+      const spte = this.peek(gfn);
+      const next = (rowOf(gfn) + 1) * PMD_PAGES;
+      if ((spte.bits & 1) !== 0) found.push({ gfn, spte });
+      gfn = spte.table ? gfn + 1 : next;
+    }
+    return found;
   }
 
   /** Every entry that maps memory, in a step announced by `willReadAll`. */

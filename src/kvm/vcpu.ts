@@ -46,6 +46,11 @@ export class Vcpu {
   /** arch.mmu->root; only the vCPU's own thread changes it. One object with the TLB. */
   readonly root: Cell<TdpRoot | null>;
 
+  /** is_guest_mode: runs a nested guest. One object with the TLB. */
+  readonly nested: Cell<boolean>;
+  /** Page-modification log: frames whose dirty bit the CPU set. Written out at exits. One object with the TLB. */
+  readonly pmlBuffer: Cell<readonly number[]>;
+
   constructor(sim: Sim, vmName: string, id: number) {
     this.id = id;
     this.name = `vCPU ${id} of ${vmName}`;
@@ -53,6 +58,8 @@ export class Vcpu {
     this.tlb = new Cell<readonly GuestTlbEntry[]>(sim, `TLB of ${this.name}`, []);
     this.reload = new Cell(sim, `requests of ${this.name}`, false, this.tlb);
     this.root = new Cell<TdpRoot | null>(sim, `root of ${this.name}`, null, this.tlb);
+    this.nested = new Cell(sim, `guest mode of ${this.name}`, false, this.tlb);
+    this.pmlBuffer = new Cell<readonly number[]>(sim, `PML buffer of ${this.name}`, [], this.tlb);
   }
 
   /** In a step that announced `tlb`. */

@@ -28,6 +28,8 @@ export interface VmOptions {
   readonly yields?: boolean;
   /** KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2: reading the log clears nothing. */
   readonly manualProtect?: boolean;
+  /** The CPU logs dirty frames (Intel PML): dirty logging clears dirty bits instead of write permission. Default: no. */
+  readonly pml?: boolean;
   /** Map 2 MiB at once where the host does. Default: yes. */
   readonly largePages?: boolean;
 }
@@ -40,6 +42,7 @@ export class Vm {
   readonly slotZapAll: boolean;
   readonly yields: boolean;
   readonly manualProtect: boolean;
+  readonly pml: boolean;
   readonly largePages: boolean;
 
   readonly mmuLock: RwLock;
@@ -80,6 +83,7 @@ export class Vm {
     this.slotZapAll = (options.slotZapAll ?? true) || !core.kernel.has('kvm.slot-zap-all-quirk');
     this.yields = options.yields ?? false;
     this.manualProtect = options.manualProtect ?? false;
+    this.pml = options.pml ?? false;
     this.largePages = options.largePages ?? true;
     this.mmuLock = new RwLock(sim, `mmu_lock of ${name}`);
     this.slotsLock = new Mutex(sim, `slots_lock of ${name}`);
@@ -104,7 +108,7 @@ export class Vm {
 
   /** The root that vCPUs of an address space use, if any is valid. Looks without a step. */
   peekValidRoot(asId: number): TdpRoot | undefined {
-    return this.roots.peek().find((root) => root.asId === asId && !root.invalid.peek());
+    return this.roots.peek().find((root) => root.asId === asId && !root.nested && !root.invalid.peek());
   }
 
   /** KVM_CREATE_VCPU before anybody else knows of the VM: no step. Later: `createVcpu`. */

@@ -1,6 +1,6 @@
 // Removing or changing one second-stage leaf (arch/x86/kvm/mmu/tdp_mmu.c handle_changed_spte): the frame loses a
 // translation, and its page may be marked dirty on behalf of the guest. Marking accessed is not modelled.
-import { type Announced, type Step, UPDATE } from '../engine/step.ts';
+import type { Announced, Step } from '../engine/step.ts';
 import { FRAME_ACCESS } from '../hw/frames.ts';
 import type { CoreMm } from '../mm/core.ts';
 import { PG_DIRTY, PG_RESERVED } from '../mm/page-flags.ts';
@@ -24,14 +24,8 @@ function marksPage(core: CoreMm, pfn: number): boolean {
 
 /** Announce zapping the leaf `spte` of `gfn`, as it was last seen. */
 export function willZapLeaf(vm: Vm, root: TdpRoot, gfn: number, spte: Spte, at: Step): Announced {
-  const { core } = vm;
-  if ((spte.bits & (SPTE_WRITE | SPTE_DIRTY)) !== 0 && marksPage(core, spte.pfn)) {
-    const { flags } = core.folios;
-    const head = core.folios.headOf(spte.pfn);
-    core.frames.willCheck(spte.pfn, at);
-    core.sim.announce(flags.base + head, flags.base + head, UPDATE, at);
-  }
-  willCountTranslation(core, spte.pfn, at);
+  willSetPfnDirty(vm, spte, at);
+  willCountTranslation(vm.core, spte.pfn, at);
   return spte.large ? root.willUpdateRow(rowOf(gfn), at) : root.willUpdate(gfn, at);
 }
 
@@ -44,6 +38,14 @@ export function zapLeafNow(vm: Vm, root: TdpRoot, gfn: number, expected: Spte): 
   countTranslation(vm.core, spte.pfn, -1);
   if ((spte.bits & SPTE_DIRTY) !== 0) setPfnDirty(vm, gfn, spte);
   return true;
+}
+
+/** Announce `setPfnDirty` for an entry that is, or may turn, dirty. */
+export function willSetPfnDirty(vm: Vm, spte: Spte, at: Step): void {
+  const { core } = vm;
+  if ((spte.bits & (SPTE_WRITE | SPTE_DIRTY)) === 0 || !marksPage(core, spte.pfn)) return;
+  core.frames.willCheck(spte.pfn, at);
+  core.folios.flags.willUpdate(core.folios.headOf(spte.pfn), at);
 }
 
 /** kvm_set_pfn_dirty: trusts that the entry's page is still the guest's. */

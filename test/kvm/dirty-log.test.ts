@@ -5,7 +5,9 @@ import { exploreSim } from '../../src/explore/explore.ts';
 import { vcpuWrite } from '../../src/guest/vcpu.ts';
 import { tokenOf } from '../../src/hw/token.ts';
 import { clearDirtyLog, type DirtyLog, getDirtyLog } from '../../src/kvm/dirty-log.ts';
+import { emulateCmpxchg } from '../../src/kvm/emulate.ts';
 import { KVM_MEM_LOG_DIRTY_PAGES } from '../../src/kvm/memslot.ts';
+import { switchNested } from '../../src/kvm/root-load.ts';
 import type { VmOptions } from '../../src/kvm/vm.ts';
 import { placeAnonVma, placeHugePage, reserveFrames } from '../support/memory.ts';
 import { actor } from '../support/world.ts';
@@ -129,6 +131,60 @@ describe('the dirty log', () => {
       },
     });
     expect(result).toMatchObject({ findings: [], complete: true });
+  });
+});
+
+describe('with page-modification logging', () => {
+  /** A vCPU that used a page before logging began, in the guest or in a nested guest. */
+  const used = (nested: boolean, without: readonly string[] = []) => {
+    const guest = makeGuest({ changes: { without } }, { pml: true });
+    mapMemory(guest);
+    addSlot(guest);
+    as(guest, () => switchNested(guest.vcpu, nested));
+    guestWrite(guest);
+    setSlot(guest, region(1, GFN, 8, VPN, KVM_MEM_LOG_DIRTY_PAGES));
+    guestWrite(guest);
+    return guest;
+  };
+
+  it('entries stay writable and the CPU logs the frames', () => {
+    const guest = used(false);
+    expect(guest.vcpu.pmlBuffer.peek()).toEqual([GFN]);
+    expect(read(guest)).toEqual({ dirty: [0] });
+    expect(read(guest)).toEqual({ dirty: [] });
+    guestWrite(guest);
+    expect(read(guest)).toEqual({ dirty: [0] });
+  });
+
+  it('writes of a nested guest are seen, because its entries are write-protected', () => {
+    const guest = used(true);
+    expect(read(guest)).toEqual({ dirty: [0] });
+    guestWrite(guest);
+    expect(read(guest)).toEqual({ dirty: [0] });
+  });
+
+  it('writes of a nested guest were lost between 6.4 and 6.9', () => {
+    const guest = used(true, ['kvm.dirty-log-nested-write-protects']);
+    expect(read(guest)).toEqual({ dirty: [] });
+  });
+});
+
+describe('an emulated compare-and-exchange', () => {
+  it('marks its frame', () => {
+    const guest = makeGuest();
+    mapMemory(guest);
+    addSlot(guest, 8, KVM_MEM_LOG_DIRTY_PAGES);
+    as(guest, () => emulateCmpxchg(guest.vm, GFN, 0, B));
+    expect(read(guest)).toEqual({ dirty: [0] });
+  });
+
+  it('did not between 5.19 and 6.8', () => {
+    const guest = makeGuest({ changes: { without: ['kvm.dirty-log-emulated-cmpxchg'] } });
+    mapMemory(guest);
+    addSlot(guest, 8, KVM_MEM_LOG_DIRTY_PAGES);
+    as(guest, () => emulateCmpxchg(guest.vm, GFN, 0, B));
+    expect(read(guest)).toEqual({ dirty: [] });
+    expect(guestRead(guest)).toEqual({ token: B });
   });
 });
 

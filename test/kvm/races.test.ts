@@ -3,9 +3,12 @@
 import { describe, expect, it } from 'vitest';
 import { call, type Process, type Steps } from '../../src/engine/process.ts';
 import { exploreSim } from '../../src/explore/explore.ts';
-import { vcpuRead } from '../../src/guest/vcpu.ts';
+import { swapTest } from '../../src/explore/swap.ts';
+import { vcpuRead, vcpuWrite } from '../../src/guest/vcpu.ts';
+import { getDirtyLog } from '../../src/kvm/dirty-log.ts';
 import { GfnToPfnCache } from '../../src/kvm/gpc.ts';
 import { gpcAccess, gpcActivate, gpcRefresh } from '../../src/kvm/gpc-refresh.ts';
+import { KVM_MEM_LOG_DIRTY_PAGES } from '../../src/kvm/memslot.ts';
 import { setUserMemoryRegion } from '../../src/kvm/set-memory-region.ts';
 import type { VmOptions } from '../../src/kvm/vm.ts';
 import { zapGfnRange } from '../../src/kvm/zap.ts';
@@ -277,5 +280,25 @@ describe('B10: the invalidation sequence beyond 31 bits', () => {
 
   it('does not matter when the snapshot is as wide as the counter', () => {
     expect(explored(race([])).found).toBe('');
+  });
+});
+
+describe('steps of KVM', () => {
+  it.each(['v6.1.192', 'v6.12.117', 'v6.14'])('that announce nothing in common may be swapped (%s)', (kernel) => {
+    const guest = twoSlots([], { kernel });
+    const gpc = new GfnToPfnCache(guest.world.sim, 'pvclock');
+    as(guest, () => gpcActivate(guest.vm, gpc, { gfn: GFN }));
+    as(guest, () => setUserMemoryRegion(guest.vm, region(1, GFN, 8, VPN, KVM_MEM_LOG_DIRTY_PAGES)));
+    const second = guest.vm.addVcpuNow();
+    guest.world.sim.finishSetUp();
+    start(guest, 'vcpu', () => vcpuWrite(guest.vm, guest.vcpu, GFN, B));
+    start(guest, 'second', () => vcpuRead(guest.vm, second, GFN + 1));
+    start(guest, 'updater', () => setUserMemoryRegion(guest.vm, region(2, 0, 0, 0)));
+    start(guest, 'madvise', () => dropMemory(guest));
+    start(guest, 'cache', () => gpcAccess(guest.vm, gpc, { token: B }));
+    start(guest, 'migration', () => getDirtyLog(guest.vm, 1));
+    const result = swapTest(guest.world.sim, { runs: 25 });
+    expect(result.failure).toBeNull();
+    expect(result.swaps).toBeGreaterThan(50);
   });
 });
