@@ -106,6 +106,11 @@ export class PinLedger {
     return this.pins.peek(head);
   }
 
+  /** The first folio of first..last with a pin on the books; last + 1: there is none. */
+  unpinnedUntil(first: number, last: number): number {
+    return this.pins.firstOutside(first, last, 0, 0);
+  }
+
   /** Owners that are gone with pins outstanding [pages]. */
   goneOwners(): readonly (readonly [string, number])[] {
     return this.outstanding.entries().filter(([owner, pages]) => pages !== 0 && this.gone.get(owner) === true);

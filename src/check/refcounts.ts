@@ -2,6 +2,7 @@
 // the end, every folio's references with what explains them: mappings, caches, batches and pins whose owner lives.
 import type { Process } from '../engine/process.ts';
 import { READ } from '../engine/step.ts';
+import { PMD_PAGES } from '../hw/machine.ts';
 import type { CoreMm } from '../mm/core.ts';
 import { referencesPerPage } from '../mm/gup-grab.ts';
 import { flagNames, PG_ANON, PG_IN_LRU_BATCH, PG_ISOLATED, PG_RESERVED, PG_SWAPCACHE } from '../mm/page-flags.ts';
@@ -79,7 +80,12 @@ export function refcountLeak(ledger: PinLedger): Checker {
           labels: [owner],
         });
       }
-      for (const head of context.core.folios.refcount.filled()) checkFolio(context, ledger, head);
+      const { refcount } = context.core.folios;
+      for (let head = refcount.nextFilled(0); head >= 0; head = refcount.nextFilled(head)) {
+        const plain = plainRun(context.core, ledger, head);
+        if (plain === 0) checkFolio(context, ledger, head);
+        head += Math.max(1, plain);
+      }
     },
   };
 }
@@ -89,9 +95,6 @@ function checkFolio(context: CheckContext, ledger: PinLedger, head: number): voi
   const { folios } = core;
   const references = folios.refcount.peek(head);
   if (folios.has(head, PG_RESERVED) || head === core.hugeZeroPfn) return;
-  // By far the most common: a small anon page that one page table maps and nobody else holds.
-  if (references === 1 && folios.mapcount.peek(head) === 1 && ledger.livePins(head) === 0 && isPlain(core, head))
-    return;
   const pins = ledger.livePins(head);
   const held = explained(core, head);
   const surplus = references - held - pins * referencesPerPage(core, 'pin', folios.isLarge(head));
@@ -114,8 +117,18 @@ function checkFolio(context: CheckContext, ledger: PinLedger, head: number): voi
   });
 }
 
-/** On an LRU list or nowhere, anonymous, not in a swap cache: its one mapping explains its one reference. */
-function isPlain(core: CoreMm, head: number): boolean {
-  const flags = core.folios.flags.peek(head);
-  return (flags & (PG_ANON | PG_SWAPCACHE | PG_IN_LRU_BATCH | PG_ISOLATED)) === PG_ANON && !core.folios.isLarge(head);
+/**
+ * By far the most common: small anonymous pages, each mapped once and held by nobody else, in no batch and no swap
+ * cache: the mapping explains the one reference. How many of them there are from `head` on, alike (one PMD at most).
+ */
+function plainRun(core: CoreMm, ledger: PinLedger, head: number): number {
+  const { refcount, mapcount, flags, order } = core.folios;
+  const odd = PG_ANON | PG_SWAPCACHE | PG_IN_LRU_BATCH | PG_ISOLATED | PG_RESERVED;
+  if (refcount.peek(head) !== 1 || mapcount.peek(head) !== 1 || (flags.peek(head) & odd) !== PG_ANON) return 0;
+  if (order.peek(head) !== 0) return 0;
+  let end = refcount.endOfRun(head, head - (head % PMD_PAGES) + PMD_PAGES - 1);
+  end = mapcount.endOfRun(head, end);
+  end = flags.endOfRun(head, end);
+  end = order.endOfRun(head, end);
+  return ledger.unpinnedUntil(head, end) - head;
 }

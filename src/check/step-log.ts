@@ -6,14 +6,17 @@ import type { Sim, StepObserver } from '../engine/sim.ts';
 import { ADD, READ } from '../engine/step.ts';
 import { tokenText } from '../hw/token.ts';
 
+/** A place in the ring, written again and again. */
 interface LoggedStep {
-  readonly actor: string;
-  readonly label: string;
-  readonly timeNs: number;
-  readonly lo: readonly number[];
-  readonly hi: readonly number[];
-  readonly kind: readonly number[];
-  readonly changed: string;
+  actor: string;
+  label: string;
+  timeNs: number;
+  /** Announced objects: the first `count` of lo, hi and kind. */
+  count: number;
+  readonly lo: number[];
+  readonly hi: number[];
+  readonly kind: number[];
+  changed: string;
 }
 
 const KEPT_STEPS = 4096;
@@ -31,6 +34,7 @@ export class StepLog implements StepObserver {
   /** Called with every step, in order. */
   listener: ((line: { timeNs: number; actor: string; label: string; changed: string }) => void) | null = null;
   private readonly keepJournal: boolean;
+  private lastLabel = '';
 
   /** `keepJournal`: the run will be rewound, so its journal must stay. */
   constructor(sim: Sim, keepJournal: boolean) {
@@ -45,19 +49,29 @@ export class StepLog implements StepObserver {
   stepActed(process: Process, changesFrom: number): void {
     const { acted } = process;
     const { label } = acted.step;
-    this.labels.add(label);
-    const logged: LoggedStep = {
-      actor: process.name,
-      label,
-      timeNs: this.sim.nowNs,
-      lo: acted.lo.slice(0, acted.count),
-      hi: acted.hi.slice(0, acted.count),
-      kind: acted.kind.slice(0, acted.count),
-      changed: this.changesInWords(changesFrom),
-    };
-    this.ring[this.next] = logged;
+    if (label !== this.lastLabel) {
+      this.labels.add(label);
+      this.lastLabel = label;
+    }
+    let logged = this.ring[this.next];
+    if (logged === undefined) {
+      logged = { actor: '', label, timeNs: 0, count: 0, lo: [], hi: [], kind: [], changed: '' };
+      this.ring[this.next] = logged;
+    }
+    logged.actor = process.name;
+    logged.label = label;
+    logged.timeNs = this.sim.nowNs;
+    const { count } = acted;
+    logged.count = count;
+    for (let i = 0; i < count; i++) {
+      logged.lo[i] = acted.lo[i]!;
+      logged.hi[i] = acted.hi[i]!;
+      logged.kind[i] = acted.kind[i]!;
+    }
+    logged.changed = this.changesInWords(changesFrom);
     this.next = (this.next + 1) % KEPT_STEPS;
-    this.listener?.(logged);
+    const { actor, timeNs, changed } = logged;
+    this.listener?.({ timeNs, actor, label, changed });
     if (!this.keepJournal) this.sim.dropJournal();
   }
 
@@ -94,7 +108,7 @@ export class StepLog implements StepObserver {
 }
 
 function touches(logged: LoggedStep, about: readonly number[]): boolean {
-  for (let i = 0; i < logged.lo.length; i++) {
+  for (let i = 0; i < logged.count; i++) {
     const wide = logged.hi[i]! - logged.lo[i]! > 1024;
     if (wide && (logged.kind[i] === READ || logged.kind[i] === ADD)) continue;
     for (const id of about) if (id >= logged.lo[i]! && id <= logged.hi[i]!) return true;

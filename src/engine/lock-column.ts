@@ -8,13 +8,17 @@ import { type Announced, READ, type Step, step, UPDATE } from './step.ts';
 const LOCK = step('spin_lock', 'lock');
 const UNLOCK = step('spin_unlock', 'lock');
 
+/** Rows whose gates are kept at hand. */
+const RECENT_ROWS = 16;
+
 export class LockColumn implements Named, Undoable {
   readonly sim: Sim;
   readonly name: string;
   readonly base: number;
   private readonly hash: number;
   private readonly owners = new Map<number, Process>();
-  private readonly gates = new Map<number, RowGates>();
+  // The gates of rows used lately. Gates have no state of their own.
+  private readonly gates: (RowGates | undefined)[] = new Array<RowGates | undefined>(RECENT_ROWS).fill(undefined);
 
   /** `rows` lock objects with ids of their own, from the sparse range. */
   constructor(sim: Sim, name: string, rows: number) {
@@ -33,10 +37,11 @@ export class LockColumn implements Named, Undoable {
   }
 
   private gatesOf(row: number): RowGates {
-    let gates = this.gates.get(row);
-    if (gates === undefined) {
+    const place = row % RECENT_ROWS;
+    let gates = this.gates[place];
+    if (gates === undefined || gates.row !== row) {
       gates = new RowGates(this, row);
-      this.gates.set(row, gates);
+      this.gates[place] = gates;
     }
     return gates;
   }
@@ -93,11 +98,13 @@ export class LockColumn implements Named, Undoable {
 
 /** The gates of one row. Many rows: no closures, names only when asked for. */
 class RowGates {
+  readonly row: number;
   readonly acquire: Gate;
   readonly release: Gate;
   readonly passage: Gate;
 
   constructor(locks: LockColumn, row: number) {
+    this.row = row;
     this.acquire = new AcquireGate(locks, row);
     this.release = new ReleaseGate(locks, row);
     this.passage = new PassageGate(locks, row);

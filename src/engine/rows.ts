@@ -35,6 +35,7 @@ export class Rows {
   // The leaf used last: accesses stay near each other. A cache, not state.
   private lastNumber = -1;
   private lastLeaf: Leaf | undefined;
+  private sorted: readonly number[] = [];
 
   constructor(width: RowWidth, initial: number) {
     this.width = width;
@@ -294,18 +295,34 @@ export class Rows {
     return hi + 1;
   }
 
+  /** The first row from `row` on that does not hold the initial value; -1: none. Looks without a step. */
+  nextFilled(row: number): number {
+    const numbers = this.leafNumbers();
+    const from = Math.floor(row / LEAF_ROWS);
+    let at = 0;
+    for (let high = numbers.length; at < high; ) {
+      const middle = (at + high) >> 1;
+      if (numbers[middle]! < from) at = middle + 1;
+      else high = middle;
+    }
+    for (; at < numbers.length; at++) {
+      const lo = Math.max(row, numbers[at]! * LEAF_ROWS);
+      const hi = (numbers[at]! + 1) * LEAF_ROWS - 1;
+      const found = this.firstOutside(lo, hi, this.initial, this.initial);
+      if (found <= hi) return found;
+    }
+    return -1;
+  }
+
+  /** Leaves that exist, ascending. */
+  private leafNumbers(): readonly number[] {
+    if (this.sorted.length !== this.leaves.size) this.sorted = [...this.leaves.keys()].sort((a, b) => a - b);
+    return this.sorted;
+  }
+
   /** Every row that does not hold the initial value, ascending. Looks without a step. */
   *filled(): Generator<number> {
-    for (const number of [...this.leaves.keys()].sort((a, b) => a - b)) {
-      const leaf = this.leaves.get(number)!;
-      for (let at = 0; at < LEAF_CHUNKS; at++) {
-        const start = number * LEAF_ROWS + at * CHUNK;
-        if (leaf.numbers[at] !== this.initial) yield start;
-        if (leaf.chunks[at] === undefined && leaf.numbers[RISE + at] === 0 && leaf.numbers[BODY + at] === this.initial)
-          continue;
-        for (let slot = 1; slot < CHUNK; slot++) if (this.peek(start + slot) !== this.initial) yield start + slot;
-      }
-    }
+    for (let row = this.nextFilled(0); row >= 0; row = this.nextFilled(row + 1)) yield row;
   }
 }
 

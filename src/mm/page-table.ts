@@ -142,10 +142,11 @@ export class PageTable {
         continue;
       }
       if ((bits & PMD_TABLE) === 0) return done;
-      for (let i = 0; i < inRow; i++) {
-        if ((this.pteBits.peek(at + i) & PTE_PRESENT) === 0 || this.ptePfn.peek(at + i) !== pfn + done + i)
-          return done + i;
+      const frames = this.ptePfn.peek(at) === pfn + done ? this.ptePfn.endOfRise(at, at + inRow - 1) + 1 - at : 0;
+      for (let i = 0; i < frames; i = this.pteBits.endOfRun(at + i, at + frames - 1) + 1 - at) {
+        if ((this.pteBits.peek(at + i) & PTE_PRESENT) === 0) return done + i;
       }
+      if (frames < inRow) return done + frames;
       done += inRow;
     }
     return done;
