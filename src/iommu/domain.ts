@@ -63,6 +63,11 @@ export class IommuDomain {
   /** The tag under which `unit` caches this domain's translations, made at its first device. */
   *tagFor(unit: IommuUnit): Steps<Translation> {
     yield this.tags.willUpdate(TAG);
+    return this.tagNow(unit);
+  }
+
+  /** As `tagFor`, in a step that announced `tags`, or while the world is built. */
+  tagNow(unit: IommuUnit): Translation {
     const at = this.units.value.indexOf(unit);
     if (at >= 0) return this.tags.value[at]!;
     const tag = unit.newTranslation(this.name, this.table);

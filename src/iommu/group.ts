@@ -71,6 +71,13 @@ export class IommuGroup {
       options.hostDriver === true ? 'host driver' : null,
       this.mutex,
     );
+    // Probing has put the devices into their default domain before anything runs.
+    for (const device of this.devices) {
+      if (this.defaultDomain === null) continue;
+      const tag = this.defaultDomain.tagNow(device.unit);
+      tag.iotlb.devices.value = [...tag.iotlb.devices.value, device];
+      device.entry.value = tag;
+    }
   }
 
   /** iommu_group_dma_owner_claimed. Looks without a step: the answer is stale when it is given, as in the kernel. */

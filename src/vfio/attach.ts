@@ -8,11 +8,13 @@ import { IommuDomain } from '../iommu/domain.ts';
 import type { IommuGroup } from '../iommu/group.ts';
 import { iommuMap, iommuUnmap } from '../iommu/map.ts';
 import type { Errno } from '../mm/errno.ts';
+import { refuse } from '../mm/gup-flags.ts';
 import { lockAcct } from './account.ts';
 import { dirtyAll } from './dirty.ts';
 import { type IovaWindow, VfioDomain, type VfioIommu } from './iommu.ts';
 import type { VfioModule } from './module.ts';
 import { isInvalidReserved } from './pin.ts';
+import { hexBytes, tellAttach } from './refusal.ts';
 import { replay } from './replay.ts';
 import { removeDma, unmapUnpin } from './unmap-unpin.ts';
 import { apertureConflict, excludeReserved, refreshedWindows, reservedConflict, resizeAperture } from './windows.ts';
@@ -89,7 +91,7 @@ function* attachHardware(
   const shared = yield* call(shareDomain(iommu, group, domain, coherent, windows));
   if (shared !== 'own') return shared;
   const fgsp = yield* call(testFgsp(iommu, domain, windows));
-  const replayed = yield* call(replay(iommu, module, domain));
+  const replayed = yield* call(replay(iommu, module, domain, group));
   if (replayed !== null) {
     yield* call(group.detach());
     return replayed;
@@ -101,7 +103,20 @@ function* attachHardware(
 }
 
 function newWindows(iommu: VfioIommu, group: IommuGroup, domain: IommuDomain): readonly IovaWindow[] | null {
-  if (apertureConflict(iommu, domain.endPage) || reservedConflict(iommu, group.reserved)) return null;
+  const beyond = apertureConflict(iommu, domain.endPage);
+  if (beyond !== null) {
+    const what = `vfio_iommu_aper_conflict: the IOMMU of ${group.name} reaches IOVAs below ${hexBytes(BigInt(domain.endPage) << 12n)} only`;
+    if (beyond !== 'disjoint') tellAttach(iommu, group, beyond, refuse('EINVAL', what, 'mappings below that address'));
+    return null;
+  }
+  const conflict = reservedConflict(iommu, group.reserved);
+  if (conflict !== null) {
+    const { kind, firstPage, pages } = conflict.region;
+    const range = `${hexBytes(BigInt(firstPage) << 12n)}..${hexBytes((BigInt(firstPage + pages) << 12n) - 1n)}`;
+    const what = `vfio_iommu_resv_conflict: the ${kind} window ${range} of ${group.name} lies in the mapping`;
+    tellAttach(iommu, group, conflict.dma, refuse('EINVAL', what, 'no mapping there before the group joins'));
+    return null;
+  }
   const windows = excludeReserved(resizeAperture(iommu.windows.value, domain.endPage), group.reserved);
   return windows.length === 0 ? null : windows;
 }

@@ -16,7 +16,7 @@ import type { Mm } from '../mm/mm.ts';
 import { PG_RESERVED } from '../mm/page-flags.ts';
 import { hex } from '../mm/page-table.ts';
 import { unpinUserPages } from '../mm/unpin.ts';
-import type { Vma } from '../mm/vma.ts';
+import type { PfnMapping, Vma } from '../mm/vma.ts';
 import { lockAcct } from './account.ts';
 import type { VfioDma } from './dma.ts';
 import type { VfioIommu } from './iommu.ts';
@@ -263,6 +263,7 @@ function* followFaultPfn(
     if (vma === undefined || mapping === null) {
       return gup ?? refuse('EFAULT', `pin_user_pages_remote(${hex(vpn)}) pinned nothing`, 'memory behind the address');
     }
+    if (!core.kernel.has('type1.pfnmap-reads-entry')) return computedPfn(core, vma, mapping, vpn);
     let followed = yield* call(followPfn(core, mm, vma, vpn));
     if (followed === null) {
       if (!core.kernel.has('type1.pfnmap-faults-in')) return notMapped(vma, vpn);
@@ -289,6 +290,13 @@ function* followFaultPfn(
     const step = core.kernel.way('type1.pfnmap-step') === 'leaf' ? Math.min(followed.pages, pages) : 1;
     return [{ pfn: followed.pfn, pages: step, generation: followed.generation }];
   }
+}
+
+/** Until 5.7: vm_pgoff is taken for the first frame number, whatever the entries say. */
+function computedPfn(core: CoreMm, vma: Vma, mapping: PfnMapping, vpn: number): BatchRun[] | Refusal {
+  const pfn = mapping.frameAt(vma.indexOf(vpn));
+  if (pfn === undefined) return notMapped(vma, vpn);
+  return [{ pfn, pages: 1, generation: core.frames.peekGeneration(pfn) }];
 }
 
 function notMapped(vma: Vma, vpn: number): Refusal {

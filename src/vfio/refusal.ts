@@ -1,6 +1,7 @@
 // Why a type1 operation was refused, in words and numbers: what was asked, how far it got, which check said no, and what
 // would have passed.
 import { PAGE_SIZE } from '../hw/machine.ts';
+import type { IommuGroup } from '../iommu/group.ts';
 import { within } from '../mm/gup-flags.ts';
 import { type FrameRun, PIN_REFUSED, type Refusal } from '../mm/ledger.ts';
 import type { VfioDma } from './dma.ts';
@@ -33,6 +34,20 @@ export function tellRefused(iommu: VfioIommu, attempt: MapAttempt, refusal: Refu
     who: `VFIO_IOMMU_MAP_DMA by ${current.task.name}`,
     vpn: Number(attempt.vaddr / 4096n),
     pages: Number(attempt.size / 4096n),
+  });
+}
+
+/** A group could not join because of an entry that is mapped already. */
+export function tellAttach(iommu: VfioIommu, group: IommuGroup, dma: VfioDma, refusal: Refusal): void {
+  const { sim, current } = iommu.core;
+  if (!sim.hears(PIN_REFUSED)) return;
+  const { iova, vaddr, pages } = dma.fields;
+  const entry = `its mapping of ${hexBytes(BigInt(iova) << 12n)} (${pages} pages)`;
+  sim.emit(PIN_REFUSED, {
+    ...within(`${group.name} joins ${iommu.name}, asked by ${current.task.name}: ${entry}`, refusal),
+    who: `vfio_iommu_type1_attach_group by ${current.task.name}`,
+    vpn: vaddr,
+    pages,
   });
 }
 

@@ -4,13 +4,17 @@ import { call, type Steps } from '../engine/process.ts';
 import { step } from '../engine/step.ts';
 import { until } from '../engine/wait.ts';
 import type { IommuDomain } from '../iommu/domain.ts';
+import type { IommuGroup } from '../iommu/group.ts';
 import { iommuMap, iommuUnmap } from '../iommu/map.ts';
 import type { Errno } from '../mm/errno.ts';
+import { refuse } from '../mm/gup-flags.ts';
+import type { Refusal } from '../mm/ledger.ts';
 import { lockAcct } from './account.ts';
 import type { VfioDma } from './dma.ts';
 import type { VfioIommu } from './iommu.ts';
 import type { VfioModule } from './module.ts';
 import { pinPagesRemote, putPfns, VfioBatch } from './pin.ts';
+import { explainLimit, tellAttach } from './refusal.ts';
 import { addView } from './views.ts';
 
 const START = step('vfio_iommu_replay:start', 'op');
@@ -18,7 +22,12 @@ const MAPPED = step('vfio_iommu_replay:iommu_mapped', 'op');
 const SLEEP = step('vfio_wait_all_valid', 'none');
 
 /** vfio_iommu_replay: the errno, or null. On error the new domain is empty again and all else as before. */
-export function* replay(iommu: VfioIommu, module: VfioModule, domain: IommuDomain): Steps<Errno | null> {
+export function* replay(
+  iommu: VfioIommu,
+  module: VfioModule,
+  domain: IommuDomain,
+  group: IommuGroup,
+): Steps<Errno | null> {
   const { core } = iommu;
   const { task } = core.current;
   if (core.kernel.way('type1.invalid-vaddr') === 'sleep') yield* call(waitAllValid(iommu));
@@ -29,12 +38,13 @@ export function* replay(iommu: VfioIommu, module: VfioModule, domain: IommuDomai
   const batch = new VfioBatch(core, module.disableHugepages.value);
   const { entries } = iommu.held;
   for (const [i, dma] of entries.entries()) {
-    const errno = yield* call(replayEntry(iommu, domain, dma, limitPages, batch));
-    if (errno === null) continue;
+    const refused = yield* call(replayEntry(iommu, domain, dma, limitPages, batch));
+    if (refused === null) continue;
+    tellAttach(iommu, group, dma, refused);
     if (core.kernel.has('type1.replay-unwinds')) {
       for (const done of entries.slice(0, i + 1).reverse()) yield* call(unwindEntry(iommu, domain, done));
     }
-    return errno;
+    return refused.errno;
   }
   yield iommu.will(MAPPED);
   for (const { iova } of entries) {
@@ -51,20 +61,22 @@ function* replayEntry(
   dma: VfioDma,
   limitPages: number,
   batch: VfioBatch,
-): Steps<Errno | null> {
+): Steps<Refusal | null> {
   const { prot, iommuMapped } = dma.fields;
+  const noMap = (errno: Errno, pages: number) =>
+    refuse(errno, `iommu_map of ${pages} pages into ${domain.name}`, 'an IOMMU domain that can hold the mappings');
   for (let page = dma.iova; page < dma.end; ) {
     if (iommuMapped) {
       const run = iommu.domains.peek()[0]!.domain.table.peekRun(page, dma.end - page);
       if (run.pfn >= 0) {
         const errno = yield* call(iommuMap(domain, { page, pfn: run.pfn, pages: run.pages, prot }));
-        if (errno !== null) return errno;
+        if (errno !== null) return noMap(errno, run.pages);
       }
       page += run.pages;
       continue;
     }
     const pinned = yield* call(pinPagesRemote(iommu, dma, page - dma.iova, dma.end - page, limitPages, batch));
-    if ('errno' in pinned) return pinned.errno;
+    if ('errno' in pinned) return explainLimit(iommu, dma, dma.pages, page - dma.iova, pinned);
     const { pfn, pages, generation } = pinned;
     const made = generation === undefined ? {} : { generation };
     const errno = yield* call(iommuMap(domain, { page, pfn, pages, prot, ...made }));
@@ -73,7 +85,7 @@ function* replayEntry(
       yield* call(lockAcct(iommu, dma.iova, -unpinned, true));
       yield* call(putPfns(iommu, dma, batch.runs));
       batch.runs = [];
-      return errno;
+      return noMap(errno, pages);
     }
     page += pages;
   }

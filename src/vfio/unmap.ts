@@ -142,6 +142,9 @@ function* removeAll(iommu: VfioIommu, found: Found, iova: number, arg: VfioDmaUn
   for (const { iova: at } of found.entries) {
     yield iommu.will(NEXT);
     const dma = iommu.entry(at);
+    // Until some release before 6.1 only the address space that mapped could unmap; others got 0 bytes and no errno.
+    const { current, kernel } = iommu.core;
+    if (!kernel.has('type1.unmap-by-any-mm') && dma.fields.task.mm.peek() !== current.task.mm.peek()) break;
     if (bitmap !== undefined) {
       const answer = dirtyOf(iommu, dma, iova, bitmap);
       if ('errno' in answer) return { errno: answer.errno, pages, dirty };

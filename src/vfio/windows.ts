@@ -1,20 +1,30 @@
 // Which IOVAs a container may use (vfio_iommu_type1.c vfio_iommu_aper_conflict, _aper_resize, _resv_conflict,
 // _resv_exclude, _aper_expand, _resv_refresh): the intersection of all apertures, less all reserved windows. Pages.
 import type { ReservedRegion } from '../iommu/driver.ts';
+import type { VfioDma } from './dma.ts';
 import { IovaWindow, type VfioDomain, type VfioIommu } from './iommu.ts';
 
-/** Does an aperture of pages 0..end - 1 leave an existing window or entry outside? */
-export function apertureConflict(iommu: VfioIommu, endPage: number): boolean {
+/** An existing entry that an aperture of pages 0..end - 1 leaves outside; `disjoint`: it meets no window at all. */
+export function apertureConflict(iommu: VfioIommu, endPage: number): VfioDma | 'disjoint' | null {
   const windows = iommu.windows.value;
   const last = windows[windows.length - 1];
-  if (windows[0] === undefined || last === undefined) return false;
-  if (endPage - 1 < windows[0].first) return true;
-  return endPage - 1 < last.last && iommu.findDma(endPage, last.last - endPage + 1) !== undefined;
+  if (windows[0] === undefined || last === undefined) return null;
+  if (endPage - 1 < windows[0].first) return 'disjoint';
+  if (endPage - 1 >= last.last) return null;
+  return iommu.findDma(endPage, last.last - endPage + 1) ?? null;
 }
 
-/** Does a reserved window cover an existing entry? */
-export function reservedConflict(iommu: VfioIommu, regions: readonly ReservedRegion[]): boolean {
-  return regions.some((r) => r.kind !== 'direct-relaxable' && iommu.findDma(r.firstPage, r.pages) !== undefined);
+/** The first reserved window that covers an existing entry, and that entry. */
+export function reservedConflict(
+  iommu: VfioIommu,
+  regions: readonly ReservedRegion[],
+): { readonly region: ReservedRegion; readonly dma: VfioDma } | null {
+  for (const region of regions) {
+    if (region.kind === 'direct-relaxable') continue;
+    const dma = iommu.findDma(region.firstPage, region.pages);
+    if (dma !== undefined) return { region, dma };
+  }
+  return null;
 }
 
 /** vfio_iommu_aper_resize: the windows cut to pages 0..end - 1. */
