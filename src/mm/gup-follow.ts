@@ -118,16 +118,27 @@ function alike(core: CoreMm, mm: Mm, vpn: number, last: number, first: Pte, head
   const limit = folios.isLarge(head) ? Math.min(blockEnd, head + folios.pagesOf(head)) : blockEnd;
   const { bits, pfn } = mm.pageTable.bulk;
   const { zeroPfn } = core;
+  const to = Math.min(last, vpn + limit - first.pfn - 1);
+  const end = pfn.endOfRise(vpn, bits.endOfRun(vpn, to));
+  if (core.sim.watching) for (let at = vpn + 1; at <= Math.min(to, end + 1); at++) bits.get(at);
+  let frame = first.pfn + end - vpn;
+  if (zeroPfn > first.pfn && zeroPfn <= frame) frame = zeroPfn - 1;
   // Through a read-only entry the folio itself decides; pages of the same kind decide alike.
-  const looks = (first.bits & PTE_WRITE) === 0 && (flags.write || flags.grab === 'pin');
-  const anon = looks && folios.isAnon(head);
-  let pages = 1;
-  for (let at = vpn + 1; at <= last; at++, pages++) {
-    const frame = first.pfn + pages;
-    if (frame >= limit || frame === zeroPfn || bits.get(at) !== first.bits || pfn.peek(at) !== frame) break;
-    if (!looks) continue;
-    if (!folios.isLarge(head) && folios.isAnon(frame) !== anon) break;
-    if (anon && folios.anonExclusive.peek(frame) === 0) break;
+  if ((first.bits & PTE_WRITE) === 0 && (flags.write || flags.grab === 'pin')) frame = sameKind(core, first.pfn, frame);
+  return frame - first.pfn + 1;
+}
+
+/** The last of first..last up to which the pages decide alike: all anonymous and exclusive, or none anonymous. */
+function sameKind(core: CoreMm, first: number, last: number): number {
+  const { folios } = core;
+  const head = folios.headOf(first);
+  const anon = folios.isAnon(head);
+  let end = last;
+  if (!folios.isLarge(head)) {
+    let next = first;
+    do next = folios.flags.endOfRun(next, last) + 1;
+    while (next <= last && folios.isAnon(next) === anon);
+    end = next - 1;
   }
-  return pages;
+  return anon && end > first ? Math.max(first, folios.anonExclusive.firstOutside(first + 1, end, 1, 1) - 1) : end;
 }

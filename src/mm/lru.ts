@@ -15,7 +15,7 @@ import {
   PG_UNEVICTABLE,
 } from './page-flags.ts';
 import type { PerCpu } from './per-cpu.ts';
-import { getNow, putNow, tryGetNow, willPut } from './refcount.ts';
+import { getNow, putNow, tryGetNow, willPut, willPutRun } from './refcount.ts';
 
 const ADD = step('folio_add_lru', 'op');
 const DRAIN = step('lru_add_drain_cpu', 'op');
@@ -56,18 +56,26 @@ function* drainCpu(core: CoreMm, perCpu: PerCpu): Steps<void> {
   const waiting = perCpu.lruAdd.peek();
   const lazy = perCpu.lruLazyfree.peek();
   if (waiting.length === 0 && lazy.length === 0) return;
-  for (const head of waiting) willPut(core, head, DRAIN);
+  forSmallRuns(core, waiting, (first, last) => {
+    if (first === last) willPut(core, first, DRAIN);
+    else willPutRun(core, first, last, DRAIN);
+  });
   for (const head of lazy) willPut(core, head, DRAIN);
   core.lru.willAdd(DRAIN);
   perCpu.lruLazyfree.willUpdate(DRAIN);
   yield perCpu.lruAdd.willUpdate(DRAIN);
   // Another CPU may have drained it, or its owner added to it, since: only what was announced moves now.
-  const moved = perCpu.lruAdd.value.filter((head) => waiting.includes(head));
-  perCpu.lruAdd.value = perCpu.lruAdd.value.filter((head) => !waiting.includes(head));
-  for (const head of moved) {
-    putOnList(core, head, PG_IN_LRU_BATCH);
-    putNow(core, head, 1, 'lru_add_drain');
-  }
+  const now = perCpu.lruAdd.value;
+  const same = now === waiting;
+  const moved = same ? now : now.filter((head) => waiting.includes(head));
+  perCpu.lruAdd.value = same ? [] : now.filter((head) => !waiting.includes(head));
+  forSmallRuns(core, moved, (first, last) => {
+    if (first < last && moveRun(core, first, last)) return;
+    for (let head = first; head <= last; head++) {
+      putOnList(core, head, PG_IN_LRU_BATCH);
+      putNow(core, head, 1, 'lru_add_drain');
+    }
+  });
   const discarded = perCpu.lruLazyfree.value.filter((head) => lazy.includes(head));
   perCpu.lruLazyfree.value = perCpu.lruLazyfree.value.filter((head) => !lazy.includes(head));
   for (const head of discarded) {
@@ -77,15 +85,46 @@ function* drainCpu(core: CoreMm, perCpu: PerCpu): Steps<void> {
   core.lru.add(moved.length);
 }
 
+/** The stretches of `heads` in which one small folio follows the other. */
+function forSmallRuns(core: CoreMm, heads: readonly number[], act: (first: number, last: number) => void): void {
+  const { folios } = core;
+  for (let at = 0; at < heads.length; ) {
+    const first = heads[at]!;
+    let last = first;
+    at++;
+    if (!folios.isLarge(first)) {
+      while (at < heads.length && heads[at] === last + 1 && !folios.isLarge(last + 1)) {
+        last++;
+        at++;
+      }
+    }
+    act(first, last);
+  }
+}
+
+/** A run that is alike, and that somebody else holds too, moves as one. False: it has to go one by one. */
+function moveRun(core: CoreMm, first: number, last: number): boolean {
+  const { flags, refcount, lruAge } = core.folios;
+  if (!refcount.bulk || flags.endOfRun(first, last) !== last) return false;
+  if (refcount.firstOutside(first, last, 2, Number.POSITIVE_INFINITY) <= last) return false;
+  const age = nextAge(core);
+  for (let head = first + 1; head <= last; head++) nextAge(core);
+  flags.fill(first, last, onList(flags.peek(first), PG_IN_LRU_BATCH));
+  lruAge.fillRising(first, last, age);
+  refcount.addRange(first, last, -1);
+  return true;
+}
+
+/** Flags of a folio once it is on its list. */
+function onList(flags: number, clear: number): number {
+  const unevictable = (flags & PG_MLOCKED) !== 0;
+  return (flags & ~clear & ~(unevictable ? PG_ACTIVE : 0)) | PG_LRU | (unevictable ? PG_UNEVICTABLE : 0);
+}
+
 /** lruvec_add_folio; in a step that announced the folio's flags and the lists. */
 export function putOnList(core: CoreMm, head: number, clear: number): void {
   const { folios } = core;
-  const flags = folios.flags.get(head);
-  const unevictable = (flags & PG_MLOCKED) !== 0;
-  folios.flags.set(
-    head,
-    (flags & ~clear & ~(unevictable ? PG_ACTIVE : 0)) | PG_LRU | (unevictable ? PG_UNEVICTABLE : 0),
-  );
+  folios.flags.set(head, onList(folios.flags.get(head), clear));
   folios.lruAge.set(head, nextAge(core));
 }
 

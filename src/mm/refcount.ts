@@ -56,6 +56,25 @@ export function willPut(core: CoreMm, head: number, at: Step): Announced {
   return folios.refcount.willUpdate(head, at);
 }
 
+/** As `willPut`, for each of the small folios first..last. */
+export function willPutRun(core: CoreMm, first: number, last: number, at: Step): Announced {
+  const { folios, frames, local } = core;
+  folios.flags.willUpdateRange(first, last, at);
+  folios.mapping.willUpdateRange(first, last, at);
+  folios.order.willUpdateRange(first, last, at);
+  folios.anonExclusive.willUpdateRange(first, last, at);
+  frames.willReleaseRange(first, last - first + 1, at);
+  local.freePages.willUpdate(at);
+  local.freeBlocks.willUpdate(at);
+  if (local.freePages.peek().length + last - first > PCP_HIGH / 2 || local.freeBlocks.peek().length > PCP_HIGH / 2) {
+    for (const zone of core.zones) {
+      zone.freePages.willAdd(at);
+      zone.freeRuns.willUpdate(at);
+    }
+  }
+  return folios.refcount.willUpdateRange(first, last, at);
+}
+
 /** Drop references, in a step announced by `willPut`. True when the folio was freed. */
 export function putNow(core: CoreMm, head: number, references: number, why: string): boolean {
   const { refcount } = core.folios;
