@@ -55,6 +55,10 @@ export const zHost = z
       .enum(['own', 'choose'])
       .optional()
       .describe('Whether an allocation may get a frame that another actor freed: never, or as a choice.'),
+    trace: z
+      .array(z.enum(['iommu']))
+      .optional()
+      .describe('Tracepoints that are on: iommu:map and iommu:unmap, which `trace.iommu` shows.'),
     latencies: z.record(z.string(), zLatency).optional().describe('Cost of steps by latency class.'),
     config: z
       .record(z.string().regex(/^[A-Z0-9_]+$/), z.enum(['y', 'm', 'n']))

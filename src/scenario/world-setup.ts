@@ -24,7 +24,7 @@ export function setStage(scenario: Scenario, one: ScenarioCase, options: WorldOp
   const frames = new DeviceFrames(world);
   addMemory(world);
   addDevices(world, frames);
-  startKernel(world);
+  world.scanners = startKernel(world);
   setUp(world);
   const failed: FailedExpectation[] = [];
   world.sim.onRewind(() => {

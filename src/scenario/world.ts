@@ -13,6 +13,7 @@ import type { Vm } from '../kvm/vm.ts';
 import { CoreMm } from '../mm/core.ts';
 import type { Inode } from '../mm/inode.ts';
 import { Mm } from '../mm/mm.ts';
+import type { Scanners } from '../mm/start.ts';
 import { type Capability, Task, User } from '../mm/task.ts';
 import type { PfnMapping } from '../mm/vma.ts';
 import { VfioModule } from '../vfio/module.ts';
@@ -78,6 +79,7 @@ export class World {
   readonly milestones: Milestones;
   readonly checkers: Checkers;
   readonly log: StepLog | null;
+  readonly iommuTrace: IommuTrace | null;
   readonly tasks = new Map<string, Task>();
   readonly memory = new Map<string, MemoryObject>();
   /** Objects that operations name while they run: caches, rings, children. */
@@ -85,6 +87,8 @@ export class World {
   readonly devices = new Map<string, WorldDevice>();
   readonly vms = new Map<string, Vm>();
   readonly vfioModule: VfioModule;
+  /** ksmd and khugepaged scan when an operation says so. Set once, while the world is built. */
+  scanners: Scanners | null = null;
   private readonly users = new Map<number, User>();
   private readonly places = new Map<string, Map<string, Place>>();
 
@@ -115,6 +119,7 @@ export class World {
       ...(host.dma_entry_limit === undefined ? {} : { dmaEntryLimit: host.dma_entry_limit }),
       allowUnsafeInterrupts: host.allow_unsafe_interrupts ?? false,
     });
+    this.iommuTrace = host.trace?.includes('iommu') === true ? new IommuTrace(this.sim) : null;
     const context: CheckContext = { sim: this.sim, core: this.core, log: this.log };
     this.checkers = new Checkers(context);
     this.milestones = new Milestones(this.sim);

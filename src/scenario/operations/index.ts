@@ -7,6 +7,7 @@ import { dmaOperations } from './dma.ts';
 import { fileOperations } from './files.ts';
 import { iouringOperations } from './iouring.ts';
 import { kvmOperations } from './kvm.ts';
+import { maintenanceOperations } from './maintenance.ts';
 import { mappingOperations } from './mapping.ts';
 import { movingOperations } from './moving.ts';
 import { observeOperations } from './observe.ts';
@@ -19,6 +20,7 @@ export const OPERATIONS = new OperationRegistry(
   accessOperations,
   mappingOperations,
   movingOperations,
+  maintenanceOperations,
   fileOperations,
   directIoOperations,
   pinOperations,

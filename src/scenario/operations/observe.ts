@@ -6,6 +6,7 @@ import { flagNames, PG_ANON } from '../../mm/page-flags.ts';
 import { pmdOf } from '../../mm/page-table.ts';
 import { PTE_SOFT_DIRTY, PTE_SWAP, PTE_UFFD_WP, ptePresent } from '../../mm/pte.ts';
 import { VMSTAT_NAMES } from '../../mm/vmstat.ts';
+import { sizesText } from '../iommu-trace.ts';
 import { defineOperation, type Shown } from '../operation.ts';
 import { zRef } from '../reference.ts';
 import { mustRange, processOf, WHERE } from './place.ts';
@@ -13,6 +14,7 @@ import { mustRange, processOf, WHERE } from './place.ts';
 const STATUS = step('proc_pid_status', 'op');
 const PAGEMAP = step('pagemap_read', 'op');
 const SETTLE = step('script:settle', 'none');
+const TRACE = step('trace_pipe_read', 'op');
 const VMSTAT = step('vmstat_show', 'op');
 
 export const observeOperations = [
@@ -123,6 +125,28 @@ export const observeOperations = [
     *run(context) {
       yield context.performance.world.sim.sleep(100_000_000, SETTLE);
       return { returns: 0 };
+    },
+  }),
+  defineOperation({
+    name: 'trace.iommu',
+    summary: 'The calls of iommu_map and iommu_unmap that this actor made since it last looked; needs host.trace.',
+    args: z.strictObject({}),
+    shows: {
+      '*': '{map,unmap}_{calls,bytes,sizes}: how many, how much, and runs of sizes such as `8x4096 1x2097152`.',
+    },
+    *run(context) {
+      const { sim, iommuTrace } = context.performance.world;
+      yield sim.local(TRACE);
+      if (iommuTrace === null) return { errno: 'ENODEV' };
+      const made = iommuTrace.take(sim.current!);
+      const shows: Record<string, Shown> = {};
+      for (const what of ['map', 'unmap'] as const) {
+        const calls = made.filter((one) => one.call === what);
+        shows[`${what}_calls`] = calls.length;
+        shows[`${what}_bytes`] = calls.reduce((sum, one) => sum + one.pages * 4096, 0);
+        shows[`${what}_sizes`] = sizesText(calls);
+      }
+      return { returns: 0, shows };
     },
   }),
   defineOperation({

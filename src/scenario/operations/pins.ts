@@ -43,10 +43,9 @@ class Hold {
   }
 }
 
-function holdOf(context: OperationContext, ref: Ref): Hold {
-  const held = context.performance.world.named.get(`pin:${ref.name}`);
-  if (!(held instanceof Hold)) throw new Error(`${ref.name} holds no pages yet`);
-  return held;
+/** Undefined: the pin failed, or has been given back. */
+function holdOf(context: OperationContext, ref: Ref): Hold | undefined {
+  return context.performance.world.named.get(`pin:${ref.name}`) as Hold | undefined;
 }
 
 interface GupArgs {
@@ -131,7 +130,9 @@ function viewOf(core: CoreMm, holder: string, vpn: number, runs: readonly FrameR
 }
 
 /** What a device, or the kernel through its own mapping, does to one page that is held. */
-function* accessHeld(context: OperationContext, held: Hold, page: number, text: string | null): Steps<Outcome> {
+function* accessHeld(context: OperationContext, pin: Ref, page: number, text: string | null): Steps<Outcome> {
+  const held = holdOf(context, pin);
+  if (held === undefined) return { errno: 'EBADF' };
   const { core, sim } = context.performance.world;
   const frame = held.frames[page];
   if (frame === undefined) throw new Error(`${held.owner} holds ${held.frames.length} pages: there is no page ${page}`);
@@ -184,18 +185,18 @@ export const pinOperations = [
   }),
   defineOperation({
     name: 'gup.read',
-    summary: 'Whoever holds pages (gup.pin, gup.get) reads one of them, past all page tables.',
+    summary:
+      'Whoever holds pages (gup.pin, gup.get) reads one of them, past all page tables. EBADF: no pages are held.',
     args: z.strictObject({ ...PIN, page: zCount().optional().describe('Which; default 0.') }),
     shows: { value: 'What the page holds.' },
-    run: (context, args) => accessHeld(context, holdOf(context, args.pin), args.page ?? 0, null),
+    run: (context, args) => accessHeld(context, args.pin, args.page ?? 0, null),
   }),
   defineOperation({
     name: 'gup.write',
     summary: 'Whoever holds pages writes one of them, as a device does: no page table entry becomes dirty.',
     args: z.strictObject({ ...PIN, page: zCount().optional(), value: zContent.optional() }),
     shows: { value: 'What was written.' },
-    run: (context, args) =>
-      accessHeld(context, holdOf(context, args.pin), args.page ?? 0, args.value ?? ownContent(context)),
+    run: (context, args) => accessHeld(context, args.pin, args.page ?? 0, args.value ?? ownContent(context)),
   }),
   defineOperation({
     name: 'gup.unpin',
@@ -204,6 +205,7 @@ export const pinOperations = [
     *run(context, args) {
       const { core, sim, named } = context.performance.world;
       const held = holdOf(context, args.pin);
+      if (held === undefined) return { errno: 'EBADF' };
       if (held.view !== null && sim.hears(VIEW_REMOVED)) sim.emit(VIEW_REMOVED, held.view);
       if (held.grab === 'get') yield* call(putUserPages(core, held.runs, held.owner));
       else if (held.grab === 'folios') yield* call(unpinFolios(core, held.runs, held.owner));
