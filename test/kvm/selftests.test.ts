@@ -6,6 +6,7 @@ import { exploreSim } from '../../src/explore/explore.ts';
 import { type GuestResult, vcpuRead, vcpuWrite } from '../../src/guest/vcpu.ts';
 import { tokenOf } from '../../src/hw/token.ts';
 import { createVcpu, destroyVm } from '../../src/kvm/create.ts';
+import { preFaultMemory } from '../../src/kvm/pre-fault.ts';
 import { setUserMemoryRegion } from '../../src/kvm/set-memory-region.ts';
 import { cpuAccess } from '../../src/mm/access.ts';
 import { exit } from '../../src/mm/exit.ts';
@@ -115,6 +116,47 @@ describe('changing memslots under a running guest', () => {
       },
     });
     expect(result.findings).toEqual([]);
+  });
+});
+
+describe('KVM_PRE_FAULT_MEMORY', () => {
+  const preFault = (guest: Guest, gpa: bigint, size: bigint, flags = 0) =>
+    as(guest, () => preFaultMemory(guest.vm, guest.vcpu, { gpa, size, flags }));
+  const START = BigInt(GFN) * 4096n;
+  const memory = (kernel = 'v6.12.117') => {
+    const guest = makeGuest({ kernel });
+    mapMemory(guest);
+    addSlot(guest);
+    return guest;
+  };
+
+  it('maps a slot, and leaves nothing to do', () => {
+    const guest = memory();
+    expect(preFault(guest, START, 8n * 4096n)).toEqual({ gpa: START + 8n * 4096n, size: 0n });
+    expect([...guest.vm.peekValidRoot(0)!.peekAll()].map(({ gfn }) => gfn - GFN)).toEqual([0, 1, 2, 3, 4, 5, 6, 7]);
+  });
+
+  it('stops at the end of the slot, and says ENOENT only when it starts there', () => {
+    const guest = memory();
+    expect(preFault(guest, START + 7n * 4096n, 2n * 4096n)).toEqual({ gpa: START + 8n * 4096n, size: 4096n });
+    expect(preFault(guest, START + 8n * 4096n, 4096n)).toMatchObject({ size: 4096n, errno: 'ENOENT' });
+  });
+
+  it('refuses flags, odd addresses, empty and wrapping ranges', () => {
+    const guest = memory();
+    for (const [gpa, size, flags] of [
+      [START, 4096n, 1],
+      [START + 1n, 4096n, 0],
+      [START, 4097n, 0],
+      [START, 0n, 0],
+      [2n ** 64n - 4096n, 4096n, 0],
+    ] as const) {
+      expect(preFault(guest, gpa, size, flags)).toMatchObject({ errno: 'EINVAL' });
+    }
+  });
+
+  it('is not known to 6.1', () => {
+    expect(preFault(memory('v6.1.192'), START, 4096n)).toMatchObject({ errno: 'ENOTTY' });
   });
 });
 

@@ -176,6 +176,15 @@ export const kvm = subject({
     in: { since: '6.9, 6.1.84, 6.7.12' },
     note: 'levels of other series not known',
   },
+  'kvm.pre-fault-memory': {
+    summary: 'KVM_PRE_FAULT_MEMORY maps guest memory before a vCPU touches it.',
+    source: 'kvm.md 7 rows 49 to 52',
+    evidence: 'source',
+    in: { since: '6.11' },
+    arch: ['x86_64'],
+    requires: ['kvm.tdp-mmu'],
+    note: 'read in 6.12.117; the release is from memory',
+  },
   'kvm.slot-zap-all-quirk': {
     summary: 'Deleting a memslot may zap only its own entries when the VM switches a quirk off.',
     source: 'kvm.md 2.10',
