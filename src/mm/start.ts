@@ -6,7 +6,6 @@ import type { CoreMm } from './core.ts';
 import { Ksm } from './ksm.ts';
 import { type ReclaimOptions, startReclaim } from './kswapd.ts';
 import { installMadvise } from './madvise-hooks.ts';
-import { startMigration } from './migrate.ts';
 import { reclaimPages } from './reclaim.ts';
 import { injectError } from './soft-offline.ts';
 
@@ -19,7 +18,6 @@ export interface Scanners {
 
 export function startCoreMm(core: CoreMm, options: ReclaimOptions = {}): Scanners {
   const ksm = new Ksm(core);
-  startMigration(core);
   startReclaim(core, options);
   installMadvise(core, {
     reclaimPages: (_core, heads) => reclaimPages(core, heads),
