@@ -23,15 +23,18 @@ const FAULT = step('dma:fault', 'op');
 class InFlight {
   readonly iotlb: Iotlb;
   readonly page: number;
+  /** What its walk found and it has yet to cache; null: it hit the IOTLB. */
+  readonly filling: IotlbEntry | null;
   /** Its walk was overtaken by an invalidation: what it read must not be cached. */
   readonly struck: boolean;
   readonly identity: number;
 
-  constructor(iotlb: Iotlb, page: number, struck: boolean) {
+  constructor(iotlb: Iotlb, page: number, filling: IotlbEntry | null, struck = false) {
     this.iotlb = iotlb;
     this.page = page;
+    this.filling = filling;
     this.struck = struck;
-    this.identity = mix(mix(iotlb.identity, page | 0), struck ? 1 : 0);
+    this.identity = mix(mix(iotlb.identity, page | 0), mix(filling?.identity ?? 0, struck ? 1 : 0));
   }
 }
 
@@ -76,10 +79,16 @@ export class DmaDevice implements TranslatingDevice {
     return now !== null && now.iotlb === iotlb && now.page >= from && now.page < to;
   }
 
+  /** What a walk under way has found in pages [from, to) and will cache. Looks without a step. */
+  fillUnderWay(iotlb: Iotlb, from: number, to: number): IotlbEntry | null {
+    return this.translating(iotlb, from, to) ? this.inFlight.peek()!.filling : null;
+  }
+
   /** An invalidation overtook the walk, in a step that announced `inFlight`. */
   strikeFill(iotlb: Iotlb, from: number, to: number): void {
     if (!this.translating(iotlb, from, to)) return;
-    this.inFlight.value = new InFlight(iotlb, this.inFlight.value!.page, true);
+    const { page, filling } = this.inFlight.value!;
+    this.inFlight.value = new InFlight(iotlb, page, filling, true);
   }
 }
 
@@ -108,7 +117,7 @@ function* transaction(device: DmaDevice, page: number, prot: number, token: numb
   if (through !== expected) return yield* call(transaction(device, page, prot, token));
   const hit = through.iotlb.lookup(page, prot);
   if (hit !== undefined) {
-    device.inFlight.value = new InFlight(through.iotlb, page, false);
+    device.inFlight.value = new InFlight(through.iotlb, page, null);
     if (device.lateNs !== undefined) yield sim.sleep(device.lateNs, LATE);
     return yield* call(access(device, hit, page, hit.pfnOf(page), prot, token));
   }
@@ -139,7 +148,7 @@ function* walkAndAccess(
     filledFor: page,
     generation: table.madeFor(leaf, page),
   });
-  device.inFlight.value = new InFlight(iotlb, page, false);
+  device.inFlight.value = new InFlight(iotlb, page, entry);
   const victim = iotlb.victim();
   if (device.lateNs !== undefined) {
     device.inFlight.willRead(FILL);

@@ -17,6 +17,8 @@ export interface TranslatingDevice {
   readonly inFlight: { readonly id: number };
   /** Is a translated access to pages [from, to) of this tag under way? Looks without a step. */
   translating(iotlb: Iotlb, from: number, to: number): boolean;
+  /** What a walk under way has found in pages [from, to) and will cache. Looks without a step. */
+  fillUnderWay(iotlb: Iotlb, from: number, to: number): IotlbEntry | null;
   /** An invalidation overtook its walk, in a step that announced `inFlight`. */
   strikeFill(iotlb: Iotlb, from: number, to: number): void;
 }
@@ -119,8 +121,12 @@ export class Iotlb {
       const frames = this.frames.machine.frames;
       if (frames > 0) sim.announce(translations.base, translations.base + frames - 1, ADD, at);
     } else {
-      // The page-table entries are gone already, so that nothing new of this range can be cached before the act.
+      // The page-table entries are gone already: all that can be cached before the act is what walks have found by now.
       for (const entry of entries.peek()) if (overlaps(entry, from, to)) this.willCount(entry, at);
+      for (const device of this.devices.peek()) {
+        const filling = device.fillUnderWay(this, from, to);
+        if (filling !== null) this.willCount(filling, at);
+      }
     }
     sim.announce(entries.id, entries.id, UPDATE, at);
     sim.announce(this.devices.id, this.devices.id, READ, at);

@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
 import { call } from '../../src/engine/process.ts';
+import { munmap } from '../../src/mm/mmap.ts';
 import {
   deviceReads,
   IOVA0,
@@ -26,6 +27,37 @@ function turns(lab: ReturnType<typeof makeLab>, seed: number): number {
     steps++;
   }
 }
+
+test('in any order every step touches only what it announced, and nothing is left behind', () => {
+  const lab = makeLab({ params: { thp: 'never' } });
+  const station = makeStation(lab, 'edu');
+  const { container, dma } = play(lab, () => openStation(lab, station, 'container0'));
+  const p = play(lab, function* () {
+    const vpn = yield* call(mapMemory(lab, { pages: 2 }));
+    yield* call(touch(lab, vpn, 2));
+    return vpn;
+  });
+  const { sim, task, core } = lab;
+  sim.finishSetUp();
+  actor(lab, task, 'vmm', function* () {
+    yield* call(vfMap(container, p, IOVA0, 2));
+    yield* call(vfUnmap(container, IOVA0, 2n * PAGE));
+  });
+  actor(lab, task, 'device', function* () {
+    for (let i = 0; i < 3; i++) yield* call(deviceReads(dma, IOVA0 + BigInt(i % 2) * PAGE));
+  });
+  actor(lab, task, 'other', function* () {
+    yield* call(munmap(core, p, 1));
+  });
+  sim.mark();
+  const frames = [0, 1].map((i) => task.mm.peek()!.pageTable.peekFrame(p + i));
+  for (let seed = 0; seed < 150; seed++) {
+    sim.rewind();
+    turns(lab, seed);
+    expect(core.vmstat.peek('nr_foll_pin_acquired')).toBe(core.vmstat.peek('nr_foll_pin_released'));
+    for (const pfn of frames) expect(core.frames.translations.peek(pfn)).toBeLessThanOrEqual(1);
+  }
+});
 
 test('a rewound world runs again to the same state', () => {
   const lab = makeLab();
