@@ -8,3 +8,13 @@ export interface IommuWarning {
   readonly what: string;
 }
 export const IOMMU_WARNING = eventType<IommuWarning>('iommu-warning');
+
+/** The tracepoints iommu:map and iommu:unmap: one call of iommu_map, or of iommu_unmap and iommu_unmap_fast. */
+export interface IommuCall {
+  readonly call: 'map' | 'unmap';
+  readonly domain: string;
+  /** First page, and what was asked for. */
+  readonly page: number;
+  readonly pages: number;
+}
+export const IOMMU_CALL = eventType<IommuCall>('iommu-call');

@@ -4,6 +4,7 @@ import { call, type Steps } from '../engine/process.ts';
 import { step } from '../engine/step.ts';
 import type { Errno } from '../mm/errno.ts';
 import type { IommuDomain } from './domain.ts';
+import { IOMMU_CALL } from './events.ts';
 import { invalidateTags } from './invalidate.ts';
 import { mapPages } from './page-table-map.ts';
 import { unmapPages } from './page-table-unmap.ts';
@@ -64,7 +65,13 @@ export function* iommuMap(domain: IommuDomain, request: IommuMapRequest): Steps<
     }
   }
   if (domain.driver.syncsMap) yield domain.tags.willRead(SYNC_MAP);
+  tellCall(domain, 'map', page, pages);
   return null;
+}
+
+function tellCall(domain: IommuDomain, call: 'map' | 'unmap', page: number, pages: number): void {
+  const { sim } = domain.core;
+  if (sim.hears(IOMMU_CALL)) sim.emit(IOMMU_CALL, { call, domain: domain.name, page, pages });
 }
 
 /** What one unmap, or several fast ones, must invalidate before anything is freed: iommu_iotlb_gather. Local to its actor. */
@@ -119,6 +126,7 @@ export function* iommuUnmapFast(domain: IommuDomain, page: number, pages: number
     if (!gather.queued) yield* call(gatherAdd(domain, gather, at, gone, 2 ** order));
     done += gone;
   }
+  tellCall(domain, 'unmap', page, pages);
   return done;
 }
 

@@ -17,6 +17,7 @@ import type { Scanners } from '../mm/start.ts';
 import { type Capability, Task, User } from '../mm/task.ts';
 import type { PfnMapping } from '../mm/vma.ts';
 import { VfioModule } from '../vfio/module.ts';
+import { IommuTrace } from './iommu-trace.ts';
 import { Milestones } from './milestones.ts';
 import type { SubjectKind } from './reference.ts';
 import type { Actor, Mapping, Process as ProcessEntry, Scenario, ScenarioCase } from './scenario.ts';

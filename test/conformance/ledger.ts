@@ -21,7 +21,7 @@ export function readLedger(file: string): Ledger {
 
 /** What the ledger says of a case on a kernel; `agree` when it is not listed. */
 export function expectedVerdict(ledger: Ledger, kernel: string, key: string): Verdict {
-  const family = ledger.families.find((one) => key.startsWith(`${one.family}/`));
+  const family = ledger.families.find((one) => [...'/ '].some((end) => key.startsWith(one.family + end)));
   const listed = ledger.cases.find((one) => one.case === key && one.kernels.includes(kernel));
   return family?.verdict ?? listed?.verdict ?? 'agree';
 }

@@ -2,13 +2,15 @@
 import * as z from 'zod';
 import { step } from '../../engine/step.ts';
 import { PMD_PAGES } from '../../hw/machine.ts';
-import { flagNames, PG_ANON } from '../../mm/page-flags.ts';
+import { PG_ANON } from '../../mm/page-flags.ts';
 import { pmdOf } from '../../mm/page-table.ts';
+import { kpagecount, kpageflags, memoryStatus } from '../../mm/pagemap.ts';
 import { PTE_SOFT_DIRTY, PTE_SWAP, PTE_UFFD_WP, ptePresent } from '../../mm/pte.ts';
 import { VMSTAT_NAMES } from '../../mm/vmstat.ts';
 import { sizesText } from '../iommu-trace.ts';
 import { defineOperation, type Shown } from '../operation.ts';
 import { zRef } from '../reference.ts';
+import { zCount } from '../scalar.ts';
 import { mustRange, processOf, WHERE } from './place.ts';
 
 const STATUS = step('proc_pid_status', 'op');
@@ -16,6 +18,9 @@ const PAGEMAP = step('pagemap_read', 'op');
 const SETTLE = step('script:settle', 'none');
 const TRACE = step('trace_pipe_read', 'op');
 const VMSTAT = step('vmstat_show', 'op');
+const KPAGE = step('kpageflags_read', 'op');
+const MEMINFO = step('meminfo_proc_show', 'op');
+const SMAPS = step('show_smap', 'op');
 
 export const observeOperations = [
   defineOperation({
@@ -108,14 +113,56 @@ export const observeOperations = [
         shows: {
           ...shows,
           zero_page: pfn === core.zeroPfn || head === core.hugeZeroPfn,
-          flags: flagNames(folios.flags.peek(head)).join('|'),
-          mapcount: folios.peekMapcount(head),
+          flags: kpageflags(core, pfn).join('|'),
+          mapcount: kpagecount(core, pfn),
           anon: (folios.flags.peek(head) & PG_ANON) !== 0,
           huge,
           huge_page: folios.isLarge(head),
           zone: core.machine.zoneOf(pfn)?.name ?? 'none',
         },
       };
+    },
+  }),
+  defineOperation({
+    name: 'kpage',
+    summary: '/proc/kpageflags and /proc/kpagecount of a frame, mapped or not.',
+    args: z.strictObject({ pfn: zCount() }),
+    shows: {
+      flags: 'Names of its flags in the order of their bits, with | between.',
+      mapcount: 'How often it is mapped.',
+    },
+    *run(context, args) {
+      const { core } = context.performance.world;
+      yield core.sim.local(KPAGE);
+      // Frame 0 stands for no page.
+      if (args.pfn === 0) return { returns: 0, shows: { flags: '', mapcount: 0 } };
+      const flags = kpageflags(core, args.pfn).join('|');
+      return { returns: 0, shows: { flags, mapcount: kpagecount(core, args.pfn) } };
+    },
+  }),
+  defineOperation({
+    name: 'meminfo',
+    summary: '/proc/meminfo: what the pool of huge pages of 2 MiB holds.',
+    args: z.strictObject({}),
+    shows: { HugePages_Free: 'Pages of the pool that nobody has.' },
+    *run(context) {
+      const pool = context.performance.world.core.hugePool.get(9);
+      yield pool === undefined ? context.performance.world.sim.local(MEMINFO) : pool.willRead(MEMINFO);
+      return { returns: 0, shows: { HugePages_Free: pool?.value.length ?? 0 } };
+    },
+  }),
+  defineOperation({
+    name: 'smaps',
+    summary: '/proc/PID/smaps_rollup: memory of a process by kind, in bytes.',
+    args: z.strictObject({ process: zRef('process').optional() }),
+    shows: { AnonHugePages: 'Anonymous memory mapped as huge pages.', Rss: 'Resident memory.', Swap: 'In swap.' },
+    *run(context, args) {
+      const { world } = context.performance;
+      const mm = world.task(args.process?.name ?? processOf(context)).mm.peek();
+      if (mm === null) return { errno: 'ESRCH' };
+      yield mm.vmas.willRead(SMAPS);
+      const { anonHugeKb, residentKb, swapKb } = memoryStatus(world.core, mm);
+      return { returns: 0, shows: { AnonHugePages: anonHugeKb * 1024, Rss: residentKb * 1024, Swap: swapKb * 1024 } };
     },
   }),
   defineOperation({

@@ -4,6 +4,12 @@ import { iouringArgs } from './iouring-args.ts';
 import { iouringBehaviour } from './iouring-beh.ts';
 import { iouringLimits } from './iouring-limits.ts';
 import { iouringMem } from './iouring-mem.ts';
+import { pinsFork } from './pins-fork.ts';
+import { pinsMadvise } from './pins-madvise.ts';
+import { pinsMigrate } from './pins-migrate.ts';
+import { pinsTruncate } from './pins-truncate.ts';
+import { pinsUnmap } from './pins-unmap.ts';
+import { traceSizes } from './trace-sizes.ts';
 import { type1Acct } from './type1-acct.ts';
 import { type1Container } from './type1-container.ts';
 import { type1Dirty } from './type1-dirty.ts';
@@ -30,4 +36,10 @@ export const PROGRAMS: readonly Program[] = [
   iouringArgs,
   iouringLimits,
   iouringBehaviour,
+  ...traceSizes,
+  ...pinsMadvise,
+  ...pinsFork,
+  ...pinsUnmap,
+  ...pinsTruncate,
+  ...pinsMigrate,
 ];
