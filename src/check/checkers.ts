@@ -5,6 +5,7 @@ import { accountingDrift } from './accounting.ts';
 import type { CheckContext, Checker } from './checker.ts';
 import { dirtyLoss } from './dirty-loss.ts';
 import { incoherentMapping } from './incoherent-mapping.ts';
+import { isolationBreach } from './isolation-breach.ts';
 import { pinFailure } from './pin-failure.ts';
 import { PinLedger } from './pin-ledger.ts';
 import { checkCounters, refcountLeak } from './refcounts.ts';
@@ -25,6 +26,7 @@ export class Checkers implements StepObserver {
       refcountLeak(ledger),
       accountingDrift(ledger),
       dirtyLoss(),
+      isolationBreach(),
     ];
     for (const checker of this.all) checker.attach(context);
   }

@@ -99,7 +99,7 @@ function canFollowWrite(core: CoreMm, vma: Vma, entry: Pte, page: number, flags:
  * caller holds the page-table lock of an entry that maps the page; GUP-fast announces reading them.
  */
 export function mustUnshare(core: CoreMm, vma: Vma | null, flags: GupFlags, page: number): boolean {
-  if (flags.grab !== 'pin' || flags.write || !core.kernel.has('cow.anon-exclusive')) return false;
+  if (flags.grab !== 'pin' || flags.write || !core.kernel.has('cow.unshare-fault')) return false;
   const { folios } = core;
   const head = folios.headOf(page);
   if (!folios.isAnon(head)) {
