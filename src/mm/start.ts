@@ -1,5 +1,6 @@
 // What makes a world's memory management complete: reclaim with a kswapd per node, migration for long-term pins, and what
-// madvise hands on (reclaim, collapse, memory failure, KSM). Called once while the world is built.
+// madvise hands on (reclaim, collapse, memory failure, KSM). Called once while the world is built, after the actors of the
+// set-up are forgotten (finishSetUp): kswapd is an actor.
 import { call } from '../engine/process.ts';
 import { khugepagedScanMm, madviseCollapse } from './collapse.ts';
 import type { CoreMm } from './core.ts';
