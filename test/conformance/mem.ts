@@ -180,7 +180,7 @@ export function* mk(s: Session, type: string): Steps<Mem | { readonly errno: str
       return { ...done({ readable: false, writable: false }, PG), memory: type };
     case 'uffd_missing':
       yield* call(anon('rw'));
-      yield* call(must(s, 'uffd.register', { memory: 'm', mode: 'missing', fill: 'uffd' }));
+      yield* call(must(s, 'uffd.register', { memory: 'm', mode: 'missing', fill: 'w' }));
       return done(RW);
     case 'uffd_wp':
       yield* call(anonTouched(s, 'm', 8n, 'c'));
