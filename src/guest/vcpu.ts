@@ -4,6 +4,7 @@ import { call, type Steps } from '../engine/process.ts';
 import { step } from '../engine/step.ts';
 import { FRAME_ACCESS } from '../hw/frames.ts';
 import { PMD_PAGES } from '../hw/machine.ts';
+import { waitAsyncPf } from '../kvm/async-pf.ts';
 import { emulateAccess } from '../kvm/emulate.ts';
 import { GENERATION_UPDATE_IN_PROGRESS } from '../kvm/memslot.ts';
 import { type FaultOutcome, type GuestFault, tdpPageFault } from '../kvm/page-fault.ts';
@@ -59,6 +60,12 @@ function* access(vm: Vm, vcpu: Vcpu, gfn: number, write: { readonly token: numbe
     }
     const outcome = yield* call(tdpExit(vm, vcpu, walked));
     if (outcome === 'fixed') continue;
+    if (outcome === 'async') {
+      // kvm_arch_async_page_ready maps the page before the guest is told.
+      const work = yield* call(waitAsyncPf(vm, vcpu));
+      yield* call(tdpPageFault(vm, vcpu, { gfn: work.gfn, write: false, present: false, prefetch: true }));
+      continue;
+    }
     if (outcome !== 'emulate') return { exit: outcome };
     return yield* call(emulateAccess(vm, gfn, write));
   }

@@ -4,6 +4,7 @@ import { step } from '../engine/step.ts';
 import type { CoreMm } from '../mm/core.ts';
 import { VIEW_REMOVED } from '../mm/ledger.ts';
 import type { Mm } from '../mm/mm.ts';
+import { clearAsyncPf } from './async-pf.ts';
 import { kvmNotifierOps, release } from './notifier.ts';
 import { Vcpu } from './vcpu.ts';
 import { releaseKvmVfio } from './vfio-device.ts';
@@ -12,6 +13,7 @@ import { Vm, type VmOptions } from './vm.ts';
 
 const VCPU = step('kvm_vm_ioctl_create_vcpu', 'op');
 const DEAD = step('kvm_destroy_vm:vm_dead', 'op');
+const GONE = step('kvm_arch_free_vm', 'op');
 const UNBALANCED = step('kvm_destroy_vm:mn_active_invalidate_count', 'op');
 
 /** KVM_CREATE_VM by the running thread: the VM belongs to its address space. */
@@ -57,4 +59,7 @@ export function* destroyVm(vm: Vm): Steps<void> {
   if (device !== null) yield* call(releaseKvmVfio(device));
   // kvm_arch_flush_shadow_all once more: release has run, by exit or by the unregistration, and finds nothing now.
   yield* call(release(vm));
+  for (const vcpu of vm.vcpus.peek()) yield* call(clearAsyncPf(vm, vcpu));
+  yield vm.gone.willWrite(GONE);
+  vm.gone.value = true;
 }

@@ -271,12 +271,24 @@ function* touch(
   }
   if (write !== null && sim.hears(PAGE_DIRTIED)) sim.emit(PAGE_DIRTIED, { pfn, token, by: 'kernel' });
   if (write !== null && slot !== undefined) markDirtyNow(slot, gfn!);
-  if (gpc.lockWord.value.lock !== lock) {
-    sim.fail(`${gpc.name} is unlocked after its lock was initialised anew: the count of readers becomes -1`);
-  }
+  if (gpc.lockWord.value.lock !== lock) lostLock(vm, gpc);
   lock.releaseNow();
   vm.srcu.leave();
   return token;
+}
+
+/** The caller's lock was initialised anew while it held it (before 52491a38b2c2). */
+function lostLock({ core: { sim } }: Vm, gpc: GfnToPfnCache): void {
+  sim.report({
+    kind: 'refcount-underflow',
+    message: `${gpc.name} is unlocked after its lock was initialised anew: the count of readers becomes -1`,
+    reasons: ['kvm_gpc_activate set up the lock while somebody held it'],
+    actors: sim.current === null ? [] : [sim.current.name],
+    objects: [gpc.name],
+    steps: [],
+    details: { counter: 'readers of the lock' },
+    identity: 'refcount-underflow|gpc lock',
+  });
 }
 
 /** kvm_gpc_deactivate: not active, then off the list. */

@@ -3,6 +3,7 @@
 import { call, type Steps } from '../engine/process.ts';
 import { type Announced, type Step, step } from '../engine/step.ts';
 import { until } from '../engine/wait.ts';
+import { setupAsyncPf } from './async-pf.ts';
 import { fastPageFault } from './fast-page-fault.ts';
 import { type FoundPfn, hvaToPfn, type PfnError, releasePfn } from './hva-to-pfn.ts';
 import { mustRetry, type Snapshot, waitWindow, willRetryCheck } from './invalidate.ts';
@@ -22,16 +23,18 @@ const SLOT_WAIT = step('kvm_faultin_pfn:invalid-slot', 'vm-exit');
 const GENERATION = step('make_mmio_spte:generation', 'op');
 
 /**
- * `fixed`: the guest tries again. `emulate`: no memory, or a write to a read-only slot. Others end KVM_RUN: `EFAULT`,
+ * `fixed`: the guest tries again. `async`: a worker faults the page in; the guest was told. `emulate`: no memory, or a write to a read-only slot. Others end KVM_RUN: `EFAULT`,
  * `EINTR` (a signal), `HWPOISON` (SIGBUS with BUS_MCEERR_AR), `livelock` (it can never succeed).
  */
-export type FaultOutcome = 'fixed' | 'emulate' | 'EFAULT' | 'EINTR' | 'HWPOISON' | 'livelock';
+export type FaultOutcome = 'fixed' | 'async' | 'emulate' | 'EFAULT' | 'EINTR' | 'HWPOISON' | 'livelock';
 
 export interface GuestFault {
   readonly gfn: number;
   readonly write: boolean;
   /** The entry was present: a write to a write-protected page. */
   readonly present: boolean;
+  /** On behalf of a completed asynchronous fault, or ahead of any. */
+  readonly prefetch?: boolean;
 }
 
 /** Why the fault has to start again, if it has to wait for something first. */
@@ -86,13 +89,13 @@ function* faultinAndMap(
   if (fault.write && slot.readOnly) return 'emulate';
   const prechecks = kernel.has('kvm.fault-prechecks');
   if (prechecks && (yield* call(retryNeeded(vm, snapshot, PRECHECK)))) return stale(vm, snapshot);
-  const frame = yield* call(
-    hvaToPfn(core, vm.mm, slot.vpnOf(gfn), {
-      owner: `kvm ${vm.name}`,
-      write: fault.write,
-      wantsWritable: !slot.readOnly,
-    }),
-  );
+  const vpn = slot.vpnOf(gfn);
+  const request = { owner: `kvm ${vm.name}`, write: fault.write, wantsWritable: !slot.readOnly };
+  let frame = yield* call(hvaToPfn(core, vm.mm, vpn, { ...request, nowait: vm.asyncPf }));
+  if (frame === 'needs-io') {
+    if (fault.prefetch !== true && (yield* call(setupAsyncPf(vm, vcpu, gfn, vpn)))) return 'async';
+    frame = yield* call(hvaToPfn(core, vm.mm, vpn, request));
+  }
   if (typeof frame === 'string') return pfnError(frame);
   if (prechecks && (yield* call(retryNeeded(vm, snapshot, RECHECK)))) {
     yield* call(releasePfn(core, frame));

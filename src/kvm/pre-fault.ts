@@ -58,10 +58,10 @@ function* mapPage(vm: Vm, vcpu: Vcpu, gfn: number): Steps<number | Errno> {
     // Only this thread changes the vCPU's root; whether another is wanted shows in the act.
     yield vcpu.tlb.willRead(RELOAD);
     if (vcpu.reload.value || vcpu.root.value === null) yield* call(loadRoot(vm, vcpu));
-    const outcome = yield* call(tdpPageFault(vm, vcpu, { gfn, write: false, present: false }));
+    const outcome = yield* call(tdpPageFault(vm, vcpu, { gfn, write: false, present: false, prefetch: true }));
     if (outcome === 'emulate') return 'ENOENT';
     if (outcome === 'EINTR' || outcome === 'EFAULT') return outcome;
-    if (outcome === 'HWPOISON' || outcome === 'livelock') return 'EINTR';
+    if (outcome !== 'fixed') return 'EINTR';
     const root = vcpu.root.peek()!;
     yield root.willRead(gfn, LEVEL);
     const spte = root.read(gfn);

@@ -4,6 +4,7 @@
 import { Cell } from '../engine/cell.ts';
 import { hashText, mix } from '../engine/hash.ts';
 import type { Sim } from '../engine/sim.ts';
+import type { AsyncPf } from './async-pf.ts';
 import type { TdpRoot } from './tdp-root.ts';
 
 /** One cached guest-physical translation. Immutable. */
@@ -50,6 +51,9 @@ export class Vcpu {
   readonly nested: Cell<boolean>;
   /** Page-modification log: frames whose dirty bit the CPU set. Written out at exits. One object with the TLB. */
   readonly pmlBuffer: Cell<readonly number[]>;
+  /** Asynchronous page faults under way, and those completed and not yet looked at. */
+  readonly asyncQueue: Cell<readonly AsyncPf[]>;
+  readonly asyncDone: Cell<readonly AsyncPf[]>;
 
   constructor(sim: Sim, vmName: string, id: number) {
     this.id = id;
@@ -60,6 +64,8 @@ export class Vcpu {
     this.root = new Cell<TdpRoot | null>(sim, `root of ${this.name}`, null, this.tlb);
     this.nested = new Cell(sim, `guest mode of ${this.name}`, false, this.tlb);
     this.pmlBuffer = new Cell<readonly number[]>(sim, `PML buffer of ${this.name}`, [], this.tlb);
+    this.asyncQueue = new Cell<readonly AsyncPf[]>(sim, `asynchronous page faults of ${this.name}`, []);
+    this.asyncDone = new Cell<readonly AsyncPf[]>(sim, `completed page faults of ${this.name}`, []);
   }
 
   /** In a step that announced `tlb`. */

@@ -30,6 +30,8 @@ export interface VmOptions {
   readonly manualProtect?: boolean;
   /** The CPU logs dirty frames (Intel PML): dirty logging clears dirty bits instead of write permission. Default: no. */
   readonly pml?: boolean;
+  /** The guest takes asynchronous page faults (MSR_KVM_ASYNC_PF_EN). Default: no. */
+  readonly asyncPf?: boolean;
   /** Map 2 MiB at once where the host does. Default: yes. */
   readonly largePages?: boolean;
 }
@@ -43,6 +45,7 @@ export class Vm {
   readonly yields: boolean;
   readonly manualProtect: boolean;
   readonly pml: boolean;
+  readonly asyncPf: boolean;
   readonly largePages: boolean;
 
   readonly mmuLock: RwLock;
@@ -68,8 +71,10 @@ export class Vm {
   readonly caches: Cell<readonly GfnToPfnCache[]>;
   /** The one KVM-VFIO device. */
   readonly vfioDevice: Cell<KvmVfioDevice | null>;
-  /** kvm_destroy_vm has run. */
+  /** kvm_destroy_vm has begun: no ioctl works any more. */
   readonly dead: Cell<boolean>;
+  /** struct kvm is freed. */
+  readonly gone: Cell<boolean>;
   /** What is registered with mm.notifiers. */
   notifierOps: NotifierOps | null = null;
 
@@ -84,6 +89,7 @@ export class Vm {
     this.yields = options.yields ?? false;
     this.manualProtect = options.manualProtect ?? false;
     this.pml = options.pml ?? false;
+    this.asyncPf = options.asyncPf ?? false;
     this.largePages = options.largePages ?? true;
     this.mmuLock = new RwLock(sim, `mmu_lock of ${name}`);
     this.slotsLock = new Mutex(sim, `slots_lock of ${name}`);
@@ -99,6 +105,7 @@ export class Vm {
     this.vcpus = new Cell<readonly Vcpu[]>(sim, `vCPUs of ${name}`, []);
     this.caches = new Cell<readonly GfnToPfnCache[]>(sim, `pfn caches of ${name}`, []);
     this.vfioDevice = new Cell<KvmVfioDevice | null>(sim, `KVM-VFIO device of ${name}`, null);
+    this.gone = new Cell(sim, `end of ${name}`, false);
     this.dead = new Cell(sim, `vm_dead of ${name}`, false);
   }
 

@@ -59,7 +59,7 @@ const ROWS: Readonly<Record<string, Row>> = {
   prot_none_after_touch: [8, 8, false, 'EFAULT', 'EFAULT', 8],
   hole: [0, 0, false, 'EFAULT', 'EFAULT', 0],
   half_ro: [8, 8, false, 'c', 'ok', 8],
-  uffd_missing: [0, 1, false, 'uffd', 'ok', 1],
+  uffd_missing: [0, 1, false, 'w', 'ok', 1],
   uffd_wp: [8, 8, false, 'c', 'ok', 8],
 };
 
