@@ -23,8 +23,8 @@ class ReadOnlyParts implements Undoable {
     this.sim = sim;
   }
 
-  find({ holder, page }: FrameAccess): ReadOnly | undefined {
-    return this.live.find((part) => part.view.holder === holder && part.first <= page && page < part.end);
+  find({ holder, space = holder, page }: FrameAccess): ReadOnly | undefined {
+    return this.live.find((part) => part.view.holder === space && part.first <= page && page < part.end);
   }
 
   add(core: CoreMm, view: View): void {

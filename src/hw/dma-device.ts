@@ -183,7 +183,10 @@ function* access(
   const seen = prot === IO_WRITE ? token : frames.content.get(pfn);
   const generation = frames.generationOf(pfn);
   if (sim.hears(FRAME_ACCESS)) {
+    // For checkers only: the domain that the device is in by now.
+    const through = device.entry.peek();
     sim.emit(FRAME_ACCESS, {
+      ...(through === null || through === 'identity' ? {} : { space: through.name }),
       pfn,
       write: prot === IO_WRITE,
       madeFor: entry === null || sameGeneration(entry.generation, generation) ? generation : entry.generation,

@@ -23,6 +23,8 @@ export interface FrameAccess {
   readonly holder: string;
   /** Address in the holder's terms, in pages. */
   readonly page: number;
+  /** Whose address space `page` is in, when it is not the holder's own: the IOMMU domain of a device. */
+  readonly space?: string;
   readonly token: number;
 }
 export const FRAME_ACCESS = eventType<FrameAccess>('frame-access');
