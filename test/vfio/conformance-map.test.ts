@@ -317,6 +317,28 @@ test('[2^64 - 4 KiB, 2^64): lost to UNMAP and pinned for good until 6.18', () =>
   }
 });
 
+test.each([
+  ['v6.1.192', 512],
+  ['v6.12.117', 0],
+] as const)(
+  'READ of untouched memory that may be huge, %s: the huge zero page gets %i pins; charged all the same',
+  (kernel, pins) => {
+    const lab = makeLab({ kernel, params: { thp: 'always', stepPages: 512 } });
+    const station = makeStation(lab, 'edu');
+    const { folios, hugeZeroPfn } = lab.core;
+    const seen = play(lab, function* () {
+      const { container } = yield* call(openStation(lab, station, 'container0'));
+      const p = yield* call(mapMemory(lab, { pages: 512, at: 512 * 64, fixed: true }));
+      const before = folios.refcount.peek(hugeZeroPfn);
+      const pinned = () => folios.refcount.peek(hugeZeroPfn) - before;
+      const during = [yield* call(vfMap(container, p, IOVA0, 512, READ)), vmlck(lab.task), pinned()];
+      yield* call(vfUnmap(container, IOVA0, 512n * PAGE));
+      return [...during, pinned()];
+    });
+    expect(seen).toEqual(['ok', 2048, pins, 0]);
+  },
+);
+
 test('disable_hugepages: every run is one page', () => {
   const lab = makeLab({ module: { disableHugepages: true } });
   const station = makeStation(lab, 'edu');
