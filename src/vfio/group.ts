@@ -1,10 +1,13 @@
 // VFIO groups (drivers/vfio/group.c): /dev/vfio/N. One open file per group; its container, and how many devices use it.
+
 import { Cell } from '../engine/cell.ts';
+import type { Identified } from '../engine/hash.ts';
 import { hashText, mix } from '../engine/hash.ts';
 import { Mutex } from '../engine/lock.ts';
 import { call, type Steps } from '../engine/process.ts';
 import { type Announced, type Step, step } from '../engine/step.ts';
 import type { IommuGroup } from '../iommu/group.ts';
+import type { VfioFile } from '../kvm/seam.ts';
 import type { CoreMm } from '../mm/core.ts';
 import type { Errno } from '../mm/errno.ts';
 import { OpenFile } from '../mm/task.ts';
@@ -20,7 +23,9 @@ const STATUS = step('vfio_group_ioctl_get_status', 'lock');
 export const VFIO_GROUP_FLAGS_VIABLE = 1;
 export const VFIO_GROUP_FLAGS_CONTAINER_SET = 2;
 
-export class VfioGroup {
+export class VfioGroup implements VfioFile {
+  /** KVM's VFIO device takes descriptors of groups. */
+  readonly kvmVfio = true;
   readonly core: CoreMm;
   readonly name: string;
   readonly identity: number;
@@ -32,6 +37,8 @@ export class VfioGroup {
   /** 1 for the group itself, and 1 per open device. */
   readonly containerUsers: Cell<number>;
   readonly openedFile: Cell<OpenFile | null>;
+  /** The VM that was told of it; drivers that ask come later. */
+  readonly kvm: Cell<Identified | null>;
 
   constructor(core: CoreMm, iommuGroup: IommuGroup, type: GroupType = 'iommu') {
     const { sim } = core;
@@ -43,7 +50,24 @@ export class VfioGroup {
     this.groupLock = new Mutex(sim, `group_lock of ${this.name}`);
     this.container = new Cell<VfioContainer | null>(sim, `container of ${this.name}`, null, this.groupLock);
     this.containerUsers = new Cell(sim, `container_users of ${this.name}`, 0, this.groupLock);
+    this.kvm = new Cell<Identified | null>(sim, `kvm of ${this.name}`, null);
     this.openedFile = new Cell<OpenFile | null>(sim, `opened_file of ${this.name}`, null, this.groupLock);
+  }
+
+  /** vfio_file_enforced_coherent: no container yet counts as coherent, as nothing can do DMA. */
+  enforcedCoherent(): boolean {
+    const driver = this.container.peek()?.driver.peek();
+    if (driver === undefined || driver === null || driver === 'noiommu') return true;
+    return driver.domains.peek().every((domain) => domain.enforceCacheCoherency);
+  }
+
+  /** vfio_file_set_kvm: announced with the group, under whose lock the kernel keeps it. */
+  willSetKvm(at: Step): void {
+    this.kvm.willWrite(at);
+  }
+
+  setKvm(vm: Identified | null): void {
+    this.kvm.value = vm;
   }
 
   /** Announce changing container and containerUsers; the caller holds group_lock. */

@@ -4,6 +4,7 @@ import { iouringArgs } from './iouring-args.ts';
 import { iouringBehaviour } from './iouring-beh.ts';
 import { iouringLimits } from './iouring-limits.ts';
 import { iouringMem } from './iouring-mem.ts';
+import { kvm } from './kvm.ts';
 import { pinsFork } from './pins-fork.ts';
 import { pinsMadvise } from './pins-madvise.ts';
 import { pinsMigrate } from './pins-migrate.ts';
@@ -37,6 +38,7 @@ export const PROGRAMS: readonly Program[] = [
   iouringLimits,
   iouringBehaviour,
   ...traceSizes,
+  ...kvm,
   ...pinsMadvise,
   ...pinsFork,
   ...pinsUnmap,
