@@ -176,6 +176,22 @@ export const kvm = subject({
     in: { since: '6.9, 6.1.84, 6.7.12' },
     note: 'levels of other series not known',
   },
+  'kvm.user-memory-region2': {
+    summary: 'KVM_SET_USER_MEMORY_REGION2, memory attributes and types of VM exist.',
+    source: 'kvm.md, version landmarks',
+    evidence: 'observed',
+    in: { since: '6.8' },
+    arch: ['x86_64'],
+  },
+  'kvm.sw-protected-vm': {
+    summary: 'A type of VM with private memory and no hardware behind it, for testing.',
+    source: 'kvm.md 2.15',
+    evidence: 'observed',
+    in: { since: '6.8' },
+    arch: ['x86_64'],
+    config: 'KVM_SW_PROTECTED_VM',
+    requires: ['kvm.user-memory-region2'],
+  },
   'kvm.pre-fault-memory': {
     summary: 'KVM_PRE_FAULT_MEMORY maps guest memory before a vCPU touches it.',
     source: 'kvm.md 7 rows 49 to 52',
