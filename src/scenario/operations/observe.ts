@@ -1,7 +1,7 @@
 // Operations that look: /proc files and pagemap, as the tools of users read them.
 import * as z from 'zod';
 import { step } from '../../engine/step.ts';
-import { PMD_PAGES } from '../../hw/machine.ts';
+import { PMD_PAGES, type Zone, type ZoneKind } from '../../hw/machine.ts';
 import { PG_ANON } from '../../mm/page-flags.ts';
 import { pmdOf } from '../../mm/page-table.ts';
 import { kpagecount, kpageflags, memoryStatus } from '../../mm/pagemap.ts';
@@ -21,6 +21,18 @@ const VMSTAT = step('vmstat_show', 'op');
 const KPAGE = step('kpageflags_read', 'op');
 const MEMINFO = step('meminfo_proc_show', 'op');
 const SMAPS = step('show_smap', 'op');
+
+const ZONE_NAMES: Readonly<Record<ZoneKind, string>> = {
+  DMA32: 'DMA32',
+  NORMAL: 'Normal',
+  MOVABLE: 'Movable',
+  CMA: 'CMA',
+  DEVICE: 'Device',
+};
+
+function zoneName(zone: Zone | undefined): string {
+  return zone === undefined ? 'none' : `node${zone.node}/${ZONE_NAMES[zone.kind]}`;
+}
 
 export const observeOperations = [
   defineOperation({
@@ -65,7 +77,7 @@ export const observeOperations = [
       anon: 'Whether it is anonymous.',
       huge: 'Whether a huge page is mapped there whole.',
       huge_page: 'Whether the page belongs to a huge page (THP or HUGE of kpageflags).',
-      zone: 'Node and zone of the first.',
+      zone: 'Node and zone of the first, as /proc/zoneinfo names them: node0/Normal. Pages of CMA say so.',
       soft_dirty: 'Soft-dirty bit of the first.',
       uffd_wp: 'Whether it is write-protected by userfaultfd.',
     },
@@ -118,7 +130,7 @@ export const observeOperations = [
           anon: (folios.flags.peek(head) & PG_ANON) !== 0,
           huge,
           huge_page: folios.isLarge(head),
-          zone: core.machine.zoneOf(pfn)?.name ?? 'none',
+          zone: zoneName(core.machine.zoneOf(pfn)),
         },
       };
     },
