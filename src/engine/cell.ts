@@ -1,6 +1,7 @@
 // Cells: single shared values. A Tally is a cell whose additions commute (vmstat counters, zone counters).
 import { hashText } from './hash.ts';
-import type { Named, Sim, Undoable } from './sim.ts';
+import type { Named } from './names.ts';
+import type { Sim, Undoable } from './sim.ts';
 import { ADD, type Announced, READ, type Step, UPDATE, WRITE } from './step.ts';
 
 /** One shared value: a primitive, an object with an `identity`, or an immutable array of those. */
@@ -44,6 +45,10 @@ export class Cell<T> implements Named, Undoable {
 
   undo(_row: number, old: unknown): void {
     this.current = old as T;
+  }
+
+  now(): unknown {
+    return this.current;
   }
 
   willRead(step: Step): Announced {
@@ -98,6 +103,10 @@ export class Tally implements Named, Undoable {
 
   undo(_row: number, old: unknown): void {
     this.total = old as number;
+  }
+
+  now(): unknown {
+    return this.total;
   }
 
   willAdd(step: Step): Announced {

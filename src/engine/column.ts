@@ -1,8 +1,9 @@
 // Columns: numbers addressed by row (one row per frame, no object per page), with ids, journal, digest and announcements
 // like any other store. `Rows` says how they are kept.
 import { hashText } from './hash.ts';
+import type { Named } from './names.ts';
 import { Rows, type RowWidth } from './rows.ts';
-import type { Named, Sim, Undoable } from './sim.ts';
+import type { Sim, Undoable } from './sim.ts';
 import { ADD, type Announced, READ, type Step, UPDATE, WRITE } from './step.ts';
 
 export interface ColumnOptions {
@@ -69,6 +70,10 @@ export class Column extends Rows implements Named, Undoable {
 
   undo(row: number, old: unknown): void {
     this.put(row, old as number);
+  }
+
+  now(row: number): unknown {
+    return this.peek(row);
   }
 
   /** May whole runs be written without telling anybody row by row? (Nobody journals, digests or watches.) */

@@ -1,8 +1,9 @@
 // Spinlocks addressed by row: one lock per page-table page, without an object each. Same semantics as SpinLock.
 import type { Gate } from './gate.ts';
 import { hashText } from './hash.ts';
+import type { Named } from './names.ts';
 import type { Process } from './process.ts';
-import type { Named, Sim, Undoable } from './sim.ts';
+import type { Sim, Undoable } from './sim.ts';
 import { type Announced, READ, type Step, step, UPDATE } from './step.ts';
 
 const LOCK = step('spin_lock', 'lock');
@@ -88,6 +89,10 @@ export class LockColumn implements Named, Undoable {
     if (sim.journaled) sim.journal(this, row, old);
     if (sim.digested) sim.digestWrite(this.hash, row, old, owner);
     this.undo(row, owner);
+  }
+
+  now(row: number): unknown {
+    return this.ownerOf(row);
   }
 
   undo(row: number, old: unknown): void {

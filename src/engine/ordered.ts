@@ -2,7 +2,8 @@
 // One table is one object: its users hold a lock around it.
 import { OrderedMap } from 'js-sdsl';
 import { hashText } from './hash.ts';
-import type { Named, Sim, Undoable } from './sim.ts';
+import type { Named } from './names.ts';
+import type { Sim, Undoable } from './sim.ts';
 import { type Announced, READ, type Step, UPDATE } from './step.ts';
 
 const ABSENT = Symbol('absent');
@@ -91,6 +92,10 @@ export class OrderedTable<V> implements Named, Undoable {
   undo(key: number, old: unknown): void {
     if (old === ABSENT) this.map.eraseElementByKey(key);
     else this.map.setElement(key, old as V);
+  }
+
+  now(key: number): unknown {
+    return this.map.getElementByKey(key) ?? ABSENT;
   }
 
   willRead(step: Step): Announced {

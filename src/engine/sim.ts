@@ -5,6 +5,7 @@ import type { Finding } from './finding.ts';
 import { hashValue, mix } from './hash.ts';
 import { LatencyModel } from './latency.ts';
 import { type Loop, LoopTracker } from './loop.ts';
+import { IdOwners, type Named } from './names.ts';
 import { Process, type SpawnOptions, type Steps } from './process.ts';
 import {
   type Access,
@@ -21,15 +22,11 @@ import {
 } from './step.ts';
 import { Streams } from './streams.ts';
 
-/** Anything that owns object ids and can name them. */
-export interface Named {
-  readonly name: string;
-  nameOf(row: number): string;
-}
-
 /** Anything whose writes the journal can undo. */
 export interface Undoable {
   undo(row: number, old: unknown): void;
+  /** What the row holds now, in the journal's terms. A store without it is none that gates look at. */
+  now?(row: number): unknown;
 }
 
 /** Called around every acted step. Attached, never polled; null costs nothing. */
@@ -68,8 +65,8 @@ interface Mark {
   readonly findings: number;
   readonly nextId: number;
   readonly nextSparseId: number;
-  readonly idBases: readonly number[];
-  readonly idOwners: readonly Named[];
+  readonly owners: number;
+  readonly sparseOwners: number;
 }
 
 // Sparse stores (page tables over 2^36 page numbers) take their ids from far above, so that ordinary ids stay small
@@ -105,13 +102,15 @@ export class Sim {
 
   private nextId = 0;
   private nextSparseId = SPARSE_IDS_FROM;
-  private idBases: number[] = [];
-  private idOwners: Named[] = [];
+  private readonly owners = new IdOwners();
+  private readonly sparseOwners = new IdOwners();
 
   private journalLength = 0;
   private readonly journalStore: Undoable[] = [];
   private readonly journalRow: number[] = [];
   private readonly journalOld: unknown[] = [];
+  // While looking back: what the undone writes had written.
+  private readonly redone: unknown[] = [];
 
   private digestLow = 0;
   private digestHigh = 0;
@@ -137,7 +136,7 @@ export class Sim {
   allotIds(count: number, owner: Named): number {
     const base = this.nextId;
     this.nextId += count;
-    this.noteIds(base, owner);
+    this.owners.add(base, owner);
     this.allotted?.(base, count);
     return base;
   }
@@ -146,29 +145,14 @@ export class Sim {
   allotSparseIds(count: number, owner: Named): number {
     const base = this.nextSparseId;
     this.nextSparseId += count;
-    this.noteIds(base, owner);
+    this.sparseOwners.add(base, owner);
     this.allotted?.(base, count);
     return base;
   }
 
-  private noteIds(base: number, owner: Named): void {
-    let at = this.idBases.length;
-    while (at > 0 && this.idBases[at - 1]! > base) at--;
-    this.idBases.splice(at, 0, base);
-    this.idOwners.splice(at, 0, owner);
-  }
-
   /** The name of an object id, for reports. */
   describe(id: number): string {
-    let low = 0;
-    let high = this.idBases.length - 1;
-    while (low < high) {
-      const middle = (low + high + 1) >> 1;
-      if (this.idBases[middle]! <= id) low = middle;
-      else high = middle - 1;
-    }
-    const owner = this.idOwners[low];
-    return owner === undefined ? `object ${id}` : owner.nameOf(id - this.idBases[low]!);
+    return (id >= SPARSE_IDS_FROM ? this.sparseOwners : this.owners).describe(id);
   }
 
   // ---- announcing -------------------------------------------------------------------------------------------------
@@ -330,6 +314,41 @@ export class Sim {
     }
   }
 
+  /**
+   * Look at a state that might have been: the writes from journal position `from` on undone, save those in `kept`
+   * (positions from, to, from, to ...). Everything is as before afterwards; `look` must not write.
+   */
+  lookBack<T>(from: number, kept: readonly number[], look: () => T): T {
+    const { journalStore, journalRow, journalOld, redone, journalLength } = this;
+    for (let at = journalLength - 1; at >= from; at--) {
+      const store = journalStore[at]!;
+      if (store.now === undefined) continue;
+      redone[at] = store.now(journalRow[at]!);
+      store.undo(journalRow[at]!, journalOld[at]);
+    }
+    for (let k = 0; k < kept.length; k += 2) {
+      for (let at = kept[k]!; at < kept[k + 1]!; at++) this.writeAgain(at);
+    }
+    const seen = look();
+    for (let at = from; at < journalLength; at++) {
+      const store = journalStore[at]!;
+      if (store.now !== undefined) store.undo(journalRow[at]!, redone[at]);
+      redone[at] = undefined;
+    }
+    return seen;
+  }
+
+  /** The write at journal position `at`, without others before it: an addition adds what it added. */
+  private writeAgain(at: number): void {
+    const store = this.journalStore[at]!;
+    if (store.now === undefined) return;
+    const row = this.journalRow[at]!;
+    const before = this.journalOld[at];
+    const after = this.redone[at];
+    const sum = typeof before === 'number' && typeof after === 'number';
+    store.undo(row, sum ? (store.now(row) as number) + (after - before) : after);
+  }
+
   /** State digests are sums over (store, row, value), so the order of unrelated writes does not show. */
   digestWrite(storeHash: number, row: number, old: unknown, value: unknown): void {
     const key = mix(storeHash, row | 0) ^ Math.floor(row / 4294967296);
@@ -355,8 +374,8 @@ export class Sim {
       findings: this.findings.length,
       nextId: this.nextId,
       nextSparseId: this.nextSparseId,
-      idBases: [...this.idBases],
-      idOwners: [...this.idOwners],
+      owners: this.owners.length,
+      sparseOwners: this.sparseOwners.length,
     };
   }
 
@@ -368,12 +387,10 @@ export class Sim {
     this.digestLow = base.low;
     this.digestHigh = base.high;
     if (this.findings.length > base.findings) this.findings.length = base.findings;
-    if (this.nextId !== base.nextId || this.nextSparseId !== base.nextSparseId) {
-      this.nextId = base.nextId;
-      this.nextSparseId = base.nextSparseId;
-      this.idBases = [...base.idBases];
-      this.idOwners = [...base.idOwners];
-    }
+    this.nextId = base.nextId;
+    this.nextSparseId = base.nextSparseId;
+    this.owners.truncate(base.owners);
+    this.sparseOwners.truncate(base.sparseOwners);
     if (this.processes.length > base.processes) this.processes.length = base.processes;
     this.nowNs = 0;
     this.streams.restart();

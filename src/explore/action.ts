@@ -38,6 +38,8 @@ export class Action {
   /** Dense number of the one object that it touches, and how; SEVERAL when it is not exactly one. */
   key = SEVERAL;
   only = 0;
+  /** Touches a range of objects. */
+  ranged = false;
   count = 0;
   readonly lo: number[] = [];
   readonly hi: number[] = [];
@@ -47,11 +49,14 @@ export class Action {
   setAccesses(access: Access, identity: Identity, acted: boolean): void {
     const { count } = access;
     this.count = count;
+    this.ranged = false;
     for (let i = 0; i < count; i++) {
       const lo = access.lo[i]!;
+      const hi = access.hi[i]!;
       const lasting = identity.lasting(lo);
       this.lo[i] = lasting;
-      this.hi[i] = lasting + (access.hi[i]! - lo);
+      this.hi[i] = lasting + (hi - lo);
+      if (lo !== hi) this.ranged = true;
       const kind = access.kind[i]!;
       if (kind === READ) this.kind[i] = DID_NOT_WRITE;
       else if (kind === ADD) this.kind[i] = ADDED;
@@ -59,7 +64,7 @@ export class Action {
       else if (!acted) this.kind[i] = MAYBE;
       else this.kind[i] = (access.did[i]! & DID_WRITE) === 0 ? DID_NOT_WRITE : WROTE;
     }
-    if (count === 1 && this.lo[0] === this.hi[0]) {
+    if (count === 1 && !this.ranged) {
       this.key = identity.dense(this.lo[0]!);
       this.only = this.kind[0]!;
     } else this.key = SEVERAL;
@@ -72,6 +77,7 @@ export class Action {
     this.alternatives = other.alternatives;
     this.key = other.key;
     this.only = other.only;
+    this.ranged = other.ranged;
     const { count } = other;
     this.count = count;
     for (let i = 0; i < count; i++) {

@@ -106,6 +106,7 @@ export class Dpor implements Scheduler {
     }
     this.choices = null;
     this.alternatives = null;
+    this.trace.journalStart = this.sim.journalSize;
     if (this.branch === 0) {
       for (const process of this.sim.processes) this.reversals.consider(process);
       this.reversals.noteGates(0);
@@ -325,11 +326,13 @@ export class Dpor implements Scheduler {
         this.sleep[sleepTo[at]!] = this.actions.share(trace.events[at]!);
         sleepTo[at] = sleepTo[at]! + 1;
         trace.truncate(at);
+        this.reversals.cutBack(at);
         this.branch = at;
         return;
       }
     }
     trace.truncate(0);
+    this.reversals.cutBack(-1);
     this.branch = 0;
     this.finished = !this.nextInitialChoices();
   }

@@ -37,6 +37,7 @@ export class Reversal {
 }
 
 const NONE: readonly number[] = [];
+const NEVER = -2;
 
 export class Reversals {
   private readonly sim: Sim;
@@ -50,6 +51,10 @@ export class Reversals {
   private readonly gates: (number[] | undefined)[] = [];
   private gatesMatter = false;
   private readonly waiting = new Action();
+  private readonly spans: number[] = [];
+  // By actor: what it announced after which step of the trace.
+  private readonly announcedAfter: number[] = [];
+  private readonly announcedStep: Action[] = [];
 
   constructor(sim: Sim, identity: Identity, trace: Trace, actions: Actions) {
     this.sim = sim;
@@ -91,6 +96,14 @@ export class Reversals {
     return this.gates[at]?.[actor] ?? 0;
   }
 
+  /** Step `at` passed a gate: was it open without step `first`, with which it races? 0 unknown, 1 shut, 2 open. */
+  private openWithout(first: number, at: number, event: TraceEvent, arrival: number): number {
+    if (arrival >= first) return 0;
+    // Where nothing else that matters to the gate comes between, it is as it was seen before `first`.
+    if (event.key === SEVERAL && this.conflicting(first, at - 1, event.announced, arrival).length > 0) return 0;
+    return this.openBefore(first, event.actor);
+  }
+
   /** Step `at` was added to the trace by `process`: collect what it leaves to be tried. */
   collect(at: number, process: Process): void {
     this.counts[at] = 0;
@@ -115,7 +128,7 @@ export class Reversals {
         // Whoever wrote the lock last before it was taken freed it.
         if (other.writes(lock)) continue;
       } else if (promise !== 'always' && other.mayWriteTo(event.announced)) {
-        const open = arrival < first && event.key !== SEVERAL ? this.openBefore(first, event.actor) : 0;
+        const open = this.openWithout(first, at, event, arrival);
         if (open === 1) continue;
         if (open === 0) state = TO_BE_TRIED;
       }
@@ -153,53 +166,99 @@ export class Reversals {
       const actor = this.identity.numberOf(other);
       const arrival = this.trace.arrivalOf(actor);
       const last = this.nextStepOf(actor, other);
-      if (arrival === at) this.collectArrival(at, last);
-      else if (other !== process) this.collectShut(at, event, last, arrival);
+      if (arrival === at) this.collectArrival(at, last, other);
+      else if (other !== process) this.collectShut(at, event, last, arrival, other);
     }
   }
 
   /** What `process` has announced, outcome and choices open. */
   private nextStepOf(actor: number, process: Process): Action {
     const { waiting, trace } = this;
+    const arrival = trace.arrivalOf(actor);
+    // Until the process acts or the search goes back, it waits with the same step.
+    if (this.announcedAfter[actor] === arrival) return this.announcedStep[actor]!;
     const before = trace.lastStepOf(actor);
     waiting.actor = actor;
     waiting.number = before < 0 ? 1 : trace.events[before]!.number + 1;
     waiting.choices = NO_CHOICES;
     waiting.alternatives = NO_CHOICES;
     waiting.setAccesses(process.announced, this.identity, false);
-    return this.actions.share(waiting);
+    const step = this.actions.share(waiting);
+    this.announcedAfter[actor] = arrival;
+    this.announcedStep[actor] = step;
+    return step;
+  }
+
+  /** The trace was cut back to `length` steps: what was announced after later ones is forgotten. */
+  cutBack(length: number): void {
+    for (let a = 0; a < this.announcedAfter.length; a++) {
+      if (this.announcedAfter[a]! >= length) this.announcedAfter[a] = NEVER;
+    }
   }
 
   /** Step `at` may have shut the gate at which `last` was waiting, or it may be one more to be ordered with others. */
-  private collectShut(at: number, event: TraceEvent, last: Action, arrival: number): void {
+  private collectShut(at: number, event: TraceEvent, last: Action, arrival: number, waiter: Process): void {
     if (relation(event, last) === COMMUTE) return;
     const { trace } = this;
-    if (event.mayWriteTo(last)) {
-      const open = this.openBefore(at, last.actor);
-      if (open === 0) this.add(at, at, last, arrival, TO_BE_TRIED, NONE);
-      else if (open === 2 && this.openBefore(at + 1, last.actor) === 1) this.add(at, at, last, arrival, SURE, NONE);
-    }
+    if (event.mayWriteTo(last)) this.collectIfShut(at, at, last, arrival, NONE, waiter);
     if (last.key !== SEVERAL) return;
     for (let first = at - 1; first >= 0; first--) {
       if (trace.before(first, at) || !this.mayShutFor(first, last, arrival)) continue;
       const between = this.conflicting(first, at - 1, last, arrival);
       for (const kept of downwardClosed(trace, [...between, at])) {
-        if (kept.includes(at)) this.add(at, first, last, arrival, TO_BE_TRIED, kept);
+        if (kept.includes(at)) this.collectIfShut(at, first, last, arrival, kept, waiter);
       }
     }
   }
 
   /** `last` was announced by step `at`: any step that did not happen before may have shut the gate already. */
-  private collectArrival(at: number, last: Action): void {
+  private collectArrival(at: number, last: Action, waiter: Process): void {
     for (let first = at - 1; first >= 0; first--) {
       if (!this.mayShutFor(first, last, at)) continue;
-      if (last.key !== SEVERAL) this.add(at, first, last, at, TO_BE_TRIED, NONE);
+      if (last.key !== SEVERAL) this.collectIfShut(at, first, last, at, NONE, waiter);
       else {
         for (const kept of downwardClosed(this.trace, this.conflicting(first, at, last, at))) {
-          this.add(at, first, last, at, TO_BE_TRIED, kept);
+          this.collectIfShut(at, first, last, at, kept, waiter);
         }
       }
     }
+  }
+
+  /** Did step `first` shut the waiter's gate, had only the `kept` ones of the steps that matter to it come besides? */
+  private collectIfShut(
+    at: number,
+    first: number,
+    last: Action,
+    arrival: number,
+    kept: readonly number[],
+    waiter: Process,
+  ): void {
+    if (
+      this.openWith(first, false, last, arrival, kept, waiter) &&
+      !this.openWith(first, true, last, arrival, kept, waiter)
+    ) {
+      this.add(at, first, last, arrival, SURE, kept);
+    }
+  }
+
+  /** Would the waiter's gate be open after the steps before `first`, `first` itself if `itself`, and those kept? */
+  private openWith(
+    first: number,
+    itself: boolean,
+    last: Action,
+    arrival: number,
+    kept: readonly number[],
+    waiter: Process,
+  ): boolean {
+    const { trace, spans } = this;
+    spans.length = 0;
+    const from = itself ? trace.events[first]!.journalEnd : trace.journalFrom(first);
+    // Steps that led the waiter here may have written what its gate looks at.
+    for (let i = first + 1; i < trace.length; i++) {
+      const matters = kept.includes(i) || (arrival >= 0 && last.key === SEVERAL && trace.before(i, arrival));
+      if (matters) spans.push(trace.journalFrom(i), trace.events[i]!.journalEnd);
+    }
+    return this.sim.lookBack(from, spans, () => waiter.enabled);
   }
 
   private mayShutFor(first: number, last: Action, arrival: number): boolean {

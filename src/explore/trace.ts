@@ -3,7 +3,7 @@
 import type { Process } from '../engine/process.ts';
 import { type Access, UPDATE } from '../engine/step.ts';
 import { JoinGate } from '../engine/wait.ts';
-import { Action, COMMUTE, relation, SEVERAL, WROTE } from './action.ts';
+import { Action, COMMUTE, relation, WROTE } from './action.ts';
 import type { Identity } from './identity.ts';
 
 /** A step that has acted. */
@@ -14,8 +14,11 @@ export class TraceEvent extends Action {
   past = -1;
   /** Id of the lock that it took; -1 for none. */
   took = -1;
-  /** Index of the last step before this one that touched the same object, for steps that touch one only. */
-  touchedBefore = -1;
+  /** Length of the journal after it. */
+  journalEnd = 0;
+  /** By access: dense number of its object, and index of the last step before this one that touched it. */
+  readonly keys: number[] = [];
+  readonly touchedBefore: number[] = [];
   /** The step as it was announced, outcomes of updates open; the event itself when there are none. */
   announced: Action = this;
   private readonly open = new Action();
@@ -54,10 +57,11 @@ export class Trace {
   private readonly startOf: number[] = [];
   // By actor: indices of its steps.
   private readonly stepsOf: number[][] = [];
+  private readonly met: number[] = [];
   // By object: index of the last step that touched only it.
   private lastTouch = new Int32Array(INITIAL_OBJECTS).fill(-1);
-  // Steps that touch several objects.
-  private wideCount = 0;
+  // Steps that touch ranges of objects.
+  private rangedCount = 0;
 
   constructor(identity: Identity) {
     this.identity = identity;
@@ -102,13 +106,21 @@ export class Trace {
     }
   }
 
+  /** Length of the journal before the first step. */
+  journalStart = 0;
+
+  /** Length of the journal before step `at`. */
+  journalFrom(at: number): number {
+    return at === 0 ? this.journalStart : this.events[at - 1]!.journalEnd;
+  }
+
   /** Keep the first `length` steps. */
   truncate(length: number): void {
     for (let d = this.length - 1; d >= length; d--) {
       const event = this.events[d]!;
       this.lastOf[event.actor] = event.previous;
-      if (event.key >= 0) this.lastTouch[event.key] = event.touchedBefore;
-      else if (event.count > 0) this.wideCount--;
+      if (event.ranged) this.rangedCount--;
+      else for (let i = event.count - 1; i >= 0; i--) this.lastTouch[event.keys[i]!] = event.touchedBefore[i]!;
     }
     this.length = length;
   }
@@ -135,6 +147,7 @@ export class Trace {
     const { acted } = process;
     event.setAccesses(acted, this.identity, true);
     event.keepAnnouncement(acted, this.identity);
+    event.journalEnd = process.sim.journalSize;
     const gate = acted.gate;
     const took = gate?.taken === undefined ? -1 : gate.taken(process);
     event.took = -1;
@@ -166,37 +179,70 @@ export class Trace {
       if (end >= 0) this.follow(event, row, end);
     }
     this.raceCount = 0;
-    const { key } = event;
-    if (key === SEVERAL) {
-      if (event.count > 0) this.scan(at, event, row);
-      return;
-    }
-    if (key >= this.lastTouch.length) this.growObjects(key);
-    const last = this.lastTouch[key]!;
-    event.touchedBefore = last;
-    this.lastTouch[key] = at;
-    if (this.wideCount > 0) this.scan(at, event, row);
-    else this.walk(last, event, row);
+    if (event.count === 0) return;
+    const ranged = this.rangedCount > 0 || event.ranged;
+    if (event.ranged) this.rangedCount++;
+    else this.touch(at, event);
+    if (ranged) this.scan(at, event, row);
+    else if (event.count === 1) this.walk(event, 0, row);
+    else this.walkAll(event, row);
   }
 
-  /** Races with steps that touch this one object only. Nothing from before a write of it can race. */
-  private walk(last: number, event: TraceEvent, row: number): void {
+  /** Note the objects of a step that touches no ranges. */
+  private touch(at: number, event: TraceEvent): void {
+    for (let i = 0; i < event.count; i++) {
+      const key = event.key >= 0 ? event.key : this.identity.dense(event.lo[i]!);
+      if (key >= this.lastTouch.length) this.growObjects(key);
+      const last = this.lastTouch[key]!;
+      event.keys[i] = key;
+      event.touchedBefore[i] = last === at ? event.touchedBefore[event.keys.indexOf(key)]! : last;
+      this.lastTouch[key] = at;
+    }
+  }
+
+  /** Races over one object. Nothing from before a write of it can race. */
+  private walk(event: TraceEvent, access: number, row: number): void {
     const { events, clocks } = this;
-    for (let i = last; i >= 0; ) {
+    const key = event.keys[access]!;
+    for (let i = event.touchedBefore[access]!; i >= 0; ) {
       const earlier = events[i]!;
       if (clocks[row + earlier.actor]! < earlier.number && relation(event, earlier) !== COMMUTE) {
         this.racing[this.raceCount++] = i;
         this.follow(event, row, i);
       }
-      if (earlier.only === WROTE) return;
-      i = earlier.touchedBefore;
+      const at = earlier.key >= 0 ? 0 : earlier.keys.indexOf(key);
+      if (earlier.kind[at] === WROTE) return;
+      i = earlier.touchedBefore[at]!;
+    }
+  }
+
+  /** Races over several objects: their steps, latest first. */
+  private walkAll(event: TraceEvent, row: number): void {
+    const { events, clocks, met } = this;
+    let count = 0;
+    for (let access = 0; access < event.count; access++) {
+      const key = event.keys[access]!;
+      for (let i = event.touchedBefore[access]!; i >= 0; ) {
+        let at = count++;
+        for (; at > 0 && met[at - 1]! < i; at--) met[at] = met[at - 1]!;
+        met[at] = i;
+        const earlier = events[i]!;
+        const there = earlier.key >= 0 ? 0 : earlier.keys.indexOf(key);
+        if (earlier.kind[there] === WROTE) break;
+        i = earlier.touchedBefore[there]!;
+      }
+    }
+    for (let m = 0; m < count; m++) {
+      const earlier = events[met[m]!]!;
+      if (clocks[row + earlier.actor]! >= earlier.number || relation(event, earlier) === COMMUTE) continue;
+      this.racing[this.raceCount++] = met[m]!;
+      this.follow(event, row, met[m]!);
     }
   }
 
   /** Races with any step. */
   private scan(at: number, event: TraceEvent, row: number): void {
     const { events, clocks } = this;
-    if (event.key === SEVERAL) this.wideCount++;
     for (let i = at - 1; i >= 0; i--) {
       const earlier = events[i]!;
       if (clocks[row + earlier.actor]! >= earlier.number) continue;
