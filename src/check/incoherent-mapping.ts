@@ -38,8 +38,9 @@ export function incoherentMapping(): Checker {
       views = live;
       context.sim.on(VIEW_ADDED, (view) => live.change([...live.all, view]));
       context.sim.on(VIEW_REMOVED, (view) => {
-        compare(context, view);
-        live.change(live.all.filter((other) => !sameView(other, view)));
+        const removed = live.all.filter((other) => sameView(other, view));
+        for (const one of removed) compare(context, one);
+        live.change(live.all.filter((other) => !removed.includes(other)));
       });
     },
     atEnd(context) {
@@ -51,7 +52,7 @@ export function incoherentMapping(): Checker {
 const WHO = { dma: 'the device', guest: 'the guest', pin: 'the holder of the pin' } as const;
 
 function sameView(a: View, b: View): boolean {
-  return a.holder === b.holder && a.page === b.page && a.mm === b.mm;
+  return a.holder === b.holder && a.page === b.page;
 }
 
 /** What the process would reach at `vpn`: a frame, 0 for nothing present, -1 for no mapping at all. */

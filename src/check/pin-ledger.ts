@@ -4,7 +4,7 @@ import { Column } from '../engine/column.ts';
 import type { Sim, Undoable } from '../engine/sim.ts';
 import { PMD_PAGES } from '../hw/machine.ts';
 import type { CoreMm } from '../mm/core.ts';
-import { CHARGED, type FrameRun, OWNER_GONE, OWNER_MOVED, PIN_DROPPED, PIN_TAKEN } from '../mm/ledger.ts';
+import { ACCOUNT_GONE, CHARGED, type FrameRun, OWNER_GONE, OWNER_MOVED, PIN_DROPPED, PIN_TAKEN } from '../mm/ledger.ts';
 
 /** A map whose changes can be undone. */
 class Book<V> implements Undoable {
@@ -57,6 +57,7 @@ export class PinLedger {
   private readonly totals: Book<number>;
   private readonly gone: Book<boolean>;
   private readonly homes: Book<string>;
+  private readonly closed: Book<boolean>;
   /** Told when an account's total falls below zero. */
   onNegative: ((account: string, total: number, owner: string) => void) | null = null;
 
@@ -67,10 +68,12 @@ export class PinLedger {
     this.totals = new Book(sim);
     this.gone = new Book(sim);
     this.homes = new Book(sim);
+    this.closed = new Book(sim);
     sim.on(PIN_TAKEN, ({ runs, owner }) => this.count(core, runs, owner, 1));
     sim.on(PIN_DROPPED, ({ runs, owner }) => this.count(core, runs, owner, -1));
     sim.on(CHARGED, ({ account, owner, pages }) => this.charge(account, owner, pages));
     sim.on(OWNER_GONE, ({ owner }) => this.gone.set(owner, true));
+    sim.on(ACCOUNT_GONE, ({ account }) => this.closed.set(account, true));
     sim.on(OWNER_MOVED, ({ owner, account }) => this.homes.set(owner, account));
   }
 
@@ -123,6 +126,11 @@ export class PinLedger {
       .map(([, line]) => line)
       .filter(({ pages }) => pages !== 0)
       .map((line) => ({ line, home: this.homes.get(line.owner), gone: this.gone.get(line.owner) === true }))
-      .filter(({ line, home, gone }) => gone || (home !== undefined && home !== line.account));
+      .filter(({ line, home, gone }) => {
+        const astray = home !== undefined && home !== line.account;
+        if (this.closed.get(line.account) !== true) return gone || astray;
+        // What stood on an account that died is nobody's loss, unless the account that answers now never got it.
+        return astray && !gone && (this.charges.get(`${home}|${line.owner}`)?.pages ?? 0) === 0;
+      });
   }
 }

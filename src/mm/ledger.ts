@@ -60,6 +60,12 @@ export interface ChargeEvent {
 }
 export const CHARGED = eventType<ChargeEvent>('charged');
 
+/** An account is no more (its mm died): what stands on it will never be given back, and limits nobody. */
+export interface AccountGone {
+  readonly account: string;
+}
+export const ACCOUNT_GONE = eventType<AccountGone>('account-gone');
+
 /** The holder of pins or charges is gone (container released, ring closed): it will drop nothing any more. */
 export interface OwnerGone {
   readonly owner: string;

@@ -228,6 +228,11 @@ export class World {
     this.places.set(child, new Map(this.places.get(parent) ?? []));
   }
 
+  /** After exec nothing is mapped that was. */
+  forgetPlaces(process: string): void {
+    this.places.delete(process);
+  }
+
   /** Start an actor as a thread of `task`: the body runs once the thread is known. */
   spawn(task: Task, name: string, body: () => Steps<void>, options: SpawnOptions = {}): Process {
     const { sim, core } = this;

@@ -8,7 +8,7 @@ import { lockAcct } from './account.ts';
 import type { VfioDma } from './dma.ts';
 import type { VfioDomain, VfioIommu } from './iommu.ts';
 import { putPfns } from './pin.ts';
-import { removeView } from './views.ts';
+import { removeViews } from './views.ts';
 
 const ERASE = step('vfio_remove_dma:erase', 'op');
 const UNMAPPED = step('vfio_unmap_unpin:iommu_mapped', 'op');
@@ -27,7 +27,7 @@ export function* unmapUnpin(iommu: VfioIommu, iova: number, accounting: boolean)
   const dma = iommu.entry(iova);
   const [first, ...others] = iommu.domains.peek();
   if (dma.pages === 0 || first === undefined) return 0;
-  for (const { domain } of [first, ...others]) removeView(iommu, domain, dma);
+  removeViews(iommu, dma);
   for (const { domain } of others) yield* call(iommuUnmap(domain, iova, dma.pages));
   const unpinned = yield* call(unmapFirst(iommu, dma, first));
   if (accounting) yield* call(lockAcct(iommu, iova, -unpinned, true));

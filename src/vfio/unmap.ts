@@ -7,6 +7,7 @@ import { badBitmap, type DirtyRange, dirtyOf, type VfioBitmap } from './dirty.ts
 import type { VfioDma } from './dma.ts';
 import { IOVA_SPACE_PAGES, type VfioIommu } from './iommu.ts';
 import { removeDma } from './unmap-unpin.ts';
+import { removeViews } from './views.ts';
 
 const LOCK = step('vfio_dma_do_unmap:lock', 'lock');
 const NEXT = step('vfio_dma_do_unmap:next', 'op');
@@ -128,7 +129,10 @@ interface Done {
 /** VADDR: DMA goes on, the address is void. Meeting an address that is void already undoes this call's marks. */
 function invalidateVaddrs(iommu: VfioIommu, { errno, entries }: Found): Done {
   if (errno !== null || entries.some((dma) => dma.fields.vaddrInvalid)) return { errno: 'EINVAL', pages: 0, dirty: [] };
-  for (const dma of entries) iommu.dmaList.set(dma.iova, dma.with({ vaddrInvalid: true }));
+  for (const dma of entries) {
+    removeViews(iommu, dma);
+    iommu.dmaList.set(dma.iova, dma.with({ vaddrInvalid: true }));
+  }
   iommu.vaddrInvalidCount.value += entries.length;
   return { errno: null, pages: entries.reduce((sum, dma) => sum + dma.pages, 0), dirty: [] };
 }

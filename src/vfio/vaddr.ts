@@ -9,7 +9,7 @@ import { OWNER_MOVED, type Refusal } from '../mm/ledger.ts';
 import { mmLockAcctMoved } from './account.ts';
 import type { VfioDma } from './dma.ts';
 import type { VfioIommu } from './iommu.ts';
-import { addViews, removeView } from './views.ts';
+import { addViews } from './views.ts';
 
 const SET = step('vfio_dma_do_map:set-vaddr', 'op');
 
@@ -30,11 +30,11 @@ export function* mapVaddr(
   if (refused !== null) return refused;
   yield iommu.will(SET);
   const now = iommu.entry(dma.iova);
-  for (const { domain } of iommu.domains.value) removeView(iommu, domain, now);
   const next = now.with({ vaddr: vpn, vaddrInvalid: false });
   iommu.dmaList.set(dma.iova, next);
   iommu.vaddrInvalidCount.value -= 1;
-  if (now.fields.iommuMapped) addViews(iommu, next);
+  // Of the caller, also where the kernel forgets whose the address is (before 90fdd158a695).
+  if (now.fields.iommuMapped) addViews(iommu, next, iommu.core.current.task.mm.peek()!);
   return null;
 }
 

@@ -1,13 +1,15 @@
 // Telling the checkers which IOVAs their owner believes to be the same bytes as which addresses of a process.
 import type { IommuDomain } from '../iommu/domain.ts';
 import { VIEW_ADDED, VIEW_REMOVED, type View } from '../mm/ledger.ts';
+import type { Mm } from '../mm/mm.ts';
 import type { VfioDma } from './dma.ts';
 import type { VfioIommu } from './iommu.ts';
 
-export function addViews(iommu: VfioIommu, dma: VfioDma): void {
+/** `mm`: whose addresses they are, when the entry does not know it. */
+export function addViews(iommu: VfioIommu, dma: VfioDma, mm: Mm = dma.fields.mm): void {
   const { sim } = iommu.core;
   if (!sim.hears(VIEW_ADDED)) return;
-  for (const { domain } of iommu.domains.peek()) sim.emit(VIEW_ADDED, viewOf(domain, dma));
+  for (const { domain } of iommu.domains.peek()) sim.emit(VIEW_ADDED, { ...viewOf(domain, dma), mm });
 }
 
 /** One domain more (replay). */
@@ -16,10 +18,11 @@ export function addView(iommu: VfioIommu, domain: IommuDomain, dma: VfioDma): vo
   if (sim.hears(VIEW_ADDED)) sim.emit(VIEW_ADDED, viewOf(domain, dma));
 }
 
-/** Before the entry leaves `domain`. */
-export function removeView(iommu: VfioIommu, domain: IommuDomain, dma: VfioDma): void {
+/** Before the entry leaves its domains, or loses its address: until it has another, it is nobody's view. */
+export function removeViews(iommu: VfioIommu, dma: VfioDma): void {
   const { sim } = iommu.core;
-  if (sim.hears(VIEW_REMOVED) && dma.pages > 0) sim.emit(VIEW_REMOVED, viewOf(domain, dma));
+  if (!sim.hears(VIEW_REMOVED) || dma.pages === 0 || dma.fields.vaddrInvalid) return;
+  for (const { domain } of iommu.domains.peek()) sim.emit(VIEW_REMOVED, viewOf(domain, dma));
 }
 
 function viewOf(domain: IommuDomain, dma: VfioDma): View {

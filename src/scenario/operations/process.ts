@@ -3,6 +3,7 @@ import * as z from 'zod';
 import { call, type Steps } from '../../engine/process.ts';
 import { step } from '../../engine/step.ts';
 import { until } from '../../engine/wait.ts';
+import { exec } from '../../mm/exec.ts';
 import { exit } from '../../mm/exit.ts';
 import { fork } from '../../mm/fork.ts';
 import { OpenFile } from '../../mm/task.ts';
@@ -64,6 +65,19 @@ export const processOperations = [
       world.tasks.set(name, result.task);
       world.inheritPlaces(parent, name);
       return { returns: 1 };
+    },
+  }),
+  defineOperation({
+    name: 'exec',
+    summary: 'execve(): a new, empty address space; descriptors stay open, and with them what they pinned.',
+    on: ['process'],
+    args: z.strictObject({}),
+    *run(context) {
+      const { world } = context.performance;
+      const result = yield* call(exec(world.core));
+      if (result !== 'ok') return { errno: result };
+      world.forgetPlaces(processOf(context));
+      return { returns: 0 };
     },
   }),
   defineOperation({
