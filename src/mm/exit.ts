@@ -5,6 +5,7 @@ import { call, type Steps } from '../engine/process.ts';
 import { step } from '../engine/step.ts';
 import { lockedVmOf, tellCharge } from './accounting.ts';
 import type { CoreMm } from './core.ts';
+import { ACCOUNT_GONE } from './ledger.ts';
 import type { Mm } from './mm.ts';
 import { LOCKED_AREAS } from './mmap.ts';
 import type { OpenFile, Task } from './task.ts';
@@ -32,7 +33,9 @@ export function* mmgetNotZero(mm: Mm): Steps<boolean> {
 export function* mmput(core: CoreMm, mm: Mm): Steps<void> {
   yield mm.users.willUpdate(MMPUT);
   mm.users.value = mm.users.value - 1;
-  if (mm.users.value === 0) yield* call(exitMmap(core, mm));
+  if (mm.users.value > 0) return;
+  yield* call(exitMmap(core, mm));
+  if (core.sim.hears(ACCOUNT_GONE)) core.sim.emit(ACCOUNT_GONE, { account: lockedVmOf(mm) });
 }
 
 /** exit_mmap: release of notifiers | zap everything | tables | flush and free. locked_vm is not given back one by one. */
