@@ -4,7 +4,7 @@ import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { judge, type Recorded } from './compare.ts';
-import { differences, leftovers, readLedger } from './ledger.ts';
+import { differences, leftovers, readLedger, updated } from './ledger.ts';
 import { kernelsOf, profileOf, readCases, replay } from './replay.ts';
 import type { Emitted } from './session.ts';
 
@@ -89,6 +89,20 @@ describe('the ledger', () => {
       'pins/a agrees now: strike it from the ledger',
       'iommufd/x agrees now: strike it from the ledger',
     ]);
+  });
+
+  it('is updated: what agrees goes, what differs comes with how, known reasons stay', () => {
+    const verdicts = [judged('pins/a', 'wrong'), judged('pins/b', 'wrong'), judged('iommufd/x', 'unsupported')];
+    const now = updated(ledger, [
+      { kernel: 'k', judged: verdicts },
+      { kernel: 'l', judged: [judged('pins/b', 'wrong')] },
+    ]);
+    expect(now.cases).toEqual([
+      { case: 'pins/a', kernels: ['k'], verdict: 'wrong', reason: 'known' },
+      { case: 'pins/b', kernels: ['k', 'l'], verdict: 'wrong', reason: 'because' },
+    ]);
+    expect(updated(ledger, [{ kernel: 'k', judged: [judged('pins/a', 'agree')] }]).cases).toEqual([]);
+    expect(updated(ledger, []).cases).toEqual(ledger.cases);
   });
 
   it('complains of another verdict than the listed one, and of cases that nobody recorded', () => {

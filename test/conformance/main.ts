@@ -1,14 +1,20 @@
-// `npm run conformance [-- folder] [--family prefix] [--kernel text] [--verbose] [--json]`: replays recorded cases on the
+// `npm run conformance [-- folder] [--family prefix] [--kernel text] [--verbose] [--json] [--ledger file]`: replays recorded cases on the
 // model and prints how many agree. The folder holds JSON files in the format of the recorded laboratory. Exit 2: it
 // could not run; how many agree is in the output.
-import { existsSync } from 'node:fs';
+import { existsSync, writeFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
+import { readLedger, updated } from './ledger.ts';
 import { kernelsOf, readCases, replay } from './replay.ts';
 import { asData, list, table } from './table.ts';
 
 /** Beside the checkout. */
 const RECORDED = '../shared/reality';
+
+/** npm starts scripts in the folder of the package; a path that somebody typed is relative to where they were. */
+function fromCaller(path: string): string {
+  return resolve(process.env.INIT_CWD ?? '.', path);
+}
 
 function main(argv: readonly string[]): void {
   const { values, positionals } = parseArgs({
@@ -19,11 +25,10 @@ function main(argv: readonly string[]): void {
       kernel: { type: 'string', default: '' },
       verbose: { type: 'boolean', default: false },
       json: { type: 'boolean', default: false },
+      ledger: { type: 'string' },
     },
   });
-  // npm starts scripts in the folder of the package; a path that somebody typed is relative to where they were.
-  const folder =
-    positionals[0] === undefined ? resolve(RECORDED) : resolve(process.env.INIT_CWD ?? '.', positionals[0]);
+  const folder = positionals[0] === undefined ? resolve(RECORDED) : fromCaller(positionals[0]);
   if (!existsSync(folder)) throw new Error(`no folder ${folder}: name one with recorded cases`);
   const cases = readCases(folder).filter(
     (one) => one.case.startsWith(values.family) && one.kernel.includes(values.kernel),
@@ -35,6 +40,11 @@ function main(argv: readonly string[]): void {
       cases.filter((one) => one.kernel === kernel),
     ),
   }));
+  if (values.ledger !== undefined) {
+    if (values.family !== '') throw new Error('--ledger needs all families: it strikes what was not replayed');
+    const file = fromCaller(values.ledger);
+    writeFileSync(file, `${JSON.stringify(updated(readLedger(file), kernels), null, 2)}\n`);
+  }
   const lines = values.json
     ? [JSON.stringify(asData(kernels), null, 1)]
     : [...table(kernels), ...(values.verbose ? list(kernels, ['wrong', 'unsupported']) : [])];
