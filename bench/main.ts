@@ -3,10 +3,12 @@
 
 import { hold } from './hold.ts';
 import type { Bench } from './measure.ts';
+import { memoryExplore } from './memory-explore.ts';
 import { pingPong } from './ping-pong.ts';
 import { resume } from './resume.ts';
+import { runSize, scale } from './scale.ts';
 
-const benches: readonly Bench[] = [hold, pingPong, resume];
+const benches: readonly Bench[] = [hold, pingPong, resume, scale, memoryExplore];
 
 function main(names: readonly string[]): number {
   const unknown = names.filter((name) => !benches.some((bench) => bench.name === name));
@@ -24,4 +26,6 @@ function main(names: readonly string[]): number {
   return reached ? 0 : 1;
 }
 
-process.exitCode = main(process.argv.slice(2));
+const [first, second] = process.argv.slice(2);
+if (first === '--scale') runSize(Number(second));
+else process.exitCode = main(process.argv.slice(2));

@@ -4,8 +4,11 @@ import { Column } from '../engine/column.ts';
 import type { Sim } from '../engine/sim.ts';
 import type { Announced, Step } from '../engine/step.ts';
 import type { Frames } from '../hw/frames.ts';
-import { PMD_ORDER, PUD_ORDER } from '../hw/machine.ts';
+import { PMD_ORDER, PMD_PAGES, PUD_ORDER } from '../hw/machine.ts';
+
 import { PG_ANON, PG_KSM, PG_PRIVATE, PG_SWAPCACHE } from './page-flags.ts';
+
+const PUD_PAGES = 2 ** PUD_ORDER;
 
 /** GUP_PIN_COUNTING_BIAS: what a FOLL_PIN adds to the refcount of a small folio. */
 export const GUP_PIN_COUNTING_BIAS = 1024;
@@ -68,10 +71,12 @@ export class Folios {
 
   /** compound_head: the head of the folio that holds `pfn`. Looks without a step: see `willReadHead`. */
   headOf(pfn: number): number {
-    for (const order of HEAD_ORDERS) {
-      const candidate = pfn - (pfn % 2 ** order);
-      if (this.order.peek(candidate) >= order) return candidate;
-    }
+    // mTHP orders are not modelled: a large folio is a THP or hugetlb page of 2 MiB, or a hugetlb page of 1 GiB.
+    const { order } = this;
+    const pmdHead = pfn - (pfn % PMD_PAGES);
+    if (order.peek(pmdHead) >= PMD_ORDER) return pmdHead;
+    const pudHead = pfn - (pfn % PUD_PAGES);
+    if (pudHead !== pmdHead && order.peek(pudHead) >= PUD_ORDER) return pudHead;
     return pfn;
   }
 
@@ -182,6 +187,3 @@ export class Folios {
     return this.has(head, PG_KSM);
   }
 }
-
-/** Orders a folio may have besides 0. mTHP orders are not modelled: THP and hugetlb of 2 MiB, hugetlb of 1 GiB. */
-const HEAD_ORDERS = [PMD_ORDER, PUD_ORDER] as const;

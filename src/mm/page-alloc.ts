@@ -36,7 +36,7 @@ export function* allocFolio(core: CoreMm, gfp: Gfp): Steps<number | undefined> {
     yield list.willUpdate(PCP);
     const pfn = takeFrom(core, list.value, gfp);
     if (pfn !== undefined) {
-      list.value = list.value.filter((other) => other !== pfn);
+      list.value = without(list.value, pfn);
       yield* call(prepare(core, pfn, gfp));
       return pfn;
     }
@@ -44,6 +44,15 @@ export function* allocFolio(core: CoreMm, gfp: Gfp): Steps<number | undefined> {
     if (gfp.noReclaim === true || !(yield* call(directReclaim(core, gfp)))) break;
   }
   return undefined;
+}
+
+/** A copy of the list without this frame, which lies near its end. */
+function without(list: readonly number[], pfn: number): readonly number[] {
+  const left = list.slice();
+  const at = left.lastIndexOf(pfn);
+  if (at === left.length - 1) left.pop();
+  else left.splice(at, 1);
+  return left;
 }
 
 /** The most recently freed page that suits: LIFO, as pcp lists are. */
@@ -70,11 +79,23 @@ function isolated(core: CoreMm, pfn: number): boolean {
 
 /** Zones to try, best first: the preferred node's zones in zonelist order, then the other nodes'. */
 function zonelist(core: CoreMm, gfp: Gfp): readonly ZoneState[] {
+  const built = zonelists.get(core) ?? [[], []];
+  zonelists.set(core, built);
+  const byNode = built[gfp.movable ? 1 : 0];
+  const place = (gfp.node ?? -1) + 1;
+  const known = byNode[place];
+  if (known !== undefined) return known;
   const rank = (z: ZoneState) => core.params.userZones.indexOf(z.zone.kind);
-  return core.zones
+  const list = core.zones
     .filter((z) => rank(z) >= 0 && suits(z.zone.kind, z.zone.node, gfp))
     .sort((a, b) => a.zone.node - b.zone.node || rank(a) - rank(b));
+  byNode[place] = list;
+  return list;
 }
+
+// Zones never change: what build_all_zonelists made stays, for movable requests and others, by node + 1.
+const zonelists = new WeakMap<CoreMm, [ZoneList[], ZoneList[]]>();
+type ZoneList = readonly ZoneState[] | undefined;
 
 /** rmqueue_bulk: move a batch (or one 2 MiB block) from a zone's free lists to this CPU. */
 function* refill(core: CoreMm, gfp: Gfp): Steps<boolean> {
@@ -88,8 +109,10 @@ function* refill(core: CoreMm, gfp: Gfp): Steps<boolean> {
     if (taken === undefined) continue;
     const [first, pages] = taken;
     // Handed out ascending: the lowest frame lies on top.
-    const frames = gfp.order === 0 ? Array.from({ length: pages }, (_, i) => first + pages - 1 - i) : [first];
-    list.value = [...list.value, ...frames];
+    const more = list.value.slice();
+    if (gfp.order > 0) more.push(first);
+    else for (let pfn = first + pages - 1; pfn >= first; pfn--) more.push(pfn);
+    list.value = more;
     if (state.freePages.peek() < state.lowPages) yield* call(wakeKswapd(core, state));
     return true;
   }
