@@ -15,8 +15,11 @@ const CASES = present ? readCases(RECORDED) : [];
 const LIMIT_MS = 120_000;
 
 describe('the model against recorded kernels', () => {
-  if (!present)
-    it.skip('is not compared: there are no recorded cases in ../shared/reality beside the checkout', () => {});
+  if (!present) {
+    const message = 'is not compared: there are no recorded cases in ../shared/reality beside the checkout';
+    process.stderr.write(`The model ${message}\n`);
+    it.skip(message, () => {});
+  }
   for (const kernel of kernelsOf(CASES)) {
     it(
       `of ${kernel} (${profileOf(kernel)}) agrees in every case that the ledger does not list, and in no other`,
