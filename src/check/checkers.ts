@@ -3,6 +3,7 @@ import type { Process } from '../engine/process.ts';
 import type { StepObserver } from '../engine/sim.ts';
 import { accountingDrift } from './accounting.ts';
 import type { CheckContext, Checker } from './checker.ts';
+import { dataCorruption } from './data-corruption.ts';
 import { dirtyLoss } from './dirty-loss.ts';
 import { incoherentMapping } from './incoherent-mapping.ts';
 import { isolationBreach } from './isolation-breach.ts';
@@ -26,6 +27,7 @@ export class Checkers implements StepObserver {
       refcountLeak(ledger),
       accountingDrift(ledger),
       dirtyLoss(),
+      dataCorruption(),
       isolationBreach(),
     ];
     for (const checker of this.all) checker.attach(context);

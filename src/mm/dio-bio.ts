@@ -11,10 +11,12 @@ import type { CoreMm } from './core.ts';
 import { invalidateInodePages2 } from './drop-caches.ts';
 import type { Errno } from './errno.ts';
 import { lockFolio, unlockNow } from './folio-lock.ts';
+import { ownMm } from './gup.ts';
 import { getUserPagesFast, pinUserPagesFast } from './gup-fast.ts';
 import type { Inode } from './inode.ts';
 import type { FrameRun } from './ledger.ts';
 import { markDirtyNow, willMarkDirty } from './mark-dirty.ts';
+import type { Mm } from './mm.ts';
 import { PG_DIRTY } from './page-flags.ts';
 import { putRuns, unpinUserPages } from './unpin.ts';
 
@@ -32,6 +34,15 @@ export interface FileOverwritten {
   readonly token: number;
 }
 export const FILE_OVERWRITTEN = eventType<FileOverwritten>('file-overwritten');
+
+/** The kernel says that the data of a direct read is in the buffer now: pages from `vpn` on, of these frames. */
+export interface DirectReadDone {
+  readonly mm: Mm;
+  readonly vpn: number;
+  readonly frames: readonly number[];
+  readonly owner: string;
+}
+export const DIRECT_READ_DONE = eventType<DirectReadDone>('direct-read-done');
 
 /** One direct IO under way. */
 export class DirectIo {
@@ -67,6 +78,9 @@ export interface Held {
   readonly frames: readonly { readonly pfn: number; readonly generation: number }[];
   readonly grab: 'pin' | 'get';
   readonly owner: string;
+  /** Where the buffer was when it was grabbed. */
+  readonly mm: Mm;
+  readonly vpn: number;
 }
 
 /** bio_iov_iter_get_pages. EFAULT when not one page could be had; fewer than asked end the IO early. */
@@ -86,7 +100,7 @@ export function* grabBuffer(core: CoreMm, vpn: number, pages: number, write: boo
       frames.push({ pfn, generation: core.frames.peekGeneration(pfn) });
     }
   }
-  return { runs: got.runs, frames, grab, owner };
+  return { runs: got.runs, frames, grab, owner, mm: ownMm(core), vpn };
 }
 
 /** set_page_dirty_lock */
@@ -126,6 +140,10 @@ function* readIn(core: CoreMm, request: DirectIo, held: Held): Steps<void> {
     const token = inode.disk.get(index + i);
     frames.content.set(pfn, token);
     tellAccess(core, held, i, generation, frames.generationOf(pfn), token, true);
+  }
+  if (core.sim.hears(DIRECT_READ_DONE)) {
+    const { mm, vpn, owner } = held;
+    core.sim.emit(DIRECT_READ_DONE, { mm, vpn, frames: held.frames.map(({ pfn }) => pfn), owner });
   }
   const { folios } = core;
   const heads = [...new Set(held.frames.map(({ pfn }) => folios.headOf(pfn)))];
