@@ -3,16 +3,20 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { LatencyModel } from '../../src/engine/latency.ts';
 import { call, type Steps } from '../../src/engine/process.ts';
+import { step } from '../../src/engine/step.ts';
+import { exploreSim } from '../../src/explore/explore.ts';
 import { LATENCY_DEFAULTS } from '../../src/hw/latency-defaults.ts';
+import { lockFolio, unlockNow, willUnlock } from '../../src/mm/folio-lock.ts';
 import { type GupResult, pinUserPagesRemote } from '../../src/mm/gup.ts';
 import { pinUserPagesFast } from '../../src/mm/gup-fast.ts';
-import { PG_DIRTY, PG_LRU } from '../../src/mm/page-flags.ts';
+import { PG_DIRTY, PG_LOCKED, PG_LRU } from '../../src/mm/page-flags.ts';
 import { PTE_PRESENT, PTE_SPECIAL, PTE_WRITE } from '../../src/mm/pte.ts';
 import { unpinUserPages } from '../../src/mm/unpin.ts';
 import { placeAnonPages, placeAnonVma, placeHugePage, reserveFrames } from '../support/memory.ts';
-import { makeTask, makeWorld, run } from '../support/world.ts';
+import { actor, makeTask, makeWorld, run } from '../support/world.ts';
 
 const VPN = 0x10000 - 8;
+const LOCK = step('test:lock');
 
 /** What lies at one address. */
 type Spot = 'page' | 'elsewhere' | 'read-only' | 'shared' | 'zero' | 'clean';
@@ -40,9 +44,11 @@ const layout: fc.Arbitrary<Layout> = fc.record({
   dirty: fc.boolean(),
 });
 
-function outcome(l: Layout, kernel: string, stepPages: number): unknown {
+function outcome(l: Layout, kernel: string, stepPages: number, columnWise = false): unknown {
   const latencies = new LatencyModel({ ...constants() });
-  const world = makeWorld({ kernel, params: { stepPages }, sim: { latencies } });
+  // Nobody who journals, digests or watches: runs of rows are written as such.
+  const alone = columnWise ? { checked: false, journaled: false, digested: false } : {};
+  const world = makeWorld({ kernel, params: { stepPages }, sim: { latencies, ...alone } });
   const { core, sim } = world;
   const { folios } = core;
   const task = makeTask(world, 'vmm');
@@ -105,9 +111,58 @@ describe.each(['v6.1.192', 'v6.12.117'])('steps of many pages on %s', (kernel) =
   it('end where steps of one page end', () => {
     fc.assert(
       fc.property(layout, fc.constantFrom(2, 7, 512), (l, stepPages) => {
-        expect(outcome(l, kernel, stepPages)).toEqual(outcome(l, kernel, 1));
+        const single = outcome(l, kernel, 1);
+        expect(outcome(l, kernel, stepPages)).toEqual(single);
+        expect(outcome(l, kernel, stepPages, true)).toEqual(single);
       }),
       { numRuns: 150 },
     );
   });
+});
+
+it('dirtying a run waits for the one folio whose lock somebody holds', () => {
+  const world = makeWorld({ params: { stepPages: 512 } });
+  const { core, sim } = world;
+  const task = makeTask(world, 'vmm');
+  const mm = task.mm.peek()!;
+  const pfn = reserveFrames(core, 0, 64);
+  const vma = placeAnonVma(core, mm, VPN, 24, { hugepage: 'never' });
+  placeAnonPages(core, mm, vma, VPN, pfn, 24);
+  for (let at = pfn; at < pfn + 24; at++) core.folios.flags.set(at, core.folios.flags.peek(at) & ~PG_DIRTY);
+  const runs = run(world, task, function* (): Steps<GupResult> {
+    return yield* call(pinUserPagesFast(core, VPN, 24, { owner: 'test', write: false }));
+  }).runs;
+  let unpinned = false;
+  let early = false;
+  sim.onRewind(() => {
+    unpinned = false;
+  });
+  sim.finishSetUp();
+  actor(world, task, 'locker', function* () {
+    yield lockFolio(core, pfn + 11, LOCK);
+    yield sim.local(LOCK);
+    yield willUnlock(core, pfn + 11, LOCK);
+    early ||= unpinned && (core.folios.flags.peek(pfn + 11) & PG_DIRTY) !== 0;
+    unlockNow(core, pfn + 11);
+  });
+  actor(world, task, 'unpinner', function* () {
+    // After the lock, so that the wait is certain.
+    yield core.folios.flags.willRead(pfn + 11, LOCK);
+    if ((core.folios.flags.get(pfn + 11) & PG_LOCKED) === 0) return;
+    yield* call(unpinUserPages(core, runs, { owner: 'test', dirty: true }));
+    unpinned = true;
+  });
+  let waited = 0;
+  const result = exploreSim(sim, {
+    strategy: 'random',
+    runs: 200,
+    atEnd: () => {
+      if (unpinned) waited++;
+      const clean = runs.some(({ pfn: first }) => unpinned && (core.folios.flags.peek(first) & PG_DIRTY) === 0);
+      expect(clean).toBe(false);
+    },
+  });
+  expect(result.findings).toEqual([]);
+  expect(waited).toBeGreaterThan(0);
+  expect(early).toBe(false);
 });
