@@ -95,6 +95,7 @@ function checkFolio(context: CheckContext, ledger: PinLedger, head: number): voi
   const { folios } = core;
   const references = folios.refcount.peek(head);
   if (folios.has(head, PG_RESERVED) || head === core.hugeZeroPfn) return;
+  if (!folios.isAnon(head) && folios.mapping.peek(head) === 0) checkOrphan(context, head);
   const pins = ledger.livePins(head);
   const held = explained(core, head);
   const surplus = references - held - pins * referencesPerPage(core, 'pin', folios.isLarge(head));
@@ -113,6 +114,23 @@ function checkFolio(context: CheckContext, ledger: PinLedger, head: number): voi
     about: [folios.refcount.base + head],
     details: { pfn: head, refcount: references, surplus, pins },
     objectClass: folios.isAnon(head) ? 'anon folio' : 'folio',
+    labels: ['end'],
+  });
+}
+
+/** Truncation unmaps a page before it leaves its file: nobody will ever find a mapping that is left. */
+function checkOrphan(context: CheckContext, head: number): void {
+  const { folios } = context.core;
+  const mapcount = folios.peekMapcount(head);
+  if (mapcount <= 0) return;
+  reportFinding(context, {
+    kind: 'stale-mapping',
+    message: `pfn ${head} has left its file and is still mapped ${mapcount} time${mapcount === 1 ? '' : 's'}: the process and the file part for good`,
+    reasons: ['a page leaves the page cache only after every page table let go of it'],
+    objects: [`pfn ${head}`],
+    about: [folios.mapping.base + head, folios.mapcount.base + head, folios.largeMapcount.base + head],
+    details: { state: 'orphan', pfn: head, mapcount },
+    objectClass: 'orphan of a file',
     labels: ['end'],
   });
 }
