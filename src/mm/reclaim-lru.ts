@@ -13,6 +13,7 @@ import {
   PG_LRU,
   PG_MLOCKED,
   PG_PARTIALLY_MAPPED,
+  PG_RECLAIM,
   PG_REFERENCED,
   PG_SWAPBACKED,
   PG_UNEVICTABLE,
@@ -145,9 +146,12 @@ function* isolate(core: CoreMm, heads: readonly number[], name: ListName): Steps
     folios.flags.willUpdate(head, ISOLATE);
   }
   yield core.sim.times(heads.length, core.lru.willAdd(ISOLATE));
+  const gone = core.kernel.has('reclaim.multigen-lru') ? PG_ACTIVE | PG_RECLAIM : 0;
   return heads.filter((head) => {
     const flags = folios.flags.get(head);
-    return (flags & PG_UNEVICTABLE) === 0 && listOf(core, flags) === name && isolateNow(core, head);
+    if ((flags & PG_UNEVICTABLE) !== 0 || listOf(core, flags) !== name || !isolateNow(core, head)) return false;
+    if (gone !== 0) folios.change(head, 0, gone);
+    return true;
   });
 }
 
