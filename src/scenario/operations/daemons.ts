@@ -1,11 +1,12 @@
-// What kernel threads and files of /sys and /proc do to the memory of others: khugepaged, LRU drains.
+// What kernel threads and files of /sys and /proc do to the memory of others: khugepaged, LRU drains, THP splits.
 import * as z from 'zod';
 import { call } from '../../engine/process.ts';
 import { khugepagedScanMm } from '../../mm/collapse.ts';
 import { lruAddDrainAll } from '../../mm/lru.ts';
+import { splitHugePagesPid } from '../../mm/split-huge-pages.ts';
 import { defineOperation } from '../operation.ts';
 import { zRef } from '../reference.ts';
-import { processOf } from './place.ts';
+import { mustRange, processOf, zWhere } from './place.ts';
 
 export const daemonOperations = [
   defineOperation({
@@ -19,6 +20,20 @@ export const daemonOperations = [
       const mm = world.task(args.process?.name ?? processOf(context)).mm.peek();
       if (mm === null) return { errno: 'ESRCH' };
       return { returns: 0, shows: { collapsed: yield* call(khugepagedScanMm(world.core, mm)) } };
+    },
+  }),
+  defineOperation({
+    name: 'split_huge_pages',
+    summary: 'debugfs split_huge_pages: splits the huge pages that a process has mapped in a range.',
+    on: ['process'],
+    args: zWhere,
+    shows: { split: 'How many were split.' },
+    *run(context, args) {
+      const { vpn, pages, task } = mustRange(context, args);
+      const mm = task.mm.peek();
+      if (mm === null) return { errno: 'ESRCH' };
+      const split = yield* call(splitHugePagesPid(context.performance.world.core, mm, vpn, pages));
+      return { returns: 0, shows: { split } };
     },
   }),
   defineOperation({

@@ -1,7 +1,9 @@
 // userfaultfd, as far as scripts need it: registration with a handler that answers every fault, or none.
 import * as z from 'zod';
+import { call } from '../../engine/process.ts';
 import { step } from '../../engine/step.ts';
 import { tokenOf } from '../../hw/token.ts';
+import { uffdWriteProtect } from '../../mm/uffd.ts';
 import { defineOperation } from '../operation.ts';
 import { zContent } from '../scalar.ts';
 import { mustRange, WHERE } from './place.ts';
@@ -27,6 +29,18 @@ export const uffdOperations = [
       const fill = args.fill === undefined ? null : tokenOf(args.fill);
       for (const vma of vmas) mm.vmas.set(vma.start, vma.with({ uffd: { mode: args.mode, fill } }));
       return { returns: 0 };
+    },
+  }),
+  defineOperation({
+    name: 'uffd.writeprotect',
+    summary: 'UFFDIO_WRITEPROTECT: writes to the range wait for the handler, or may go on.',
+    on: ['process'],
+    args: z.strictObject({ ...WHERE, protect: z.boolean().optional().describe('Default: true.') }),
+    *run(context, args) {
+      const { vpn, pages, task } = mustRange(context, args);
+      const { core } = context.performance.world;
+      const errno = yield* call(uffdWriteProtect(core, task.mm.peek()!, vpn, vpn + pages, args.protect ?? true));
+      return errno === null ? { returns: 0 } : { errno };
     },
   }),
 ];
