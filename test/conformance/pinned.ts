@@ -31,10 +31,17 @@ export class Pinned {
     this.mem = { type, memory: 'm', bytes: 8n * PG, readable: true, writable: true };
   }
 
+  /** vf_need, and a page of the program's static data. */
+  *open(): Steps<void> {
+    yield* call(vfNeed(this.s));
+    yield* call(must(this.s, 'mmap', { name: 'bss', size: PG }));
+  }
+
   /** begin(): false when the case ends here, reported. */
   *begin(): Steps<boolean> {
     const { s, args, mem } = this;
-    yield* call(vfNeed(s));
+    yield* call(this.open());
+    if (mem.type.startsWith('hugetlb')) yield* call(usedBefore(s));
     args.type = mem.type;
     args.pinned = this.pinned;
     if (this.pinned) args.prot = PROT[this.flags as keyof typeof PROT];
@@ -62,7 +69,10 @@ export class Pinned {
 
   /** kpf_str and kpc of a frame. */
   *kpage(pfn: number): Steps<{ readonly flags: string; readonly mapcount: number }> {
-    const { flags, mapcount } = (yield* call(must(this.s, 'kpage', { pfn }))).shows;
+    const { flags } = (yield* call(must(this.s, 'kpage', { pfn }))).shows;
+    // kpf_str writes to a static buffer, and the first write to it takes a page: the one that was freed last.
+    yield* call(this.s.op('cpu.write', { memory: 'bss', value: 'kpf_str' }));
+    const { mapcount } = (yield* call(must(this.s, 'kpage', { pfn }))).shows;
     return { flags: String(flags), mapcount: Number(mapcount) };
   }
 
@@ -129,6 +139,13 @@ export class Pinned {
     }
     s.emit(this.name, result, this.args, observed);
   }
+}
+
+/** Pages of the hugetlb pool keep marks of their last use, and the programs before this one used them. */
+function* usedBefore(s: Session): Steps<void> {
+  yield* call(must(s, 'mmap', { name: 'used', memory: 'huge', shared: false }));
+  yield* call(must(s, 'touch', { memory: 'used', value: 'u' }));
+  yield* call(must(s, 'munmap', { memory: 'used' }));
 }
 
 /** A program for each type, pinned or not: the C programs run each in a process of its own. */

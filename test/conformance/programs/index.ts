@@ -6,6 +6,7 @@ import { iouringLimits } from './iouring-limits.ts';
 import { iouringMem } from './iouring-mem.ts';
 import { kvm } from './kvm.ts';
 import { pinsFork } from './pins-fork.ts';
+import { pinsLife } from './pins-life.ts';
 import { pinsMadvise } from './pins-madvise.ts';
 import { pinsMigrate } from './pins-migrate.ts';
 import { pinsTruncate } from './pins-truncate.ts';
@@ -44,4 +45,5 @@ export const PROGRAMS: readonly Program[] = [
   ...pinsUnmap,
   ...pinsTruncate,
   ...pinsMigrate,
+  ...pinsLife,
 ];

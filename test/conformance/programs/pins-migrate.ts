@@ -5,7 +5,7 @@ import { MEM_BOOT, MEM_OBJECTS, mk } from '../mem.ts';
 import { type Observed, Pinned, pinPrograms } from '../pinned.ts';
 import type { Program } from '../program.ts';
 import { type Result, type Session, word } from '../session.ts';
-import { anonTouched, byteOf, IOVA0, must, PG, VR, VRW, vfMap, vfNeed, vfUnmap, vmlck } from '../vf.ts';
+import { anonTouched, byteOf, IOVA0, must, PG, VR, VRW, vfMap, vfUnmap, vmlck } from '../vf.ts';
 
 const HALF = 256n * PG;
 
@@ -56,16 +56,23 @@ function* migrateProcess(p: Pinned): Steps<void> {
   yield* call(end(p, result.errno === null ? 'ok' : result));
 }
 
+/** ksmd for four seconds, every 20 ms over everything: until nothing changes any more. Returns pages_sharing. */
+function* ksmd(s: Session): Steps<number> {
+  let sharing = 0;
+  for (let pass = 0; pass < 10; pass++) {
+    sharing = Number((yield* call(must(s, 'ksm.scan', {}))).shows.sharing);
+  }
+  return sharing;
+}
+
 /** do_ksm */
 function* merge(p: Pinned): Steps<void> {
   const { s, observed, mem } = p;
   yield* call(anonTouched(s, 'o', mem.bytes / PG, 'K'));
   yield* call(must(s, 'touch', { memory: mem.memory, value: 'K' }));
-  // The C program advises its area again; the other one only by prctl of its own: none.
   yield* call(must(s, 'madvise', { memory: 'o', advice: 'MERGEABLE' }));
   p.f0 = yield* call(p.pfn());
-  const pass = yield* call(must(s, 'ksm', { passes: 10 }));
-  observed.pages_sharing = Number(pass.shows.pages_sharing);
+  observed.pages_sharing = yield* call(ksmd(s));
   const [first, second] = [yield* call(p.pfn()), yield* call(p.pfn(PG))];
   const [other, next] = [yield* call(p.pfn(0n, 'o')), yield* call(p.pfn(PG, 'o'))];
   observed.page_merged = first === other || first === second;
@@ -77,11 +84,11 @@ function* merge(p: Pinned): Steps<void> {
 /** do_ksm_prep */
 function* pinMerged(s: Session, prot: 'READ' | 'READ|WRITE'): Steps<void> {
   const p = new Pinned(s, 'ksm_page_then_pin', prot, true, prot === 'READ' ? VR : VRW);
-  yield* call(vfNeed(s));
+  yield* call(p.open());
   p.args.prot = prot;
   yield* call(anonTouched(s, 'm', 8n, 'K'));
   yield* call(must(s, 'madvise', { memory: 'm', advice: 'MERGEABLE' }));
-  yield* call(must(s, 'ksm', { passes: 10 }));
+  yield* call(ksmd(s));
   const merged = yield* call(p.pfn());
   p.observed.merged_before_pin = merged === (yield* call(p.pfn(PG)));
   const result = yield* call(vfMap(s, 'm', 0n, IOVA0, 8n * PG, p.flags));
@@ -100,7 +107,7 @@ function* anonHugeKb(s: Session): Steps<number> {
 /** do_collapse */
 function* collapse(s: Session, pinned: boolean): Steps<void> {
   const p = new Pinned(s, 'madv_collapse', 'anon', pinned);
-  yield* call(vfNeed(s));
+  yield* call(p.open());
   p.args.pinned = pinned;
   p.args.note = '2 MiB of 4k pages, 8 pages pinned';
   yield* call(anonTouched(s, 'm', 512n, 'c'));
@@ -177,7 +184,7 @@ const MOVABLE_BOOT = labBoot({
 function* zone(s: Session, type: string): Steps<void> {
   const p = new Pinned(s, 'zone_movable', type, true, type.includes('_ro') ? VR : VRW);
   const { observed } = p;
-  yield* call(vfNeed(s));
+  yield* call(p.open());
   p.args.type = type;
   p.args.boot = 'movablecore=768M';
   const made = yield* call(mk(s, type));
@@ -214,7 +221,9 @@ function* release(p: Pinned, observed: Observed, result: Result): Steps<void> {
 }
 
 function* zoneOf(p: Pinned): Steps<string> {
-  return String((yield* call(p.s.op('pagemap', { memory: p.mem.memory, length: PG }))).shows.zone);
+  const { zone } = (yield* call(p.s.op('pagemap', { memory: p.mem.memory, length: PG }))).shows;
+  // As /proc/zoneinfo writes it.
+  return String(zone).replace('MOVABLE', 'Movable').replace('NORMAL', 'Normal');
 }
 
 function* migrations(s: Session): Steps<number> {
