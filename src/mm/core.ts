@@ -10,7 +10,7 @@ import type { Kernel } from '../kernel/kernel.ts';
 import type { AnonVma } from './anon-vma.ts';
 import { Folios } from './folio.ts';
 import type { Inode } from './inode.ts';
-import { PG_ANON, PG_RESERVED, PG_UPTODATE } from './page-flags.ts';
+import { PG_ANON, PG_RESERVED } from './page-flags.ts';
 import { PerCpu } from './per-cpu.ts';
 import { Swap } from './swap.ts';
 import type { Task, Thread } from './task.ts';
@@ -208,7 +208,7 @@ function bootAllocations(core: CoreMm): {
   if (zeroBlock === undefined) throw new Error(`${host.zone.name} is too small: at least 4 MiB are needed`);
   const zeroPfn = zeroBlock;
   folios.refcount.set(zeroPfn, 1);
-  folios.flags.set(zeroPfn, PG_RESERVED | PG_UPTODATE);
+  folios.flags.set(zeroPfn, PG_RESERVED);
   const hugeZeroPfn = hugeZero ?? 0;
   if (hugeZeroPfn !== 0) {
     folios.order.set(hugeZeroPfn, 9);
@@ -222,8 +222,13 @@ function bootAllocations(core: CoreMm): {
     const donors = zones.filter(
       (z) => z.zone.kind === 'NORMAL' || z.zone.kind === 'DMA32' || z.zone.kind === 'MOVABLE',
     );
+    const nodes = [...new Set(donors.map((z) => z.zone.node))];
     for (let i = 0; i < count; i++) {
       let head: number | undefined;
+      // hstate_next_node_to_alloc: node after node, as long as each has some.
+      const turn = nodes[i % nodes.length];
+      for (const donor of donors)
+        if (head === undefined && donor.zone.node === turn) head = takeBlocks(donor, 2 ** order);
       for (const donor of donors) if (head === undefined) head = takeBlocks(donor, 2 ** order);
       if (head === undefined) throw new Error(`no memory for ${count} huge pages of order ${order}`);
       folios.order.set(head, order);

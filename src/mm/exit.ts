@@ -6,6 +6,7 @@ import { step } from '../engine/step.ts';
 import { lockedVmOf, tellCharge } from './accounting.ts';
 import type { CoreMm } from './core.ts';
 import { ACCOUNT_GONE } from './ledger.ts';
+import { lruAddDrain } from './lru.ts';
 import type { Mm } from './mm.ts';
 import { LOCKED_AREAS } from './mmap.ts';
 import type { OpenFile, Task } from './task.ts';
@@ -49,6 +50,7 @@ export function* exitMmap(core: CoreMm, mm: Mm): Steps<void> {
     yield mm.mmapLock.up();
     return;
   }
+  yield* call(lruAddDrain(core));
   const gather = yield* call(tlbGather(core, mm));
   yield* call(unmapVmas(core, gather, mm, vmas, first.start, last.end));
   yield mm.mmapLock.up();

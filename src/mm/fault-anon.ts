@@ -39,7 +39,7 @@ export function* doAnonymousPage(core: CoreMm, fault: Fault): Steps<FaultResult>
     return refused === 'uffd' ? yield* call(handleUserfault(core, fault, 'missing')) : refused;
   }
   addNewAnonNow(core, fault.vma, fault.vpn, head);
-  yield* call(folioAddLru(core, head));
+  yield* call(folioAddLru(core, head, true));
 
   yield fault.willUnlock(SET);
   fault.set(core, head, PTE_PRESENT | PTE_YOUNG | maybeMkwrite(fault.vma));

@@ -8,9 +8,9 @@ import { anonVmaPrepare, userGfp } from './anon-page.ts';
 import type { CoreMm } from './core.ts';
 import { type Fault, maybeMkwrite, mayDropLock, protBits } from './fault-context.ts';
 import type { Inode } from './inode.ts';
-import { batchSize, lruAddDrain } from './lru.ts';
+import { activeInFault, batchSize, lruAddDrain, onList } from './lru.ts';
 import { allocFrames, forRuns } from './page-alloc.ts';
-import { PG_ANON, PG_DIRTY, PG_IN_LRU_BATCH, PG_LRU, PG_SWAPBACKED, PG_UPTODATE } from './page-flags.ts';
+import { PG_ANON, PG_DIRTY, PG_IN_LRU_BATCH, PG_SWAPBACKED, PG_UPTODATE } from './page-flags.ts';
 import { PTE_PRESENT, PTE_SPECIAL, PTE_YOUNG } from './pte.ts';
 import { folioPut } from './refcount.ts';
 
@@ -188,7 +188,7 @@ function* addLruRun(core: CoreMm, frames: readonly number[]): Steps<void> {
   const { folios, sim } = core;
   yield sim.times(whole + whole / size, core.lru.willAdd(LRU));
   forRuns(straight, (first, last) => {
-    folios.flags.fill(first, last, folios.flags.peek(first) | PG_LRU);
+    folios.flags.fill(first, last, onList(core, folios.flags.peek(first) | activeInFault(core), 0));
     const age = sim.current!.nextNumber();
     for (let pfn = first + 1; pfn <= last; pfn++) sim.current!.nextNumber();
     folios.lruAge.fillRising(first, last, age);
@@ -203,7 +203,7 @@ function* fillBatch(core: CoreMm, frames: readonly number[]): Steps<void> {
   yield sim.times(frames.length, local.lruAdd.willUpdate(LRU));
   forRuns(frames, (first, last) => {
     folios.refcount.addRange(first, last, 1);
-    folios.flags.fill(first, last, folios.flags.peek(first) | PG_IN_LRU_BATCH);
+    folios.flags.fill(first, last, folios.flags.peek(first) | PG_IN_LRU_BATCH | activeInFault(core));
   });
   local.lruAdd.value = [...local.lruAdd.value, ...frames];
 }

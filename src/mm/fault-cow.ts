@@ -316,7 +316,7 @@ function* replace(core: CoreMm, fault: Fault, old: number | undefined, head: num
   mm.pageTable.clearPte(vpn);
   addNewAnonNow(core, vma, vpn, head);
   yield* call(flushTlbRange(core, mm, vpn, vpn + 1));
-  yield* call(folioAddLru(core, head));
+  yield* call(folioAddLru(core, head, true));
 
   const page = fault.orig.pfn;
   if (old !== undefined) {

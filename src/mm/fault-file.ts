@@ -245,7 +245,7 @@ export function* mapCopy(core: CoreMm, fault: Fault, copy: number): Steps<'mappe
     return refused;
   }
   addNewAnonNow(core, fault.vma, fault.vpn, copy);
-  yield* call(folioAddLru(core, copy));
+  yield* call(folioAddLru(core, copy, true));
   yield fault.willUnlock(COW_SET);
   fault.set(core, copy, PTE_PRESENT | PTE_YOUNG | maybeMkwrite(fault.vma));
   fault.unlockNow();

@@ -115,7 +115,7 @@ function* mapAnonPmd(core: CoreMm, fault: Fault, head: number): Steps<void> {
   // Of a huge page mapped whole, the flag of the head speaks for all.
   folios.anonExclusive.set(head, core.kernel.has('cow.anon-exclusive') ? 1 : 0);
   folios.addPmdMapping(head, 1);
-  yield* call(folioAddLru(core, head));
+  yield* call(folioAddLru(core, head, true));
   core.vmstat.willAdd('thp_fault_alloc', SET);
   yield fault.willUnlockPmd(SET);
   fault.setPmd(core, head, PTE_PRESENT | PTE_YOUNG | maybeMkwrite(vma));

@@ -14,6 +14,7 @@ import { type Followed, followEntry } from './gup-follow.ts';
 import { countGrabRun, grabbableRun, grabSlow, willCount, willCountRun } from './gup-grab.ts';
 import type { Refusal } from './ledger.ts';
 import { isLongtermPinnable } from './longterm-pinnable.ts';
+import { markTouchedRun, willMarkAccessed } from './mark-accessed.ts';
 import { markDirtyNow, willMarkDirty } from './mark-dirty.ts';
 import type { Mm } from './mm.ts';
 import { PG_HUGETLB } from './page-flags.ts';
@@ -123,11 +124,13 @@ function* grabEntry(
   const touches = flags.touch && flags.write && !entry.dirty;
   const asks = grab === 'pin' && mustMakeAccessible(core);
   if (small && want > 1 && !touches && !asks) {
+    if (flags.touch) willMarkAccessed(core, pfn, pfn + want - 1, GRAB);
     willCountRun(core, pfn, pfn + want - 1, GRAB);
     yield sim.times(want, ptl.willChange(row, GRAB));
     const fit = grabbableRun(core, grab, pfn, pfn + want - 1);
     if (fit > 0) {
       countGrabRun(core, grab, pfn, pfn + fit - 1);
+      if (flags.touch) markTouchedRun(core, pfn, pfn + fit - 1);
       ptl.releaseNow(row);
       return fit;
     }
@@ -142,13 +145,17 @@ function* grabEntry(
   const batched = entry.huge && !old && core.kernel.has('gup.slow.thp-batched-grab');
   const first = batched || small ? 1 : old ? want : Math.min(want, core.params.stepPages);
   const guarded = flags.longterm && old && !core.kernel.has('gup.hugetlb.longterm-migrates');
+  // follow_page_pte marks the folio for every page; what a PMD maps, and hugetlb, is not marked (touch_pmd).
+  const marks = flags.touch && !entry.huge && !hugetlb;
   if (touches) willMarkDirty(core, head, GRAB);
+  if (marks) willMarkAccessed(core, head, head, GRAB);
   willCount(core, head, GRAB);
   if (!asks) ptl.willChange(row, GRAB);
   yield sim.times(first, sim.local(GRAB));
   const refused =
     guarded && !isLongtermPinnable(core, pfn) ? unpinnableHugetlb(core, pfn) : grabSlow(core, flags, head, first);
   if (refused === null && touches) markDirtyNow(core, head);
+  if (refused === null && marks) for (let i = 0; i < first; i++) markTouchedRun(core, head, head);
   if (!asks) ptl.releaseNow(row);
   else {
     const inaccessible = refused === null ? yield* call(makeAccessible(core, head)) : null;

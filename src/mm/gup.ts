@@ -6,6 +6,7 @@ import { flagsText, type GupFlags, type GupRequest, type GupResult, gupFlags, re
 import { gupLongtermLocked } from './gup-longterm.ts';
 import { getUserPagesLocked, newWalk, type Walk, walkUserPages } from './gup-slow.ts';
 import { PIN_TAKEN, type Refusal } from './ledger.ts';
+import { lruAddDrain } from './lru.ts';
 import type { Mm } from './mm.ts';
 import { hex } from './page-table.ts';
 
@@ -111,6 +112,7 @@ export function* populateUserPages(
   const flags = gupFlags({ owner: 'populate', write, force }, 'none', { touch: true });
   const walk = newWalk(core, true);
   const done = yield* call(walkUserPages(core, mm, vpn, pages, flags, walk));
+  yield* call(lruAddDrain(core));
   return walk.failure === null ? { done } : { done, reason: walk.failure };
 }
 

@@ -75,6 +75,7 @@ function* populate(core: CoreMm, mm: Mm, row: number, pmd: Pte): Steps<void> {
   const counted = (pmd.bits & PTE_MIGRATION) === 0 && head !== core.hugeZeroPfn;
   if (counted) {
     folios.refcount.willUpdate(head, POPULATE);
+    folios.flags.willUpdate(head, POPULATE);
     folios.mapcount.willUpdateRange(head, head + PMD_PAGES - 1, POPULATE);
     folios.anonExclusive.willUpdateRange(head, head + PMD_PAGES - 1, POPULATE);
   }
@@ -95,6 +96,7 @@ function* populate(core: CoreMm, mm: Mm, row: number, pmd: Pte): Steps<void> {
     for (let i = 0; i < PMD_PAGES; i++) pageTable.setPte(first + i, head + i, bits, pmd.generation);
   }
   if (counted) {
+    if ((pageTable.pte(first).bits & PTE_DIRTY) !== 0) folios.change(head, PG_DIRTY);
     folios.anonExclusive.fill(head, head + PMD_PAGES - 1, folios.anonExclusive.get(head));
     folios.addPmdMapping(head, -1);
     folios.mapcount.addRange(head, head + PMD_PAGES - 1, 1);

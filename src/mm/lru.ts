@@ -8,6 +8,7 @@ import {
   PG_IN_LRU_BATCH,
   PG_ISOLATED,
   PG_LRU,
+  PG_LRU_YOUNG,
   PG_MLOCKED,
   PG_REFERENCED,
   PG_SWAPBACKED,
@@ -23,17 +24,26 @@ const ISOLATE = step('folio_isolate_lru', 'op');
 const PUTBACK = step('folio_putback_lru', 'op');
 const MOVE = step('move_folios_to_lru', 'op');
 
-/** folio_add_lru: the batch takes a reference; a full batch, or a large folio, drains it. */
-export function* folioAddLru(core: CoreMm, head: number): Steps<void> {
+/**
+ * folio_add_lru: the batch takes a reference; a full batch, or a large folio, drains it. `inFault`: for a page fault
+ * (lru_gen_in_fault), which the multi-gen LRU takes for use.
+ */
+export function* folioAddLru(core: CoreMm, head: number, inFault = false): Steps<void> {
   const { folios, local } = core;
   const batch = local.lruAdd;
   folios.refcount.willUpdate(head, ADD);
   folios.flags.willUpdate(head, ADD);
   yield batch.willUpdate(ADD);
   getNow(core, head, 1);
-  folios.change(head, PG_IN_LRU_BATCH, PG_ISOLATED);
+  const active = inFault && !folios.has(head, PG_MLOCKED | PG_UNEVICTABLE) ? activeInFault(core) : 0;
+  folios.change(head, PG_IN_LRU_BATCH | active, PG_ISOLATED);
   batch.value = [...batch.value, head];
   if (folios.isLarge(head) || batch.value.length >= batchSize(core)) yield* call(drainCpu(core, local));
+}
+
+/** The flag that folio_add_lru sets in a page fault, or 0. */
+export function activeInFault(core: CoreMm): number {
+  return core.kernel.has('reclaim.multigen-lru') ? PG_ACTIVE : 0;
 }
 
 /** PAGEVEC_SIZE */
@@ -109,22 +119,30 @@ function moveRun(core: CoreMm, first: number, last: number): boolean {
   if (refcount.firstOutside(first, last, 2, Number.POSITIVE_INFINITY) <= last) return false;
   const age = nextAge(core);
   for (let head = first + 1; head <= last; head++) nextAge(core);
-  flags.fill(first, last, onList(flags.peek(first), PG_IN_LRU_BATCH));
+  flags.fill(first, last, onList(core, flags.peek(first), PG_IN_LRU_BATCH));
   lruAge.fillRising(first, last, age);
   refcount.addRange(first, last, -1);
   return true;
 }
 
-/** Flags of a folio once it is on its list. */
-function onList(flags: number, clear: number): number {
+/**
+ * Flags of a folio once it is on its list. lru_gen_add_folio: the generation says what active and referenced said.
+ */
+export function onList(core: CoreMm, flags: number, clear: number): number {
   const unevictable = (flags & PG_MLOCKED) !== 0;
+  if (core.kernel.has('reclaim.multigen-lru') && !unevictable) {
+    const active = (flags & PG_ACTIVE) !== 0;
+    const young = active || (flags & (PG_SWAPBACKED | PG_SWAPCACHE)) === PG_SWAPBACKED;
+    const gone = clear | PG_LRU_YOUNG | (active ? PG_ACTIVE | PG_REFERENCED : 0);
+    return (flags & ~gone) | PG_LRU | (young ? PG_LRU_YOUNG : 0);
+  }
   return (flags & ~clear & ~(unevictable ? PG_ACTIVE : 0)) | PG_LRU | (unevictable ? PG_UNEVICTABLE : 0);
 }
 
 /** lruvec_add_folio; in a step that announced the folio's flags and the lists. */
 export function putOnList(core: CoreMm, head: number, clear: number): void {
   const { folios } = core;
-  folios.flags.set(head, onList(folios.flags.get(head), clear));
+  folios.flags.set(head, onList(core, folios.flags.get(head), clear));
   folios.lruAge.set(head, nextAge(core));
 }
 
@@ -170,8 +188,11 @@ export function* folioIsolateLru(core: CoreMm, head: number): Steps<boolean> {
 /** The act of folio_isolate_lru, to merge in a scan's step. */
 export function isolateNow(core: CoreMm, head: number): boolean {
   const { folios } = core;
-  if ((folios.flags.get(head) & PG_LRU) === 0 || !tryGetNow(core, head, 1)) return false;
-  folios.change(head, PG_ISOLATED, PG_LRU);
+  const flags = folios.flags.get(head);
+  if ((flags & PG_LRU) === 0 || !tryGetNow(core, head, 1)) return false;
+  // lru_gen_del_folio: the flag speaks for the generation while the folio is on no list.
+  const young = (flags & PG_LRU_YOUNG) !== 0 ? PG_ACTIVE : 0;
+  folios.change(head, PG_ISOLATED | young, PG_LRU | PG_LRU_YOUNG);
   core.lru.add(-1);
   return true;
 }

@@ -7,7 +7,7 @@ import type { CoreMm } from './core.ts';
 import type { Errno } from './errno.ts';
 import { tryLockNow, unlockNow, willTryLock, willUnlock } from './folio-lock.ts';
 import { splitHugePmd } from './huge-pmd.ts';
-import { folioMarkLazyfree } from './lru.ts';
+import { folioMarkLazyfree, lruAddDrain } from './lru.ts';
 import { splitLocked, wholeFolio } from './madvise-split.ts';
 import { dontneedEnd } from './madvise-zap.ts';
 import type { Mm } from './mm.ts';
@@ -42,6 +42,7 @@ interface Free {
 export function* madviseFree(core: CoreMm, mm: Mm, vma: Vma, from: number, to: number): Steps<'ok' | Errno> {
   if (!vma.anonymous || vma.fields.shared || dontneedEnd(vma, from, to, false) === null) return 'EINVAL';
   const range = notifierRange(core, mm, vma, from, to, 'CLEAR');
+  yield* call(lruAddDrain(core));
   const gather = yield* call(tlbGather(core, mm));
   yield* call(mm.notifiers.start(range));
   yield mm.pageTable.willReadPmds(pmdOf(from), pmdOf(to - 1), WALK);

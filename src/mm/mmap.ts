@@ -8,6 +8,7 @@ import { canMlock, mlockFutureOk, TASK_SIZE_PAGES, unmappedArea } from './addres
 import type { CoreMm } from './core.ts';
 import type { Errno } from './errno.ts';
 import type { Inode } from './inode.ts';
+import { lruAddDrain } from './lru.ts';
 import type { Mm } from './mm.ts';
 import { pmdOf } from './page-table.ts';
 import { mmPopulate } from './populate.ts';
@@ -82,6 +83,8 @@ function* doMmap(core: CoreMm, mm: Mm, request: MmapRequest): Steps<MmapResult> 
   file?.sealedWrite.willRead(CHECK);
   yield mm.vmas.willRead(CHECK);
   if (mm.vmas.size > MAX_MAP_COUNT || pages > TASK_SIZE_PAGES) return { errno: 'ENOMEM' };
+  // No f_op->mmap.
+  if (file?.kind === 'guest_memfd') return { errno: 'ENODEV' };
   const vpn = place(mm, request);
   if (vpn === undefined) return { errno: 'ENOMEM' };
   if (file?.kind === 'hugetlb' && (vpn % 2 ** file.hugeOrder !== 0 || pages % 2 ** file.hugeOrder !== 0)) {
@@ -248,6 +251,7 @@ function mapCount(mm: Mm): number {
 
 /** unmap_region: one gather and one window over all VMAs, then the tables, then flush and free. */
 function* unmapRegion(core: CoreMm, mm: Mm, gone: readonly Vma[], from: number, to: number): Steps<void> {
+  yield* call(lruAddDrain(core));
   const gather = yield* call(tlbGather(core, mm));
   yield* call(unmapVmas(core, gather, mm, gone, from, to));
   // Drivers look VMAs of raw frames up in the file's tree: nothing may be cached once it has left (b67fbebd4cf9).

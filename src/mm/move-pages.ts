@@ -83,6 +83,7 @@ export function* movePages(core: CoreMm, mm: Mm, pages: readonly MoveTo[], flags
   yield* call(lruAddDrainAll(core));
   const moving = new Moving(core, pages);
   const result = yield* call(moving.run(mm, flags.all === true));
+  yield* call(lruAddDrainAll(core));
   return { result, status: moving.status };
 }
 
@@ -307,6 +308,8 @@ export function* mbind(core: CoreMm, mm: Mm, what: MbindRequest): Steps<'ok' | E
   }
   if (error === null && failed > 0 && strict === true) error = 'EIO';
   yield* call(putbackMovablePages(core, left));
+  // lru_cache_disable lasts until here: what went back went straight to its list.
+  if (move !== undefined) yield* call(lruAddDrainAll(core));
   return error ?? 'ok';
 }
 
@@ -331,7 +334,10 @@ export function* migrateProcess(
       .map((source) => ({ source, dest: targets[sources.indexOf(source) % targets.length]! }))
       .filter(({ source, dest }) => source !== dest);
     const pair = pairs.find(({ dest }) => !left.includes(dest)) ?? pairs[pairs.length - 1];
-    if (pair === undefined) return notMoved;
+    if (pair === undefined) {
+      yield* call(lruAddDrainAll(core));
+      return notMoved;
+    }
     left.splice(left.indexOf(pair.source), 1);
     const result = yield* call(migrateToNode(core, mm, pair.source, pair.dest, flags));
     if (typeof result === 'string') return result;

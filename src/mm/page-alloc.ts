@@ -207,10 +207,18 @@ export function* allocHugetlb(core: CoreMm, gfp: Gfp): Steps<number | undefined>
   const pool = core.hugePool.get(gfp.order);
   if (pool === undefined) return undefined;
   yield pool.willUpdate(HUGETLB);
-  const head = pool.value.find((pfn) => {
+  // The nearest node that has one.
+  const near = zonelist(core, gfp).map((state) => state.zone.node);
+  const fits = pool.value.filter((pfn) => {
     const zone = core.machine.zoneOf(pfn)!;
     return suits(zone.kind, zone.node, gfp);
   });
+  const distance = (pfn: number): number => {
+    const at = near.indexOf(core.machine.zoneOf(pfn)!.node);
+    return at < 0 ? near.length : at;
+  };
+  let head = fits[0];
+  for (const pfn of fits) if (distance(pfn) < distance(head!)) head = pfn;
   if (head === undefined) return undefined;
   pool.value = pool.value.filter((other) => other !== head);
   yield* call(prepare(core, head, gfp));

@@ -33,6 +33,8 @@ export const PG_PARTIALLY_MAPPED = 1 << 19;
 export const PG_WORKINGSET = 1 << 20;
 /** In a per-CPU LRU batch: the batch holds a reference. */
 export const PG_IN_LRU_BATCH = 1 << 21;
+/** On a list of the two youngest generations of the multi-gen LRU: active in all but its flag. */
+export const PG_LRU_YOUNG = 1 << 22;
 
 const NAMES: readonly (readonly [number, string])[] = [
   [PG_LOCKED, 'LOCKED'],

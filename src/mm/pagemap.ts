@@ -72,12 +72,18 @@ export function kpageflags(core: CoreMm, pfn: number): readonly string[] {
   if (folios.peekMapcount(head) > 0) names.add('MMAP');
   if (folios.isLarge(head)) {
     names.add(pfn === head ? 'HEAD' : 'TAIL');
-    names.add((flags & PG_HUGETLB) !== 0 ? 'HUGE' : 'THP');
+    names.add((flags & PG_HUGETLB) !== 0 || pooled(core, head) ? 'HUGE' : 'THP');
     names.delete('HUGETLB');
   }
   if (anon && core.kernel.has('pagemap.kpageflags-ksm-on-anon')) names.add('KSM');
   if (anon && folios.anonExclusive.peek(pfn) === 1) names.add('MAPPEDTODISK');
   return ORDER.filter((name) => names.has(name));
+}
+
+/** A hugetlb page that nobody has: whole, and in the pool. */
+function pooled(core: CoreMm, head: number): boolean {
+  const { folios } = core;
+  return folios.refcount.peek(head) === 0 && core.hugePool.get(folios.orderOf(head))?.peek().includes(head) === true;
 }
 
 /** Bits of kpageflags as the recorded programs print them. */

@@ -7,7 +7,7 @@ import { type Announced, type Step, step } from '../engine/step.ts';
 import { PMD_PAGES } from '../hw/machine.ts';
 import type { CoreMm } from './core.ts';
 import { giveBack } from './free-runs.ts';
-import { PG_HUGETLB, PG_RESERVED } from './page-flags.ts';
+import { PG_DIRTY, PG_HUGETLB, PG_RESERVED } from './page-flags.ts';
 
 const PUT = step('folio_put', 'refcount');
 
@@ -119,7 +119,9 @@ export function freeFolio(core: CoreMm, head: number, why: string): void {
   const order = folios.orderOf(head);
   const flags = folios.flags.get(head);
   if ((flags & PG_RESERVED) !== 0) throw new Error(`reserved page ${head} freed by ${why}`);
-  folios.flags.set(head, 0);
+  const pool = (flags & PG_HUGETLB) !== 0 ? core.hugePool.get(order) : undefined;
+  // free_huge_folio leaves the dirty flag for whoever gets the page next.
+  folios.flags.set(head, pool === undefined ? 0 : flags & PG_DIRTY);
   folios.lruAge.set(head, 0);
   folios.mapping.set(head, 0);
   folios.index.set(head, 0);
@@ -127,7 +129,6 @@ export function freeFolio(core: CoreMm, head: number, why: string): void {
   if (order === 0) folios.anonExclusive.set(head, 0);
   else folios.anonExclusive.fill(head, head + 2 ** order - 1, 0);
   frames.release(head, order, why);
-  const pool = (flags & PG_HUGETLB) !== 0 ? core.hugePool.get(order) : undefined;
   if (pool !== undefined) {
     pool.value = [...pool.value, head];
     return;

@@ -23,18 +23,19 @@ export type GotFolio = { readonly head: number } | 'sigbus' | 'oom' | 'hwpoison'
 
 /** shmem_get_folio_gfp(SGP_CACHE): the page at `index`, made if need be. `sigbus`: beyond i_size. */
 export function* shmemGetFolio(core: CoreMm, inode: Inode, index: number, movable: boolean): Steps<GotFolio> {
-  const got = yield* call(shmemGetOrMissing(core, inode, index, movable, false));
+  const got = yield* call(shmemGetOrMissing(core, inode, index, movable, false, false));
   if (got === 'missing') throw new Error('a page that may be made is never missing');
   return got;
 }
 
-/** As `shmemGetFolio`; with `userfaultfd` a page that is nowhere is not made but `missing`. */
+/** As `shmemGetFolio`; with `userfaultfd` a page that is nowhere is not made but `missing`. By default for a fault. */
 export function* shmemGetOrMissing(
   core: CoreMm,
   inode: Inode,
   index: number,
   movable: boolean,
   userfaultfd: boolean,
+  inFault = true,
 ): Steps<GotFolio | 'missing'> {
   for (;;) {
     yield inode.sizePages.willRead(SIZE);
@@ -46,7 +47,7 @@ export function* shmemGetOrMissing(
         ? yield* call(lockFound(core, inode, entry))
         : entry < 0
           ? yield* call(shmemSwapin(core, inode, index, -entry - 1, movable))
-          : yield* call(shmemAllocFolio(core, inode, index, movable));
+          : yield* call(shmemAllocFolio(core, inode, index, movable, inFault));
     if (got === 'again') continue;
     return got;
   }
@@ -66,14 +67,20 @@ function* lockFound(core: CoreMm, inode: Inode, head: number): Steps<GotFolio | 
 }
 
 /** shmem_alloc_and_add_folio */
-function* shmemAllocFolio(core: CoreMm, inode: Inode, index: number, movable: boolean): Steps<GotFolio | 'again'> {
+function* shmemAllocFolio(
+  core: CoreMm,
+  inode: Inode,
+  index: number,
+  movable: boolean,
+  inFault: boolean,
+): Steps<GotFolio | 'again'> {
   const head = yield* call(allocFolio(core, { order: 0, movable, zero: true }));
   if (head === undefined) return 'oom';
   if (!(yield* call(filemapAddFolio(core, inode, index, head, PG_UPTODATE)))) {
     yield* call(folioPut(core, head, 1, 'shmem_alloc_and_add_folio'));
     return 'again';
   }
-  yield* call(folioAddLru(core, head));
+  yield* call(folioAddLru(core, head, inFault));
   yield inode.sizePages.willRead(CHECK);
   if (index < inode.sizePages.value) return { head };
   // Truncated meanwhile: the page must not stay beyond the end.

@@ -6,7 +6,7 @@ import type { CoreMm } from './core.ts';
 import type { Errno } from './errno.ts';
 import { lockFolio, unlockNow, waitWriteback, willUnlock } from './folio-lock.ts';
 import { getUserPagesFast } from './gup-fast.ts';
-import { folioIsolateLru } from './lru.ts';
+import { folioIsolateLru, lruAddDrainAll } from './lru.ts';
 import { memoryFailure } from './memory-failure.ts';
 import { isolateHugetlb, migratePages, putbackMovablePages } from './migrate.ts';
 import { PG_HUGETLB, PG_HWPOISON, PG_LRU, PG_SWAPCACHE, PG_WRITEBACK } from './page-flags.ts';
@@ -23,6 +23,8 @@ const POISON = step('page_handle_poison', 'op');
 export function* softOfflinePage(core: CoreMm, pfn: number): Steps<'ok' | Errno> {
   const { folios } = core;
   let head = folios.headOf(pfn);
+  // get_hwpoison_page: what waits in a batch cannot be handled; shake_page drains them.
+  if (!folios.has(head, PG_LRU | PG_HUGETLB)) yield* call(lruAddDrainAll(core));
   const huge = folios.has(head, PG_HUGETLB);
   if (!huge && folios.isLarge(head)) {
     yield lockFolio(core, head, LOCK);

@@ -2,10 +2,11 @@
 // digests or watches, and where one step may cover the whole run; ends in the same state as entry by entry.
 import type { Column } from '../engine/column.ts';
 import { CONTENT_DROPPED } from './ledger.ts';
+import { markAccessedNow } from './mark-accessed.ts';
 import { markDirtyNow } from './mark-dirty.ts';
 import { PG_ANON } from './page-flags.ts';
 import { PTE_DIRTY, PTE_PRESENT, PTE_SPECIAL, PTE_YOUNG } from './pte.ts';
-import { delaysRmap, markAccessedNow, type Zap, zapEntryNow } from './zap-entry.ts';
+import { delaysRmap, type Zap, zapEntryNow } from './zap-entry.ts';
 
 /** May [vpn, vpn + pages) be one act without naming each object? */
 export function bulkZap(zap: Zap, pages: number): boolean {

@@ -3,17 +3,10 @@
 import type { Step } from '../engine/step.ts';
 import type { CoreMm } from './core.ts';
 import { CONTENT_DROPPED } from './ledger.ts';
+import { markAccessedNow } from './mark-accessed.ts';
 import { markDirtyNow, willMarkDirty } from './mark-dirty.ts';
 import type { Mm } from './mm.ts';
-import {
-  PG_ACTIVE,
-  PG_ANON,
-  PG_HUGETLB,
-  PG_MLOCKED,
-  PG_PARTIALLY_MAPPED,
-  PG_REFERENCED,
-  PG_UNEVICTABLE,
-} from './page-flags.ts';
+import { PG_ANON, PG_HUGETLB, PG_MLOCKED, PG_PARTIALLY_MAPPED, PG_UNEVICTABLE } from './page-flags.ts';
 import {
   PTE_DIRTY,
   PTE_HWPOISON,
@@ -116,16 +109,6 @@ export function zapEntryNow(zap: Zap, vpn: number, pte: Pte): boolean {
   }
   removeRmapNow(zap, head, pte.pfn);
   return true;
-}
-
-/** folio_mark_accessed, in a step that announced the folio's flags. Generations only note the reference. */
-export function markAccessedNow(core: CoreMm, head: number): void {
-  const { folios } = core;
-  const flags = folios.flags.get(head);
-  if ((flags & PG_REFERENCED) === 0) folios.change(head, PG_REFERENCED);
-  else if ((flags & (PG_ACTIVE | PG_UNEVICTABLE)) === 0 && !core.kernel.has('reclaim.multigen-lru')) {
-    folios.change(head, PG_ACTIVE, PG_REFERENCED);
-  }
 }
 
 /** tlb_delay_rmap: not on architectures that free zapped pages at once. */

@@ -48,7 +48,9 @@ export function* zapHugeRow(zap: Zap, row: number): Steps<boolean> {
   gather.note(vpn, vpn + rows * PMD_PAGES);
   if (core.machine.arch.noGather) for (const cpu of mm.cpumask.peek()) cpu.flush(mm.asid, vpn, vpn + rows * PMD_PAGES);
   if (head === undefined) return true;
-  if ((pmd.bits & PTE_DIRTY) !== 0 && (core.folios.flags.get(head) & PG_ANON) === 0) markDirtyNow(core, head);
+  if ((pmd.bits & PTE_DIRTY) !== 0 && (vma.hugetlb || (core.folios.flags.get(head) & PG_ANON) === 0)) {
+    markDirtyNow(core, head);
+  }
   core.folios.addPmdMapping(head, -1);
   if (vma.fields.locked) munlockNow(core, head);
   reportDropped(core, head, head, core.folios.pagesOf(head), core.folios.mapcountOf(head));

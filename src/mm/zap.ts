@@ -6,6 +6,7 @@ import { step } from '../engine/step.ts';
 import { PMD_PAGES } from '../hw/machine.ts';
 import type { CoreMm } from './core.ts';
 import { splitHugePmd } from './huge-pmd.ts';
+import { lruAddDrain } from './lru.ts';
 import type { Mm } from './mm.ts';
 import type { NotifierEvent, NotifierRange } from './notifier.ts';
 import { pmdOf } from './page-table.ts';
@@ -201,6 +202,7 @@ export function* zapVmaRange(
   details: ZapDetails = ZAP_ALL,
 ): Steps<void> {
   const range = notifierRange(core, mm, vma, from, to, event);
+  yield* call(lruAddDrain(core));
   const gather = yield* call(tlbGather(core, mm));
   yield* call(mm.notifiers.start(range));
   yield* call(zapPageRange(core, gather, vma, mm, from, to, details));
