@@ -42,7 +42,7 @@ actors:
     - wait: nic                 # until the actor \`nic\` has ended
     - cpu.read: {memory: ram, offset: 0x2000}
       shows: {value: B}
-    - vfio.unmap: {device: nic, iova: 0, length: 1MiB}
+    - vfio.unmap: {device: nic, iova: 0, size: 1MiB}
   nic:
     - wait: {actor: vmm, step: mapped}
     - dma.read: {iova: 0x1000}
