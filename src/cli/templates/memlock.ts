@@ -32,7 +32,7 @@ actors:
       as: charged
 expect:
   always:
-    - {kind: pin-failure, errno: ENOMEM, limit: RLIMIT_MEMLOCK}
+    - {kind: pin-failure, errno: ENOMEM, short-by: 16777216}
 
 # A case may change the machine, and what it expects of steps that have a name.
 cases:
