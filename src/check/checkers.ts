@@ -5,6 +5,7 @@ import { accountingDrift } from './accounting.ts';
 import type { CheckContext, Checker } from './checker.ts';
 import { dataCorruption } from './data-corruption.ts';
 import { dirtyLoss } from './dirty-loss.ts';
+import { guestDirtyLoss } from './guest-dirty-loss.ts';
 import { incoherentMapping } from './incoherent-mapping.ts';
 import { isolationBreach } from './isolation-breach.ts';
 import { pinFailure } from './pin-failure.ts';
@@ -27,6 +28,7 @@ export class Checkers implements StepObserver {
       refcountLeak(ledger),
       accountingDrift(ledger),
       dirtyLoss(),
+      guestDirtyLoss(),
       dataCorruption(),
       isolationBreach(),
     ];

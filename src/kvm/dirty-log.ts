@@ -4,6 +4,7 @@
 import { call, type Steps } from '../engine/process.ts';
 import { type Step, step } from '../engine/step.ts';
 import type { Errno } from '../mm/errno.ts';
+import { DIRTY_LOG_TAKEN } from '../mm/ledger.ts';
 import { pmdOf } from '../mm/page-table.ts';
 import { PMD_LEAF } from '../mm/pte.ts';
 import { markDirtyNow, willMarkDirty } from './dirty-bitmap.ts';
@@ -43,9 +44,16 @@ export type DirtyLog = { readonly dirty: readonly number[] } | { readonly errno:
 export function* getDirtyLog(vm: Vm, slotId: number): Steps<DirtyLog> {
   yield vm.slotsLock.lock(LOCK);
   const slot = loggingSlot(vm, slotId);
-  const result = typeof slot === 'string' ? { errno: slot } : yield* call(harvest(vm, slot));
+  const result: DirtyLog = typeof slot === 'string' ? { errno: slot } : yield* call(harvest(vm, slot));
   yield vm.slotsLock.unlock(UNLOCK);
+  if (typeof slot !== 'string' && 'dirty' in result) tellTaken(vm, slot, result.dirty);
   return result;
+}
+
+function tellTaken(vm: Vm, slot: Memslot, offsets: readonly number[]): void {
+  const { sim } = vm.core;
+  if (!sim.hears(DIRTY_LOG_TAKEN)) return;
+  sim.emit(DIRTY_LOG_TAKEN, { holder: vm.name, pages: offsets.map((offset) => slot.baseGfn + offset) });
 }
 
 function loggingSlot(vm: Vm, slotId: number): Memslot | Errno {
@@ -177,6 +185,8 @@ function* clearLocked(
   }
   yield vm.mmuLock.unlock(MMU_UNLOCK);
   if (flush) yield* call(flushRemoteTlbs(vm));
+  // Whoever clears pages of the log by hand copies them after that.
+  tellTaken(vm, slot, request.dirty);
   return 'ok';
 }
 

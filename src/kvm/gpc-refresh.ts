@@ -6,7 +6,7 @@ import { type Step, step } from '../engine/step.ts';
 import { until } from '../engine/wait.ts';
 import { FRAME_ACCESS } from '../hw/frames.ts';
 import type { Errno } from '../mm/errno.ts';
-import { PAGE_DIRTIED } from '../mm/ledger.ts';
+import { GUEST_WROTE, PAGE_DIRTIED } from '../mm/ledger.ts';
 import { markDirtyNow, willMarkDirty } from './dirty-bitmap.ts';
 import { type GfnToPfnCache, LockWord } from './gpc.ts';
 import { type FoundPfn, hvaToPfn, releasePfn } from './hva-to-pfn.ts';
@@ -270,7 +270,10 @@ function* touch(
     sim.emit(FRAME_ACCESS, { pfn, write: write !== null, madeFor, generation, through, holder: gpc.name, page, token });
   }
   if (write !== null && sim.hears(PAGE_DIRTIED)) sim.emit(PAGE_DIRTIED, { pfn, token, by: 'kernel' });
-  if (write !== null && slot !== undefined) markDirtyNow(slot, gfn!);
+  if (write !== null && slot !== undefined) {
+    markDirtyNow(slot, gfn!);
+    if (sim.hears(GUEST_WROTE)) sim.emit(GUEST_WROTE, { holder: vm.name, page: gfn!, token });
+  }
   if (gpc.lockWord.value.lock !== lock) lostLock(vm, gpc);
   lock.releaseNow();
   vm.srcu.leave();

@@ -18,12 +18,23 @@ export function tellView(vm: Vm, slot: Memslot, event: typeof VIEW_ADDED | typeo
     vpn: slot.fields.vpn,
     pages: slot.pages,
     runAt: (offset) => runAt(vm, slot, offset),
+    dirtyAt: (offset) => dirtyAt(vm, slot.fields.asId, slot.baseGfn + offset),
   };
   sim.emit(event, view);
 }
 
+/** The bitmap, and what CPUs have logged without having told it yet. */
+function dirtyAt(vm: Vm, asId: number, gfn: number): boolean | null {
+  const now = vm.spaces[asId]!.peekCurrent.peekGfn(gfn);
+  const bitmap = now?.fields.dirtyBitmap ?? null;
+  if (now === undefined || bitmap === null || !now.logsDirty) return null;
+  return bitmap.peek(gfn - now.baseGfn) === 1 || vm.vcpus.peek().some((vcpu) => vcpu.pmlBuffer.peek().includes(gfn));
+}
+
 function runAt(vm: Vm, slot: Memslot, offset: number): FrameRun {
   const gfn = slot.baseGfn + offset;
+  // Private memory is nobody else's: the process has other pages there, and means to.
+  if (vm.privateMemory && vm.attributes.peek(gfn) === 1) return { pfn: 0, pages: 1 };
   const left = slot.pages - offset;
   const root = vm.peekValidRoot(slot.fields.asId);
   if (root === undefined) return { pfn: 0, pages: left };

@@ -91,10 +91,28 @@ export interface View {
   readonly vpn: number;
   readonly pages: number;
   runAt(offset: number): FrameRun;
+  /** Is page `offset` known as written since its log was last taken? Null: nobody logs. Looks without a step. */
+  dirtyAt?(offset: number): boolean | null;
 }
 export const VIEW_ADDED = eventType<View>('view-added');
 /** Before the translation goes: the view must still be comparable. */
 export const VIEW_REMOVED = eventType<View>('view-removed');
+
+/** A guest wrote a page, or KVM did for it. */
+export interface GuestWrote {
+  /** The VM, and its guest frame. */
+  readonly holder: string;
+  readonly page: number;
+  readonly token: number;
+}
+export const GUEST_WROTE = eventType<GuestWrote>('guest-wrote');
+
+/** The log of dirty pages was handed to the VMM, which copies these pages next. */
+export interface DirtyLogTaken {
+  readonly holder: string;
+  readonly pages: readonly number[];
+}
+export const DIRTY_LOG_TAKEN = eventType<DirtyLogTaken>('dirty-log-taken');
 
 /** A data write that must reach the file or swap: by CPU, device or guest. */
 export interface PageDirtied {
