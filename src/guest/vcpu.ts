@@ -13,7 +13,7 @@ import { SPTE_ACCESSED, SPTE_DIRTY, SPTE_MMIO, SPTE_WRITE, sptePresent } from '.
 import { MMIO_GENERATIONS } from '../kvm/tdp-map.ts';
 import { GuestTlbEntry, type Vcpu } from '../kvm/vcpu.ts';
 import type { Vm } from '../kvm/vm.ts';
-import { PAGE_DIRTIED } from '../mm/ledger.ts';
+import { GUEST_WROTE, PAGE_DIRTIED } from '../mm/ledger.ts';
 
 const ACCESS = step('guest:access', 'guest-op');
 const WALK = step('guest:second-stage-walk', 'guest-op');
@@ -122,6 +122,7 @@ function* throughTlb(
     });
   }
   if (write !== null && sim.hears(PAGE_DIRTIED)) sim.emit(PAGE_DIRTIED, { pfn, token, by: 'guest' });
+  if (write !== null && sim.hears(GUEST_WROTE)) sim.emit(GUEST_WROTE, { holder: vm.name, page: gfn, token });
   return { token };
 }
 

@@ -4,6 +4,7 @@ import { call, type Steps } from '../../engine/process.ts';
 import { vcpuRead, vcpuWrite } from '../../guest/vcpu.ts';
 import { tokenOf, tokenText } from '../../hw/token.ts';
 import { clearDirtyLog, getDirtyLog } from '../../kvm/dirty-log.ts';
+import { emulateCmpxchg } from '../../kvm/emulate.ts';
 import { GfnToPfnCache } from '../../kvm/gpc.ts';
 import { gpcAccess, gpcActivate, gpcDeactivate, gpcRefresh } from '../../kvm/gpc-refresh.ts';
 import { setUserMemoryRegion } from '../../kvm/set-memory-region.ts';
@@ -97,6 +98,20 @@ export const kvmOperations = [
     args: z.strictObject({ ...GUEST_ARGS, value: zContent.optional() }),
     shows: GUEST_SHOWS,
     run: (context, args) => guestAccess(context, args, args.value ?? ownContent(context)),
+  }),
+  defineOperation({
+    name: 'vcpu.cmpxchg',
+    summary: 'A locked compare-and-exchange of the guest that KVM has to emulate.',
+    on: ['vcpu', 'process'],
+    args: z.strictObject({ ...VM, gpa: zAddress, expected: zContent, value: zContent }),
+    shows: { value: 'What was there before.', exit: 'none, or MMIO when nothing is there.' },
+    *run(context, args) {
+      const gfn = Number(args.gpa / PAGE);
+      const vm = vmOf(context, args.vm);
+      const result = yield* call(emulateCmpxchg(vm, gfn, tokenOf(args.expected), tokenOf(args.value)));
+      if ('exit' in result) return { returns: 0, shows: { exit: result.exit, value: '' } };
+      return { returns: 0, shows: { exit: 'none', value: tokenText(result.token) } };
+    },
   }),
   defineOperation({
     name: 'kvm.create_vm',
