@@ -24,7 +24,7 @@ const MMIO_CHECK = step('handle_mmio_page_fault:check_mmio_spte', 'vm-exit');
  * BUS_MCEERR_AR. `EIO`: not the VM's process, or the VM is gone. The guest's code is not part of the model: a VM without
  * any memslot gives MMIO here, KVM_EXIT_INTERNAL_ERROR on a real machine.
  */
-export type GuestExit = 'EFAULT' | 'EINTR' | 'MMIO' | 'MEMORY_FAULT' | 'HWPOISON' | 'livelock' | 'EIO';
+export type GuestExit = 'EFAULT' | 'EINTR' | 'ENOMEM' | 'MMIO' | 'MEMORY_FAULT' | 'HWPOISON' | 'livelock' | 'EIO';
 
 export type GuestResult = { readonly token: number } | { readonly exit: GuestExit };
 

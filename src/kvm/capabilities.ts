@@ -28,7 +28,7 @@ export function checkExtension(kernel: Kernel, vm: Vm | null, capability: number
       return kernel.has('kvm.user-memory-region2') ? 1 : 0;
     case KVM_CAP_GUEST_MEMFD:
       // A default VM has no private memory, and says so; it can make the file all the same.
-      return kernel.has('gmem.present') && vm === null ? 1 : 0;
+      return kernel.has('gmem.present') && (vm === null || vm.privateMemory) ? 1 : 0;
     case KVM_CAP_VM_TYPES:
       if (!kernel.has('kvm.user-memory-region2')) return 0;
       return kernel.has('kvm.sw-protected-vm') ? 3 : 1;

@@ -12,6 +12,7 @@ import { tellView } from './view.ts';
 import { Vm, type VmOptions } from './vm.ts';
 
 const VCPU = step('kvm_vm_ioctl_create_vcpu', 'op');
+const PUT = step('kvm_put_kvm', 'refcount');
 const DEAD = step('kvm_destroy_vm:vm_dead', 'op');
 const GONE = step('kvm_arch_free_vm', 'op');
 const UNBALANCED = step('kvm_destroy_vm:mn_active_invalidate_count', 'op');
@@ -41,6 +42,13 @@ export function* createVcpu(vm: Vm): Steps<Vcpu> {
   const vcpu = new Vcpu(vm.core.sim, vm.name, vm.vcpus.value.length);
   vm.vcpus.value = [...vm.vcpus.value, vcpu];
   return vcpu;
+}
+
+/** kvm_put_kvm: the last user destroys the VM. */
+export function* putVm(vm: Vm): Steps<void> {
+  yield vm.users.willUpdate(PUT);
+  vm.users.value -= 1;
+  if (vm.users.value === 0) yield* call(destroyVm(vm));
 }
 
 /** kvm_destroy_vm, at the last close: nobody runs a vCPU or changes a slot any more. */

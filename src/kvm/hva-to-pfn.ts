@@ -30,6 +30,8 @@ export interface FoundPfn {
   readonly writable: boolean;
   /** Does the caller hold a reference that it must drop? */
   readonly counted: boolean;
+  /** Only ever mapped page by page (guest_memfd). */
+  readonly small?: boolean;
 }
 
 export interface HvaRequest {

@@ -5,6 +5,7 @@ import type { Column } from '../engine/column.ts';
 import { hashText, mix } from '../engine/hash.ts';
 import type { Sim } from '../engine/sim.ts';
 import { PMD_PAGES } from '../hw/machine.ts';
+import type { GuestMemfd } from './gmem-file.ts';
 
 export const KVM_MEM_LOG_DIRTY_PAGES = 1 << 0;
 export const KVM_MEM_READONLY = 1 << 1;
@@ -28,6 +29,8 @@ export interface MemslotFields {
   readonly flags: number;
   /** One row per page, 1 = dirty; null while not logging. */
   readonly dirtyBitmap: Column | null;
+  /** slot->gmem: what private frames are behind, from this index of the file on. */
+  readonly gmem?: { readonly memfd: GuestMemfd; readonly start: number };
 }
 
 export class Memslot {
@@ -38,6 +41,7 @@ export class Memslot {
     this.fields = fields;
     let h = mix(fields.id, fields.asId);
     h = mix(mix(h, fields.baseGfn | 0), mix(fields.vpn | 0, fields.pages | 0));
+    if (fields.gmem !== undefined) h = mix(mix(h, fields.gmem.memfd.identity), fields.gmem.start);
     this.identity = mix(mix(h, fields.flags), hashText(fields.dirtyBitmap?.name ?? ''));
   }
 

@@ -5,6 +5,7 @@ import { type Announced, type Step, step } from '../engine/step.ts';
 import { until } from '../engine/wait.ts';
 import { setupAsyncPf } from './async-pf.ts';
 import { fastPageFault } from './fast-page-fault.ts';
+import { gmemGetPfn } from './guest-memfd.ts';
 import { type FoundPfn, hvaToPfn, type PfnError, releasePfn } from './hva-to-pfn.ts';
 import { mustRetry, type Snapshot, waitWindow, willRetryCheck } from './invalidate.ts';
 import type { Memslot, MemslotSet } from './memslot.ts';
@@ -13,6 +14,8 @@ import type { Vcpu } from './vcpu.ts';
 import type { Vm } from './vm.ts';
 
 const EXIT = step('handle_ept_violation:memslot', 'vm-exit');
+const PRIVATE = step('kvm_mmu_page_fault:kvm_mem_is_private', 'vm-exit');
+const STILL_PRIVATE = step('kvm_faultin_pfn:kvm_mem_is_private', 'op');
 const SEQ = step('kvm_faultin_pfn:mmu_invalidate_seq', 'op');
 const PRECHECK = step('kvm_faultin_pfn:precheck', 'op');
 const RECHECK = step('kvm_faultin_pfn:recheck', 'op');
@@ -24,9 +27,18 @@ const GENERATION = step('make_mmio_spte:generation', 'op');
 
 /**
  * `fixed`: the guest tries again. `async`: a worker faults the page in; the guest was told. `emulate`: no memory, or a write to a read-only slot. Others end KVM_RUN: `EFAULT`,
- * `EINTR` (a signal), `HWPOISON` (SIGBUS with BUS_MCEERR_AR), `livelock` (it can never succeed).
+ * `EINTR` (a signal), `MEMORY_FAULT` (private or shared, but not as the VMM has it: EFAULT), `HWPOISON` (SIGBUS with BUS_MCEERR_AR), `livelock` (it can never succeed).
  */
-export type FaultOutcome = 'fixed' | 'async' | 'emulate' | 'EFAULT' | 'EINTR' | 'HWPOISON' | 'livelock';
+export type FaultOutcome =
+  | 'fixed'
+  | 'async'
+  | 'emulate'
+  | 'EFAULT'
+  | 'EINTR'
+  | 'ENOMEM'
+  | 'HWPOISON'
+  | 'MEMORY_FAULT'
+  | 'livelock';
 
 export interface GuestFault {
   readonly gfn: number;
@@ -68,7 +80,13 @@ function* handleFault(vm: Vm, vcpu: Vcpu, fault: GuestFault, set: MemslotSet): S
     const fast = yield* call(fastPageFault(vcpu.root.peek()!, slot, fault.gfn));
     if (fast !== 'invalid') return 'fixed';
   }
-  return yield* call(faultinAndMap(vm, vcpu, fault, slot, set));
+  let isPrivate = false;
+  if (vm.privateMemory) {
+    // kvm_mmu_page_fault: a software-protected VM tells by the attributes what hardware tells by the address.
+    yield vm.attributes.willRead(fault.gfn, PRIVATE);
+    isPrivate = vm.attributes.get(fault.gfn) === 1;
+  }
+  return yield* call(faultinAndMap(vm, vcpu, fault, slot, set, isPrivate));
 }
 
 function* faultinAndMap(
@@ -77,18 +95,24 @@ function* faultinAndMap(
   fault: GuestFault,
   slot: Memslot | undefined,
   set: MemslotSet,
+  isPrivate: boolean,
 ): Steps<FaultOutcome | Retry> {
   const { core } = vm;
   const { kernel } = core;
   const { gfn } = fault;
   yield vm.seq.willRead(SEQ);
   const snapshot: Snapshot = { seq: vm.seq.value, gfn, vpn: slot?.vpnOf(gfn) ?? -1 };
+  if (vm.privateMemory) {
+    yield vm.attributes.willRead(gfn, STILL_PRIVATE);
+    if ((vm.attributes.get(gfn) === 1) !== isPrivate) return 'MEMORY_FAULT';
+  }
   const invalid = slot?.invalid === true;
   if (invalid && kernel.has('kvm.retry-on-invalid-slot')) return again('slot');
-  if (slot === undefined || invalid) return yield* call(noSlot(vm, vcpu, gfn, set));
+  if (slot === undefined || invalid) return isPrivate ? 'MEMORY_FAULT' : yield* call(noSlot(vm, vcpu, gfn, set));
   if (fault.write && slot.readOnly) return 'emulate';
   const prechecks = kernel.has('kvm.fault-prechecks');
   if (prechecks && (yield* call(retryNeeded(vm, snapshot, PRECHECK)))) return stale(vm, snapshot);
+  if (isPrivate) return yield* call(faultinPrivate(vm, vcpu, slot, snapshot));
   const vpn = slot.vpnOf(gfn);
   const request = { owner: `kvm ${vm.name}`, write: fault.write, wantsWritable: !slot.readOnly };
   let frame = yield* call(hvaToPfn(core, vm.mm, vpn, { ...request, nowait: vm.asyncPf }));
@@ -99,6 +123,20 @@ function* faultinAndMap(
   if (typeof frame === 'string') return pfnError(frame);
   if (prechecks && (yield* call(retryNeeded(vm, snapshot, RECHECK)))) {
     yield* call(releasePfn(core, frame));
+    return stale(vm, snapshot);
+  }
+  return yield* call(lockAndMap(vm, vcpu, slot, snapshot, frame));
+}
+
+/** kvm_faultin_pfn_private */
+function* faultinPrivate(vm: Vm, vcpu: Vcpu, slot: Memslot, snapshot: Snapshot): Steps<FaultOutcome | Retry> {
+  if (slot.fields.gmem === undefined) return 'MEMORY_FAULT';
+  const frame = yield* call(gmemGetPfn(vm, slot, snapshot.gfn));
+  if (frame === 'ENOMEM') return 'ENOMEM';
+  if (frame === 'EHWPOISON') return 'HWPOISON';
+  if (typeof frame === 'string') return 'MEMORY_FAULT';
+  if (vm.core.kernel.has('kvm.fault-prechecks') && (yield* call(retryNeeded(vm, snapshot, RECHECK)))) {
+    yield* call(releasePfn(vm.core, frame));
     return stale(vm, snapshot);
   }
   return yield* call(lockAndMap(vm, vcpu, slot, snapshot, frame));

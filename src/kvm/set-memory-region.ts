@@ -1,13 +1,22 @@
 // KVM_SET_USER_MEMORY_REGION and _REGION2 (virt/kvm/kvm_main.c __kvm_set_memory_region): the checks in the kernel's
-// order, then create, delete, move or change of flags. guest_memfd slots are refused where the kernel has no private
-// memory for the VM; binding one is not modelled.
+// order, then create, delete, move or change of flags. Slots of guest_memfd can only be created and deleted.
 import { Column } from '../engine/column.ts';
 import { call, type Steps } from '../engine/process.ts';
 import { step } from '../engine/step.ts';
 import type { Errno } from '../mm/errno.ts';
 import { VIEW_ADDED, VIEW_REMOVED } from '../mm/ledger.ts';
+import type { OpenFile } from '../mm/task.ts';
 import { applyLogging } from './dirty-log.ts';
-import { KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY, KVM_USER_MEM_SLOTS, Memslot, type MemslotSet } from './memslot.ts';
+import { bindGuestMemfd, unbindGuestMemfd } from './guest-memfd.ts';
+import {
+  KVM_MEM_GUEST_MEMFD,
+  KVM_MEM_LOG_DIRTY_PAGES,
+  KVM_MEM_READONLY,
+  KVM_USER_MEM_SLOTS,
+  Memslot,
+  type MemslotFields,
+  type MemslotSet,
+} from './memslot.ts';
 import { setMemslot } from './memslot-update.ts';
 import { MAX_GFNS } from './tdp-root.ts';
 import { tellView } from './view.ts';
@@ -32,6 +41,8 @@ export interface MemoryRegion {
   readonly guestPhysAddr: bigint;
   readonly memorySize: bigint;
   readonly userspaceAddr: bigint;
+  /** guest_memfd (null: a descriptor that is not open) and guest_memfd_offset of _REGION2. */
+  readonly guestMemfd?: { readonly file: OpenFile | null; readonly offset: bigint };
 }
 
 /**
@@ -49,13 +60,25 @@ export function* setUserMemoryRegion(vm: Vm, region: MemoryRegion): Steps<'ok' |
 /** The checks that need no look at the slots. */
 function checkArguments(vm: Vm, region: MemoryRegion): 'ok' | Errno {
   const { flags, slot, guestPhysAddr, memorySize, userspaceAddr } = region;
-  if ((flags & ~(KVM_MEM_LOG_DIRTY_PAGES | KVM_MEM_READONLY)) !== 0) return 'EINVAL';
+  if ((flags & ~validFlags(vm, flags)) !== 0) return 'EINVAL';
   if (memorySize % PAGE !== 0n || guestPhysAddr % PAGE !== 0n || userspaceAddr % PAGE !== 0n) return 'EINVAL';
   if (userspaceAddr + memorySize > TASK_SIZE_BYTES) return 'EINVAL';
+  const offset = region.guestMemfd?.offset ?? 0n;
+  if (bindsGmem(flags) && (offset % PAGE !== 0n || offset + memorySize >= 2n ** 64n)) return 'EINVAL';
   if (slot >>> 16 >= vm.spaces.length || (slot & 0xffff) >= MEM_SLOTS) return 'EINVAL';
   if (guestPhysAddr + memorySize >= 2n ** 64n) return 'EINVAL';
   if (memorySize / PAGE > MAX_PAGES) return 'EINVAL';
   return 'ok';
+}
+
+function bindsGmem(flags: number): boolean {
+  return (flags & KVM_MEM_GUEST_MEMFD) !== 0;
+}
+
+/** check_memory_region_flags: private memory excludes dirty logging and read-only slots. */
+function validFlags(vm: Vm, flags: number): number {
+  const gmem = vm.privateMemory ? KVM_MEM_GUEST_MEMFD : 0;
+  return bindsGmem(flags) ? gmem : KVM_MEM_LOG_DIRTY_PAGES | KVM_MEM_READONLY | gmem;
 }
 
 function* setLocked(vm: Vm, region: MemoryRegion): Steps<'ok' | Errno> {
@@ -70,12 +93,16 @@ function* setLocked(vm: Vm, region: MemoryRegion): Steps<'ok' | Errno> {
     if (old === undefined) return 'EINVAL';
     tellView(vm, old, VIEW_REMOVED);
     yield* call(setMemslot(vm, old, null));
+    yield* call(unbindGuestMemfd(vm, old));
     return 'ok';
   }
   const baseGfn = Number(region.guestPhysAddr / PAGE);
   const vpn = Number(region.userspaceAddr / PAGE);
   const { flags } = region;
   if (old !== undefined) {
+    if (bindsGmem(flags)) return 'EINVAL';
+    const fixed = vm.core.kernel.has('gmem.flag-cannot-toggle') ? KVM_MEM_GUEST_MEMFD : 0;
+    if (((flags ^ old.fields.flags) & fixed) !== 0) return 'EINVAL';
     if (vpn !== old.fields.vpn || pages !== old.pages) return 'EINVAL';
     if (((flags ^ old.fields.flags) & KVM_MEM_READONLY) !== 0) return 'EINVAL';
     if (baseGfn === old.baseGfn && flags === old.fields.flags) return 'ok';
@@ -86,12 +113,25 @@ function* setLocked(vm: Vm, region: MemoryRegion): Steps<'ok' | Errno> {
   if ((old === undefined || moves) && baseGfn + pages > MAX_GFNS) return 'EINVAL';
   const dirtyBitmap =
     (flags & KVM_MEM_LOG_DIRTY_PAGES) === 0 ? null : (old?.fields.dirtyBitmap ?? newBitmap(vm, id, pages));
-  const now = new Memslot({ id, asId, baseGfn, vpn, pages, flags, dirtyBitmap });
+  const gmem = bindsGmem(flags) ? yield* call(bind(vm, region, { asId, slot: id, baseGfn, pages })) : undefined;
+  if (typeof gmem === 'string') return gmem;
+  const behind = gmem === undefined ? {} : { gmem };
+  const now = new Memslot({ id, asId, baseGfn, vpn, pages, flags, dirtyBitmap, ...behind });
   if (old !== undefined && moves) tellView(vm, old, VIEW_REMOVED);
   yield* call(setMemslot(vm, old ?? null, now));
   if (old === undefined || moves) tellView(vm, now, VIEW_ADDED);
   yield* call(applyLogging(vm, old ?? null, now));
   return 'ok';
+}
+
+function* bind(
+  vm: Vm,
+  { guestMemfd }: MemoryRegion,
+  slot: Parameters<typeof bindGuestMemfd>[3],
+): Steps<NonNullable<MemslotFields['gmem']> | Errno> {
+  const offset = guestMemfd?.offset ?? 0n;
+  const memfd = yield* call(bindGuestMemfd(vm, guestMemfd?.file ?? null, offset, slot));
+  return typeof memfd === 'string' ? memfd : { memfd, start: Number(offset / PAGE) };
 }
 
 /** kvm_check_memslot_overlap */

@@ -8,6 +8,7 @@ import { pmdOf } from '../mm/page-table.ts';
 import { PMD_LEAF, ptePresent } from '../mm/pte.ts';
 import { markDirtyNow, willMarkDirty } from './dirty-bitmap.ts';
 import type { FoundPfn } from './hva-to-pfn.ts';
+import { mixedAttributes } from './memory-attributes.ts';
 import type { Memslot } from './memslot.ts';
 import {
   newLeafBits,
@@ -24,6 +25,7 @@ import { flushRemoteTlbs } from './tlb-flush.ts';
 import type { Vm } from './vm.ts';
 import { countTranslation, willCountTranslation } from './zap-leaf.ts';
 
+const MIXED = step('hugepage_test_mixed', 'op');
 const LEVEL = step('host_pfn_mapping_level', 'op');
 const DIRTY = step('make_spte:mark_page_dirty_in_slot', 'op');
 const INSTALL = step('tdp_mmu_map_handle_target_level:cmpxchg', 'pte-op');
@@ -45,7 +47,7 @@ export function* tdpMap(
   gfn: number,
   frame: FoundPfn,
 ): Steps<{ readonly result: MapResult; readonly mappedPfn: number }> {
-  const large = yield* call(mapsLarge(vm, slot, gfn));
+  const large = frame.small !== true && (yield* call(mapsLarge(vm, slot, gfn)));
   // VM_BUG_ON of the kernel: slot and host aligned alike means gfn and pfn are.
   const mappedPfn =
     large && frame.pfn % PMD_PAGES === gfn % PMD_PAGES ? frame.pfn - (frame.pfn % PMD_PAGES) : frame.pfn;
@@ -60,6 +62,11 @@ function* mapsLarge(vm: Vm, slot: Memslot, gfn: number): Steps<boolean> {
   if (!vm.largePages || slot.logsDirty || !slot.allowsLarge(gfn)) return false;
   const { pageTable } = vm.mm;
   const row = pmdOf(slot.vpnOf(gfn));
+  if (vm.privateMemory) {
+    vm.changingAttributes.willRead(MIXED);
+    yield vm.attributes.willReadRange(gfn - (gfn % PMD_PAGES), gfn - (gfn % PMD_PAGES) + PMD_PAGES - 1, MIXED);
+    if (mixedAttributes(vm, gfn)) return false;
+  }
   yield pageTable.willReadPmd(row, LEVEL);
   const pmd = pageTable.pmd(row);
   return (pmd.bits & PMD_LEAF) !== 0 && ptePresent(pmd.bits);

@@ -1,6 +1,7 @@
 // A virtual machine (struct kvm): its address space, memslots, TDP roots, the state that keeps page faults and MMU
 // notifiers apart, and its locks. Kernel files: virt/kvm/kvm_main.c, arch/x86/kvm/mmu. x86 with two-dimensional paging.
 import { Cell } from '../engine/cell.ts';
+import { Column } from '../engine/column.ts';
 import { hashText, mix } from '../engine/hash.ts';
 import { Mutex } from '../engine/lock.ts';
 import { Rcu } from '../engine/rcu.ts';
@@ -10,7 +11,7 @@ import type { Mm } from '../mm/mm.ts';
 import type { NotifierOps } from '../mm/notifier.ts';
 import type { GfnToPfnCache } from './gpc.ts';
 import { AddressSpace } from './memslot.ts';
-import type { TdpRoot } from './tdp-root.ts';
+import { MAX_GFNS, type TdpRoot } from './tdp-root.ts';
 import { Vcpu } from './vcpu.ts';
 import type { KvmVfioDevice } from './vfio-device.ts';
 
@@ -22,6 +23,8 @@ export const NO_RANGE = -1;
 
 export interface VmOptions {
   readonly name: string;
+  /** KVM_X86_SW_PROTECTED_VM: guest memory can be private. Default: an ordinary VM. */
+  readonly privateMemory?: boolean;
   /** KVM_X86_QUIRK_SLOT_ZAP_ALL: deleting a slot drops all roots. Default: on; only some kernels can switch it off. */
   readonly slotZapAll?: boolean;
   /** A zap may drop mmu_lock between entries (preemptible kernel, contended lock): every opportunity is a choice. */
@@ -41,6 +44,8 @@ export class Vm {
   readonly mm: Mm;
   readonly name: string;
   readonly identity: number;
+  /** kvm_arch_has_private_mem */
+  readonly privateMemory: boolean;
   readonly slotZapAll: boolean;
   readonly yields: boolean;
   readonly manualProtect: boolean;
@@ -71,6 +76,12 @@ export class Vm {
   readonly caches: Cell<readonly GfnToPfnCache[]>;
   /** The one KVM-VFIO device. */
   readonly vfioDevice: Cell<KvmVfioDevice | null>;
+  /** users_count: the VM's own file, and each guest_memfd made for it. */
+  readonly users: Cell<number>;
+  /** mem_attr_array: 1 where a guest frame is private. Written under slots_lock. */
+  readonly attributes: Column;
+  /** First and last but one frame of a change of attributes under way, or nothing. Under mmu_lock. */
+  readonly changingAttributes: Cell<readonly number[]>;
   /** kvm_destroy_vm has begun: no ioctl works any more. */
   readonly dead: Cell<boolean>;
   /** struct kvm is freed. */
@@ -85,6 +96,7 @@ export class Vm {
     this.mm = mm;
     this.name = name;
     this.identity = mix(hashText(name), 0x6b766d00);
+    this.privateMemory = options.privateMemory ?? false;
     this.slotZapAll = (options.slotZapAll ?? true) || !core.kernel.has('kvm.slot-zap-all-quirk');
     this.yields = options.yields ?? false;
     this.manualProtect = options.manualProtect ?? false;
@@ -105,6 +117,15 @@ export class Vm {
     this.vcpus = new Cell<readonly Vcpu[]>(sim, `vCPUs of ${name}`, []);
     this.caches = new Cell<readonly GfnToPfnCache[]>(sim, `pfn caches of ${name}`, []);
     this.vfioDevice = new Cell<KvmVfioDevice | null>(sim, `KVM-VFIO device of ${name}`, null);
+    this.users = new Cell(sim, `users_count of ${name}`, 1);
+    const rows = {
+      rows: MAX_GFNS,
+      sparse: true,
+      width: 'u8',
+      rowName: (gfn: number) => `attributes of gfn ${gfn}`,
+    } as const;
+    this.attributes = new Column(sim, `memory attributes of ${name}`, rows);
+    this.changingAttributes = new Cell<readonly number[]>(sim, `attribute change of ${name}`, []);
     this.gone = new Cell(sim, `end of ${name}`, false);
     this.dead = new Cell(sim, `vm_dead of ${name}`, false);
   }

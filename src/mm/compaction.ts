@@ -89,8 +89,8 @@ function* isolateOne(core: CoreMm, head: number, how: IsolateMode): Steps<boolea
     const file = (flags & PG_ANON) === 0 && core.rmapInode(head)?.kind === 'file';
     if ((flags & PG_WRITEBACK) !== 0 || (file && (flags & PG_DIRTY) !== 0)) return false;
   }
-  // vm.compact_unevictable_allowed is 1 by default; secretmem is not to be moved at all.
-  if ((flags & PG_UNEVICTABLE) !== 0 && core.rmapInode(head)?.kind === 'secret') return false;
+  // vm.compact_unevictable_allowed is 1 by default; secretmem and guest_memfd are not to be moved at all.
+  if ((flags & PG_UNEVICTABLE) !== 0 && core.rmapInode(head)?.unevictable === true) return false;
   folios.refcount.willUpdate(head, ISOLATE);
   core.lru.willAdd(ISOLATE);
   yield folios.flags.willUpdate(head, ISOLATE);

@@ -11,9 +11,9 @@ import type { SuperBlock } from './super-block.ts';
 /**
  * What backs the pages. `file` is a filesystem with dirty tracking (ext4, xfs, btrfs); `shmem` covers memfd, tmpfs,
  * SysV, shared /dev/zero and shared anonymous memory; `secret` is memfd_secret; `special` are pages of the kernel's own
- * that a process maps (vdso).
+ * that a process maps (vdso); `guest_memfd` is memory of a VM that no process maps.
  */
-export type InodeKind = 'shmem' | 'hugetlb' | 'file' | 'secret' | 'fsdax' | 'special';
+export type InodeKind = 'shmem' | 'hugetlb' | 'file' | 'secret' | 'fsdax' | 'special' | 'guest_memfd';
 
 export interface InodeOptions {
   readonly kind: InodeKind;
@@ -101,6 +101,11 @@ export class Inode {
   /** mapping_can_writeback / vm_ops->page_mkwrite: does the filesystem track dirty pages? */
   get dirtyTracking(): boolean {
     return this.kind === 'file' || this.kind === 'fsdax';
+  }
+
+  /** mapping_unevictable: reclaim leaves the pages alone, and nothing can move them. */
+  get unevictable(): boolean {
+    return this.kind === 'secret' || this.kind === 'guest_memfd';
   }
 
   /** shmem: pages are swap-backed and dirty is no filesystem's business. */

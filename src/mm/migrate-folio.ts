@@ -153,8 +153,8 @@ function* settle(core: CoreMm, src: number, attempt: Attempt): Steps<Failure | n
     folios.refcount.set(src, folios.refcount.get(src) - 1);
     return 'EAGAIN';
   }
-  // secretmem_migrate_folio
-  return core.rmapInode(src)?.kind === 'secret' ? 'EBUSY' : null;
+  // secretmem_migrate_folio; kvm_gmem_migrate_folio would warn and refuse, too.
+  return core.rmapInode(src)?.unevictable === true ? 'EBUSY' : null;
 }
 
 /** migrate_folio_undo_src, migrate_folio_undo_dst: the old mappings again, both unlocked, the new folio free. */

@@ -113,7 +113,7 @@ export function* reclaimFolio(r: Reclaiming): Steps<Verdict> {
   const pages = folios.pagesOf(head);
   stat.scanned += pages;
   // folio_evictable
-  if ((flags & PG_MLOCKED) !== 0 || core.rmapInode(head)?.kind === 'secret') return 'activate-locked';
+  if ((flags & PG_MLOCKED) !== 0 || core.rmapInode(head)?.unevictable === true) return 'activate-locked';
   if (!sc.mayUnmap || (kernel.has('reclaim.multigen-lru') && !sc.ignoreReferences)) {
     yield folios.mapcount.willRead(head, MAPPED);
     if (folios.mapcountOf(head) > 0 && (!sc.mayUnmap || (flags & PG_REFERENCED) !== 0)) return 'keep-locked';

@@ -26,6 +26,8 @@ const END = 2 ** 32;
 
 /** ftruncate. EPERM: sealed; EINVAL: not a multiple of the huge page size, or a secret file sized twice; EINTR never. */
 export function* truncate(core: CoreMm, inode: Inode, pages: number): Steps<'ok' | Errno> {
+  // kvm_gmem_setattr
+  if (inode.kind === 'guest_memfd') return 'EINVAL';
   if (inode.kind === 'hugetlb' && pages % 2 ** inode.hugeOrder !== 0) return 'EINVAL';
   yield* call(inode.rwsem.write());
   yield inode.sizePages.willRead(CHECK);
@@ -61,6 +63,11 @@ function* truncatePagecache(core: CoreMm, inode: Inode, from: number): Steps<voi
   yield* call(truncateRange(core, inode, from, END));
   // Whoever faulted between the two may have made a private copy of a page that is beyond the end now.
   if (inode.kind !== 'hugetlb') yield* call(unmapMappingRange(core, inode, from, END, true));
+}
+
+/** truncate_inode_pages_range for files of other rooms; the caller keeps faults out. */
+export function* truncateInodePages(core: CoreMm, inode: Inode, from: number, to: number): Steps<void> {
+  yield* call(truncateRange(core, inode, from, Math.min(to, END)));
 }
 
 /** truncate_inode_pages_range: the pages of [from, to), one after the other. */

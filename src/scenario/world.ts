@@ -137,6 +137,7 @@ export class World {
     const named = [...this.named];
     const vms = [...this.vms];
     const users = [...this.users];
+    const memory = [...this.memory];
     this.sim.onRewind(() => {
       this.tasks.clear();
       for (const [name, task] of tasks) this.tasks.set(name, task);
@@ -144,6 +145,8 @@ export class World {
       for (const [process, map] of places) this.places.set(process, new Map(map));
       this.vms.clear();
       for (const [name, vm] of vms) this.vms.set(name, vm);
+      this.memory.clear();
+      for (const [name, object] of memory) this.memory.set(name, object);
       this.users.clear();
       for (const [uid, user] of users) this.users.set(uid, user);
       this.named.clear();

@@ -178,6 +178,16 @@ export function* mk(s: Session, type: string): Steps<Mem | { readonly errno: str
     case 'vdso':
     case 'vvar':
       return { ...done({ readable: false, writable: false }, PG), memory: type };
+    case 'guest_memfd': {
+      // A type of VM that the kernel does not have: then an ordinary one.
+      let vm = yield* call(s.op('kvm.create_vm', { as: 'gmem-vm', type: 'sw-protected' }));
+      if (vm.errno !== null) vm = yield* call(s.op('kvm.create_vm', { as: 'gmem-vm' }));
+      if (vm.errno !== null) return { errno: vm.errno };
+      const file = yield* call(s.op('kvm.create_guest_memfd', { vm: 'gmem-vm', as: 'gmem', size: N8 }));
+      if (file.errno !== null) return { errno: file.errno };
+      const mapped = yield* call(map({ memory: 'gmem', shared: true }));
+      return mapped.errno === null ? done(RW) : { errno: mapped.errno };
+    }
     case 'uffd_missing':
       yield* call(anon('rw'));
       yield* call(must(s, 'uffd.register', { memory: 'm', mode: 'missing', fill: 'w' }));

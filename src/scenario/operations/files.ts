@@ -3,6 +3,8 @@ import * as z from 'zod';
 import { call, type Steps } from '../../engine/process.ts';
 import { step } from '../../engine/step.ts';
 import { tokenOf, tokenText } from '../../hw/token.ts';
+import { GuestMemfd } from '../../kvm/gmem-file.ts';
+import { gmemFallocate } from '../../kvm/guest-memfd.ts';
 import { dropCaches, fadviseDontneed } from '../../mm/drop-caches.ts';
 import { readPage, writePage } from '../../mm/file-io.ts';
 import type { Inode } from '../../mm/inode.ts';
@@ -12,6 +14,7 @@ import type { OperationContext } from '../context.ts';
 import { defineOperation, type Outcome } from '../operation.ts';
 import { type Ref, zRef } from '../reference.ts';
 import { zAddress, zContent, zSize } from '../scalar.ts';
+import { fileNamed } from '../world-devices.ts';
 import { ownContent } from './access.ts';
 import { outcome } from './mapping.ts';
 import { mustRange, processOf, WHERE } from './place.ts';
@@ -78,6 +81,12 @@ export const fileOperations = [
     }),
     *run(context, args) {
       const { inode, from, pages } = partOf(context, args);
+      const { world } = context.performance;
+      const gmem = fileNamed(world, args.memory.name)?.object;
+      if (gmem instanceof GuestMemfd) {
+        const vm = world.vms.get(gmem.vm.name)!;
+        return outcome(yield* call(gmemFallocate(vm, gmem, args.mode ?? 'allocate', from, pages)));
+      }
       return outcome(
         yield* call(fallocate(context.performance.world.core, inode, args.mode ?? 'allocate', from, pages)),
       );
@@ -91,6 +100,7 @@ export const fileOperations = [
     shows: { value: 'What the pages hold: words in order where it changes.' },
     *run(context, args): Steps<Outcome> {
       const { inode, from, pages } = partOf(context, { ...args, length: args.length ?? 1n });
+      if (inode.unevictable) return { errno: 'ESPIPE' };
       const seen: string[] = [];
       for (let i = 0; i < pages; i++) {
         const result = yield* call(readPage(context.performance.world.core, inode, from + i));
@@ -108,6 +118,8 @@ export const fileOperations = [
     args: z.strictObject({ ...PART, value: zContent.optional() }),
     *run(context, args) {
       const { inode, from, pages } = partOf(context, { ...args, length: args.length ?? 1n });
+      // Files that were not opened by path have no position for pread and pwrite unless they ask for one.
+      if (inode.unevictable) return { errno: 'ESPIPE' };
       const token = tokenOf(args.value ?? ownContent(context));
       for (let i = 0; i < pages; i++) {
         const result = yield* call(writePage(context.performance.world.core, inode, from + i, token));

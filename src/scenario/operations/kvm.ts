@@ -1,12 +1,15 @@
 // KVM as a VMM and its guest see it: memslots, dirty logs, guest accesses, pfn caches, the KVM-VFIO device.
 import * as z from 'zod';
 import { call, type Steps } from '../../engine/process.ts';
+import { step } from '../../engine/step.ts';
 import { vcpuRead, vcpuWrite } from '../../guest/vcpu.ts';
 import { tokenOf, tokenText } from '../../hw/token.ts';
+import { checkExtension, checkVmType } from '../../kvm/capabilities.ts';
 import { clearDirtyLog, getDirtyLog } from '../../kvm/dirty-log.ts';
 import { emulateCmpxchg } from '../../kvm/emulate.ts';
 import { GfnToPfnCache } from '../../kvm/gpc.ts';
 import { gpcAccess, gpcActivate, gpcDeactivate, gpcRefresh } from '../../kvm/gpc-refresh.ts';
+import { KVM_MEMORY_ATTRIBUTE_PRIVATE, setMemoryAttributes } from '../../kvm/memory-attributes.ts';
 import { setUserMemoryRegion } from '../../kvm/set-memory-region.ts';
 import { type HostMap, hostMapAccess, vcpuMap, vcpuUnmap } from '../../kvm/vcpu-map.ts';
 import { createKvmVfio, kvmVfioSetAttr } from '../../kvm/vfio-device.ts';
@@ -16,11 +19,12 @@ import { defineOperation, type Outcome } from '../operation.ts';
 import { type Ref, zDeclares, zRef } from '../reference.ts';
 import { zAddress, zContent, zCount, zSize } from '../scalar.ts';
 import { fileNamed } from '../world-devices.ts';
-import { openVm } from '../world-vms.ts';
+import { openGuestMemfd, openVm } from '../world-vms.ts';
 import { ownContent } from './access.ts';
 import { outcome } from './mapping.ts';
 import { mustRange, processOf, WHERE } from './place.ts';
 
+const CHECK = step('kvm_vm_ioctl_check_extension_generic', 'op');
 const PAGE = 4096n;
 const VM = {
   vm: zRef('vm').optional().describe('Default: the VM that acts, or the only one of the process.'),
@@ -65,7 +69,7 @@ function* guestAccess(
 /** KVM_RUN's errno where it has one; other exits succeed and are shown. */
 function exitOutcome(exit: string, seen: readonly string[]): Outcome {
   const shows = { exit, value: seen.join(' ') };
-  if (exit === 'EFAULT' || exit === 'EINTR' || exit === 'EIO') return { errno: exit, shows };
+  if (exit === 'EFAULT' || exit === 'EINTR' || exit === 'ENOMEM' || exit === 'EIO') return { errno: exit, shows };
   if (exit === 'HWPOISON') return { errno: 'SIGBUS', shows };
   if (exit === 'MEMORY_FAULT') return { errno: 'EFAULT', shows };
   return { returns: 0, shows };
@@ -117,10 +121,61 @@ export const kvmOperations = [
     name: 'kvm.create_vm',
     summary: 'KVM_CREATE_VM with vCPUs.',
     on: ['process'],
-    args: z.strictObject({ as: zDeclares('vm', 'fd'), vcpus: zCount(1).optional() }),
+    args: z.strictObject({
+      as: zDeclares('vm', 'fd'),
+      vcpus: zCount(1).optional(),
+      type: z
+        .union([z.enum(['default', 'sw-protected']), zCount()])
+        .optional()
+        .describe('Type of VM; default: an ordinary one.'),
+    }),
     *run(context, args) {
-      yield* call(openVm(context.performance.world, args.as.name, args.vcpus ?? 1));
+      const { world } = context.performance;
+      const type = typeof args.type === 'number' ? args.type : args.type === 'sw-protected' ? 1 : 0;
+      const known = checkVmType(world.kernel, type);
+      if (known !== 'ok') return { errno: known };
+      yield* call(openVm(world, args.as.name, args.vcpus ?? 1, type === 1));
       return { returns: 0 };
+    },
+  }),
+  defineOperation({
+    name: 'kvm.check_extension',
+    summary: 'KVM_CHECK_EXTENSION of /dev/kvm, or of a VM.',
+    on: ['process'],
+    args: z.strictObject({ vm: zRef('vm').optional(), capability: zCount() }),
+    *run(context, args) {
+      const { world } = context.performance;
+      yield world.sim.local(CHECK);
+      const vm = args.vm === undefined ? null : vmOf(context, args.vm);
+      return { returns: checkExtension(world.kernel, vm, args.capability) };
+    },
+  }),
+  defineOperation({
+    name: 'kvm.create_guest_memfd',
+    summary: 'KVM_CREATE_GUEST_MEMFD: memory for private pages of a VM.',
+    on: ['process'],
+    args: z.strictObject({ ...VM, as: zDeclares('memory', 'fd'), size: zSize, flags: zCount().optional() }),
+    *run(context, args) {
+      const request = { name: args.as.name, size: args.size, flags: args.flags ?? 0 };
+      return outcome(yield* call(openGuestMemfd(context.performance.world, vmOf(context, args.vm), request)));
+    },
+  }),
+  defineOperation({
+    name: 'kvm.set_memory_attributes',
+    summary: 'KVM_SET_MEMORY_ATTRIBUTES: makes guest frames private or shared.',
+    on: ['process'],
+    args: z.strictObject({
+      ...VM,
+      gpa: zAddress,
+      size: zSize,
+      private: z.boolean().optional().describe('Default: true.'),
+      attributes: zCount().optional().describe('The attributes field as a number.'),
+      flags: zCount().optional(),
+    }),
+    *run(context, args) {
+      const attributes = args.attributes ?? (args.private === false ? 0 : KVM_MEMORY_ATTRIBUTE_PRIVATE);
+      const request = { address: args.gpa, size: args.size, attributes, flags: args.flags ?? 0 };
+      return outcome(yield* call(setMemoryAttributes(vmOf(context, args.vm), request)));
     },
   }),
   defineOperation({
@@ -136,19 +191,26 @@ export const kvmOperations = [
       hva: zAddress.optional().describe('userspace_addr, when it is not a mapping.'),
       readonly: z.boolean().optional(),
       log_dirty: z.boolean().optional(),
+      guest_memfd: zRef('fd', 'memory').optional().describe('KVM_MEM_GUEST_MEMFD with this descriptor.'),
+      guest_memfd_offset: zAddress.optional(),
       flags: zCount(0, 0xffffffff).optional(),
     }),
     *run(context, args) {
       const vm = vmOf(context, args.vm);
+      const memfd = args.guest_memfd;
+      const file = memfd === undefined ? undefined : (fileNamed(context.performance.world, memfd.name) ?? null);
+      const named =
+        (args.log_dirty === true ? 1 : 0) | (args.readonly === true ? 2 : 0) | (memfd === undefined ? 0 : 4);
       const range = args.memory === undefined ? undefined : mustRange(context, args);
       return outcome(
         yield* call(
           setUserMemoryRegion(vm, {
             slot: args.slot,
-            flags: args.flags ?? (args.log_dirty === true ? 1 : 0) | (args.readonly === true ? 2 : 0),
+            flags: args.flags ?? named,
             guestPhysAddr: args.gpa ?? 0n,
             memorySize: args.size ?? range?.bytes ?? 0n,
             userspaceAddr: args.hva ?? range?.address ?? 0n,
+            ...(file === undefined ? {} : { guestMemfd: { file, offset: args.guest_memfd_offset ?? 0n } }),
           }),
         ),
       );

@@ -5,6 +5,7 @@ import { iouringBehaviour } from './iouring-beh.ts';
 import { iouringLimits } from './iouring-limits.ts';
 import { iouringMem } from './iouring-mem.ts';
 import { kvm } from './kvm.ts';
+import { kvmGuestMemfd } from './kvm-guest-memfd.ts';
 import { pinsFork } from './pins-fork.ts';
 import { pinsLife } from './pins-life.ts';
 import { pinsMadvise } from './pins-madvise.ts';
@@ -40,6 +41,7 @@ export const PROGRAMS: readonly Program[] = [
   iouringBehaviour,
   ...traceSizes,
   ...kvm,
+  kvmGuestMemfd,
   ...pinsMadvise,
   ...pinsFork,
   ...pinsUnmap,
