@@ -197,3 +197,44 @@ expect: {always: [pin-failure, refcount-leak]}
     expect(failures(text)).toEqual([]);
   });
 });
+
+describe('guest_memfd', () => {
+  it('is memory that a scenario can give to a software-protected VM', () => {
+    const text = `
+title: private and shared
+kernel: v6.12
+host: {config: {KVM_SW_PROTECTED_VM: y}}
+memory: {ram: {kind: anon, size: 32KiB}, private: {kind: guest_memfd, vm: guest, size: 32KiB}}
+processes: {vmm: {maps: {ram: {}}}}
+vms: {guest: {process: vmm, type: sw-protected, regions: [{gpa: 0, memory: ram, guest_memfd: private}]}}
+actors:
+  vmm:
+    - cpu.write: {memory: ram, value: A}
+    - vcpu.read: {vm: guest, gpa: 0}
+      shows: {value: A}
+    - kvm.set_memory_attributes: {vm: guest, gpa: 0, size: 4KiB}
+      returns: 0
+    - vcpu.read: {vm: guest, gpa: 0}
+      shows: {value: zero}
+    - vcpu.write: {vm: guest, gpa: 0, value: B}
+    - cpu.read: {memory: ram}
+      shows: {value: A}
+    - mmap: {name: window, memory: private}
+      expect: ENODEV
+    - truncate: {memory: private, size: 0}
+      expect: EINVAL
+    - file.write: {memory: private, value: C}
+      expect: ESPIPE
+    - fallocate: {memory: private, offset: 0, length: 4KiB, mode: punch-hole}
+      returns: 0
+    - vcpu.read: {vm: guest, gpa: 0}
+      shows: {value: zero}
+    - close: {fd: private}
+      returns: 0
+    - vcpu.read: {vm: guest, gpa: 0}
+      expect: EFAULT
+      shows: {exit: MEMORY_FAULT}
+`;
+    expect(failures(text)).toEqual([]);
+  });
+});

@@ -402,10 +402,11 @@ export const vfioOperations = [
   }),
   defineOperation({
     name: 'close',
-    summary: 'close() of a descriptor by name: a container, a device (its name), a group (`group_of`), any other.',
+    summary:
+      'close() of a descriptor by name: of a container, device, VM or guest_memfd, a group (`group_of`), any other.',
     on: ['process'],
     args: z.strictObject({
-      fd: zRef('fd', 'container', 'device').optional(),
+      fd: zRef('fd', 'container', 'device', 'vm', 'memory').optional(),
       group_of: zRef('device').optional().describe('The group of that device.'),
     }),
     *run(context, args): Steps<Outcome> {
