@@ -54,7 +54,8 @@ export function followEntry(core: CoreMm, mm: Mm, vma: Vma, vpn: number, last: n
   if (special && pte.pfn !== core.zeroPfn) return RAW;
   if ((pte.bits & PTE_WRITE) === 0 && mustUnshare(core, vma, flags, pte.pfn)) return UNSHARE;
   const head = core.folios.headOf(pte.pfn);
-  const pages = special ? 1 : alike(core, mm, vpn, last, pte, head, flags);
+  const zero = pte.pfn === core.zeroPfn;
+  const pages = zero ? zeros(core, mm, vpn, last) : special ? 1 : alike(core, mm, vpn, last, pte, head, flags);
   return { outcome: 'grab', pfn: pte.pfn, pages, head, huge: false, dirty: (pte.bits & PTE_DIRTY) !== 0 };
 }
 
@@ -107,6 +108,15 @@ export function mustUnshare(core: CoreMm, vma: Vma | null, flags: GupFlags, page
     return vma === null || vma.cow;
   }
   return folios.anonExclusive.peek(page) === 0;
+}
+
+/** How many entries from `vpn` on map the zero page as the first does. */
+function zeros(core: CoreMm, mm: Mm, vpn: number, last: number): number {
+  if (last === vpn) return 1;
+  const { bits, pfn } = mm.pageTable.bulk;
+  const end = pfn.endOfRun(vpn, bits.endOfRun(vpn, last));
+  if (core.sim.watching) for (let at = vpn + 1; at <= Math.min(last, end + 1); at++) bits.get(at);
+  return end - vpn + 1;
 }
 
 /** How many entries from `vpn` on are like the first and map the frames after it: what one step may take at once. */

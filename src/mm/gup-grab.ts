@@ -78,6 +78,20 @@ export function grabSlow(core: CoreMm, flags: GupFlags, head: number, pages: num
 }
 
 /**
+ * As grabSlow, `want` times on the zero page: how many of them succeeded before one was refused, or the refusal of the
+ * first.
+ */
+export function grabZeros(core: CoreMm, flags: GupFlags, head: number, want: number): number | Refusal {
+  const { grab } = flags;
+  const before = core.folios.refcount.get(head);
+  const counts = grab === 'get' || (grab === 'pin' && !ignoresZeroPage(core, head));
+  const each = counts ? referencesPerPage(core, grab, false) : 0;
+  // The one that makes the count wrap still succeeds.
+  const fit = each === 0 || before <= 0 ? want : Math.min(want, Math.floor((REFCOUNT_MAX - before) / each) + 1);
+  return grabSlow(core, flags, head, fit) ?? fit;
+}
+
+/**
  * How many of the small folios first..last, from the first on, can take another grab without any special case. In a
  * step announced by `willCountRun`.
  */

@@ -11,7 +11,7 @@ import type { FaultResult } from './fault-context.ts';
 import { checkVmaFlags, noVma } from './gup-checks.ts';
 import { type GupFlags, RunList, refuse, within } from './gup-flags.ts';
 import { type Followed, followEntry } from './gup-follow.ts';
-import { countGrabRun, grabbableRun, grabSlow, willCount, willCountRun } from './gup-grab.ts';
+import { countGrabRun, grabbableRun, grabSlow, grabZeros, willCount, willCountRun } from './gup-grab.ts';
 import type { Refusal } from './ledger.ts';
 import { isLongtermPinnable } from './longterm-pinnable.ts';
 import { markTouchedRun, willMarkAccessed } from './mark-accessed.ts';
@@ -90,7 +90,8 @@ export function* walkUserPages(
       }
       const taken: number | Refusal = yield* call(grabEntry(core, mm, row, entry, want, flags));
       if (typeof taken === 'number') {
-        walk.runs.add(entry.pfn, taken);
+        if (entry.pfn === core.zeroPfn) for (let i = 0; i < taken; i++) walk.runs.add(entry.pfn, 1);
+        else walk.runs.add(entry.pfn, taken);
         at += taken;
         continue;
       }
@@ -123,6 +124,13 @@ function* grabEntry(
   const small = !folios.isLarge(head);
   const touches = flags.touch && flags.write && !entry.dirty;
   const asks = grab === 'pin' && mustMakeAccessible(core);
+  if (pfn === core.zeroPfn && want > 1 && !touches && !asks) {
+    willCount(core, head, GRAB);
+    yield sim.times(want, ptl.willChange(row, GRAB));
+    const taken = grabZeros(core, flags, head, want);
+    ptl.releaseNow(row);
+    return taken;
+  }
   if (small && want > 1 && !touches && !asks) {
     if (flags.touch) willMarkAccessed(core, pfn, pfn + want - 1, GRAB);
     willCountRun(core, pfn, pfn + want - 1, GRAB);

@@ -28,18 +28,33 @@ class Hold {
   readonly owner: string;
   readonly grab: 'pin' | 'get' | 'folios';
   readonly runs: readonly FrameRun[];
-  readonly frames: readonly { readonly pfn: number; readonly generation: number }[];
   readonly view: View | null;
+  /** Generations of the frames held, which are theirs until they are let go. */
+  private readonly generations: ReadonlyMap<number, number>;
 
   constructor(core: CoreMm, owner: string, grab: Hold['grab'], runs: readonly FrameRun[], view: View | null) {
     this.owner = owner;
     this.grab = grab;
     this.runs = runs;
     this.view = view;
-    // Held: the generation that the frames have now is theirs until they are let go.
-    this.frames = runs.flatMap(({ pfn, pages }) =>
-      Array.from({ length: pages }, (_, i) => ({ pfn: pfn + i, generation: core.frames.peekGeneration(pfn + i) })),
-    );
+    const generations = new Map<number, number>();
+    for (const { pfn, pages } of runs) {
+      for (let at = pfn; at < pfn + pages; at++) generations.set(at, core.frames.peekGeneration(at));
+    }
+    this.generations = generations;
+  }
+
+  get pages(): number {
+    return this.runs.reduce((sum, run) => sum + run.pages, 0);
+  }
+
+  frame(page: number): { readonly pfn: number; readonly generation: number } | undefined {
+    let left = page;
+    for (const { pfn, pages } of this.runs) {
+      if (left < pages) return { pfn: pfn + left, generation: this.generations.get(pfn + left)! };
+      left -= pages;
+    }
+    return undefined;
   }
 }
 
@@ -117,14 +132,23 @@ function refuse(
 }
 
 function viewOf(core: CoreMm, holder: string, vpn: number, runs: readonly FrameRun[]): View {
-  const pages = runs.reduce((sum, run) => sum + run.pages, 0);
+  const starts: number[] = [];
+  let pages = 0;
+  for (const run of runs) {
+    starts.push(pages);
+    pages += run.pages;
+  }
   const runAt = (offset: number): FrameRun => {
-    let left = offset;
-    for (const run of runs) {
-      if (left < run.pages) return { pfn: run.pfn + left, pages: run.pages - left };
-      left -= run.pages;
+    // The last run that starts at or before the page.
+    let low = 0;
+    for (let high = starts.length - 1; low < high; ) {
+      const middle = (low + high + 1) >> 1;
+      if (starts[middle]! <= offset) low = middle;
+      else high = middle - 1;
     }
-    return { pfn: 0, pages: pages - offset };
+    const within = offset - starts[low]!;
+    const run = runs[low]!;
+    return { pfn: run.pfn + within, pages: run.pages - within };
   };
   return { kind: 'pin', holder, page: 0, mm: ownMm(core), vpn, pages, runAt };
 }
@@ -134,8 +158,8 @@ function* accessHeld(context: OperationContext, pin: Ref, page: number, text: st
   const held = holdOf(context, pin);
   if (held === undefined) return { errno: 'EBADF' };
   const { core, sim } = context.performance.world;
-  const frame = held.frames[page];
-  if (frame === undefined) throw new Error(`${held.owner} holds ${held.frames.length} pages: there is no page ${page}`);
+  const frame = held.frame(page);
+  if (frame === undefined) throw new Error(`${held.owner} holds ${held.pages} pages: there is no page ${page}`);
   const { frames } = core;
   frames.willCheck(frame.pfn, text === null ? READ : WRITE);
   yield text === null ? frames.content.willRead(frame.pfn, READ) : frames.content.willWrite(frame.pfn, WRITE);
