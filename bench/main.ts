@@ -1,6 +1,7 @@
 // The benchmarks by name: `npm run bench` runs all, `npm run bench -- hold resume` those named. Every figure that is
 // judged is a ratio within one run, so that the machine cancels out.
 
+import { exploreSearch } from './explore-search.ts';
 import { hold } from './hold.ts';
 import type { Bench } from './measure.ts';
 import { memoryExplore } from './memory-explore.ts';
@@ -8,7 +9,7 @@ import { pingPong } from './ping-pong.ts';
 import { resume } from './resume.ts';
 import { runSize, scale } from './scale.ts';
 
-const benches: readonly Bench[] = [hold, pingPong, resume, scale, memoryExplore];
+const benches: readonly Bench[] = [hold, pingPong, resume, scale, memoryExplore, exploreSearch];
 
 function main(names: readonly string[]): number {
   const unknown = names.filter((name) => !benches.some((bench) => bench.name === name));

@@ -59,6 +59,7 @@ export class Dpor implements Scheduler {
 
   newExecution(): boolean {
     if (this.finished) return false;
+    this.redundant = false;
     this.restartWorld();
     return true;
   }
@@ -118,14 +119,17 @@ export class Dpor implements Scheduler {
 
   /** Somebody who can step and whose step is not asleep; null at the end. Whom is a matter of speed only. */
   private anyAwake(sim: Sim): Process | null {
+    const { order } = this;
+    const { processes } = sim;
     let asleep = false;
     let best: Process | null = null;
     let bestRank = NOT_RANKED;
-    const { processes } = sim;
-    for (let i = 0; i < processes.length && bestRank > 0; i++) {
+    for (let n = processes.length, i = order.cursor % n; n > 0 && bestRank > order.goodEnough; n--) {
       const process = processes[i]!;
-      const rank = this.order.rankOf(process);
-      if (rank >= bestRank || !canStep(process)) continue;
+      i = i + 1 === processes.length ? 0 : i + 1;
+      if (process.state !== 'live') continue;
+      const rank = order.rankOf(process);
+      if (rank >= bestRank || !process.enabled) continue;
       const awake = this.awakeChoices(this.identity.numberOf(process));
       if (awake === null) {
         asleep = true;
@@ -135,7 +139,8 @@ export class Dpor implements Scheduler {
       best = process;
       bestRank = rank;
     }
-    this.redundant = best === null && asleep;
+    if (best === null) this.redundant = asleep;
+    else order.picked(best, bestRank);
     return best;
   }
 
@@ -212,6 +217,7 @@ export class Dpor implements Scheduler {
       const count = reversals.count(at);
       for (let i = 0; i < count; i++) this.reverse(reversals.get(at, i));
     }
+    this.sequence.forget();
     this.backtrack();
   }
 
@@ -223,10 +229,9 @@ export class Dpor implements Scheduler {
     const { sequence } = this;
     this.reversals.sequence(reversal, sequence);
     if (reversal.state === TO_BE_TRIED) {
-      reversal.state = this.canRun(first, sequence.steps, sequence.length, reversal.last) ? SURE : IMPOSSIBLE;
+      reversal.state = this.canRun(first, sequence.steps, sequence.length - 1, reversal.last) ? SURE : IMPOSSIBLE;
       if (reversal.state === IMPOSSIBLE) return;
     }
-    sequence.push(reversal.last, -1);
     for (;;) {
       const asleep = this.coveredBySleep(first, sequence, coverage);
       if (asleep === UNDECIDED) {

@@ -1,7 +1,6 @@
 // In which order an exhaustive search runs what it may run in any order. Only speed depends on it: steps that nobody else
-// can race with come first, so that the search branches deep in the trace and has little to look at again; then steps
-// that write, before those that read what they wrote; last steps that waited, because whoever waits should have come
-// to its gate before it is shut.
+// can race with come first, then steps that only read, so that the search branches deep in the trace and has little to
+// look at again; last steps that waited, because whoever waits should have come to its gate before it is shut.
 import type { Process } from '../engine/process.ts';
 import { READ } from '../engine/step.ts';
 import { SEVERAL } from './action.ts';
@@ -9,8 +8,8 @@ import type { Identity } from './identity.ts';
 import type { TraceEvent } from './trace.ts';
 
 const PRIVATE = 0;
-const WRITES = 1;
-const READS = 2;
+const READS = 1;
+const WRITES = 2;
 const WAITS = 3;
 export const NOT_RANKED = 4;
 
@@ -19,6 +18,9 @@ const NOBODY = -1;
 const SHARED = -2;
 
 export class Order {
+  /** Slot at which to start looking, and the rank at which to stop. */
+  cursor = 0;
+  goodEnough = PRIVATE;
   private readonly identity: Identity;
   private readonly owners: number[] = [];
   // By slot; NOT_RANKED: not known in this execution.
@@ -30,7 +32,16 @@ export class Order {
 
   /** The world was rewound: what was announced is no longer. */
   restart(): void {
-    this.ranks.fill(NOT_RANKED);
+    const { ranks } = this;
+    for (let i = 0; i < ranks.length; i++) ranks[i] = NOT_RANKED;
+    this.goodEnough = PRIVATE;
+    this.cursor = 0;
+  }
+
+  /** `process` goes next: look on from there, and take the next one that ranks no worse. */
+  picked(process: Process, rank: number): void {
+    this.goodEnough = rank;
+    this.cursor = process.slot;
   }
 
   /** `process` has acted `event` and announced its next step. */

@@ -343,27 +343,23 @@ export class Reversals {
     }
   }
 
-  /** The steps of a reversal, in order, the last one excepted. */
+  /** The steps that a reversal asks for, in order. */
   sequence(reversal: Reversal, into: Sequence): void {
     const { trace } = this;
     const { first, last, arrival, kept } = reversal;
-    let left: number[] | null = null;
-    into.begin(first, arrival);
-    for (let i = first + 1; i < trace.length; i++) {
-      if (trace.before(first, i)) continue;
-      if (kept !== null) {
-        if (left?.some((out) => trace.before(out, i))) continue;
-        const event = trace.events[i]!;
-        const free =
-          kept.includes(i) || relation(event, last) === COMMUTE || (arrival >= 0 && trace.before(i, arrival));
-        if (event.actor === last.actor ? i > arrival : !free) {
-          left ??= [];
-          left.push(i);
-          continue;
-        }
-      }
-      into.push(trace.events[i]!, i);
+    if (kept === null) {
+      into.buildAll(first, arrival, last);
+      return;
     }
+    const left: number[] = [];
+    into.build(first, arrival, last, (index, step) => {
+      if (left.some((out) => trace.before(out, index))) return true;
+      const free =
+        kept.includes(index) || relation(step, last) === COMMUTE || (arrival >= 0 && trace.before(index, arrival));
+      if (step.actor === last.actor ? index <= arrival : free) return false;
+      left.push(index);
+      return true;
+    });
   }
 }
 

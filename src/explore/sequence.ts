@@ -3,6 +3,8 @@
 import { type Action, type Actions, COMMUTE, CONFLICT, relation, sameChoices } from './action.ts';
 import type { Trace } from './trace.ts';
 
+const INITIAL_ACTORS = 64;
+
 /** No step of the sequence is the given one or conflicts with it. */
 export const INDEPENDENT = -1;
 /** Something in the sequence conflicts with the step before the step itself comes. */
@@ -22,11 +24,14 @@ export class Sequence {
   blockedAt = 0;
   private readonly trace: Trace;
   private readonly actions: Actions;
-  private first = 0;
+  private from = 0;
   private arrival = -1;
+  // With everything in it: the step that it is built from; -1 otherwise.
+  private first = -1;
+  private readonly found: number[] = [];
   private readonly indices: number[] = [];
-  // By index in the trace: position here plus one; 0 when it is not part of the sequence.
-  private readonly positions: number[] = [];
+  // By actor: position here of its first step plus one; 0 when it has none.
+  private firstOf = new Int32Array(INITIAL_ACTORS);
   private readonly struck: boolean[] = [];
   private struckCount = 0;
   private readonly needed: boolean[] = [];
@@ -37,23 +42,82 @@ export class Sequence {
     this.actions = actions;
   }
 
-  /** Start over, from the node before step `first`; the last step's actor comes to it after step `arrival`. */
-  begin(first: number, arrival: number): void {
-    for (let i = 0; i < this.length; i++) if (this.indices[i]! >= 0) this.positions[this.indices[i]!] = 0;
+  /** The trace is about to change: nothing built from it can be taken over. */
+  forget(): void {
+    this.clear();
+    this.first = -1;
+  }
+
+  private clear(): void {
+    for (let i = 0; i < this.length; i++) this.firstOf[this.steps[i]!.actor] = 0;
     this.length = 0;
-    this.first = first;
-    this.arrival = arrival;
     this.struckCount = 0;
   }
 
+  /**
+   * From the node before step `first`: all steps after it that do not depend on it, but for those left out, then `last`,
+   * whose actor comes to it after step `arrival`.
+   */
+  build(first: number, arrival: number, last: Action, leftOut: (index: number, step: Action) => boolean): void {
+    this.clear();
+    this.first = -1;
+    const count = this.trace.independentOf(first, this.found);
+    for (let i = 0; i < count; i++) {
+      const index = this.found[i]!;
+      const event = this.trace.events[index]!;
+      if (!leftOut(index, event)) this.push(event, index);
+    }
+    this.push(last, -1);
+    this.from = first;
+    this.arrival = arrival;
+  }
+
+  /** As `build`, leaving nothing out. What comes before the last step is taken over when `first` is the same. */
+  buildAll(first: number, arrival: number, last: Action): void {
+    this.from = first;
+    this.arrival = arrival;
+    if (this.first === first) {
+      const end = this.length - 1;
+      for (let i = 0; i < end; i++) this.needed[i] = false;
+      this.steps[end] = last;
+      return;
+    }
+    this.clear();
+    this.first = first;
+    const count = this.trace.independentOf(first, this.found);
+    const { events } = this.trace;
+    for (let i = 0; i < count; i++) this.push(events[this.found[i]!]!, this.found[i]!);
+    this.push(last, -1);
+  }
+
   /** Add step `index` of the trace; -1: the last one, which is not part of it. */
-  push(step: Action, index: number): void {
+  private push(step: Action, index: number): void {
     const at = this.length++;
     this.steps[at] = step;
     this.indices[at] = index;
     this.struck[at] = false;
     this.needed[at] = index < 0;
-    if (index >= 0) this.positions[index] = at + 1;
+    if (index < 0) return;
+    const { actor } = step;
+    if (actor >= this.firstOf.length) this.grow(actor);
+    if (this.firstOf[actor] === 0) this.firstOf[actor] = at + 1;
+  }
+
+  private grow(actor: number): void {
+    const grown = new Int32Array(2 * actor);
+    grown.set(this.firstOf);
+    this.firstOf = grown;
+  }
+
+  /** Position of a step of the trace; -1 when it is not part of the sequence. */
+  private positionOf(step: Action): number {
+    const { actor, number } = step;
+    const first = actor < this.firstOf.length ? this.firstOf[actor]! - 1 : -1;
+    if (first < 0 || this.steps[first]!.number === number) return first;
+    for (let i = first + 1; i < this.length - 1; i++) {
+      if (this.steps[i]!.actor === actor && this.steps[i]!.number === number) return i;
+    }
+    return -1;
   }
 
   /** The last step turned out as known now. */
@@ -114,9 +178,8 @@ export class Sequence {
    * sequence with nothing that conflicts before it; otherwise INDEPENDENT, BLOCKED or UNDECIDED.
    */
   place(step: Action): number {
-    const index = this.trace.indexOf(step.actor, step.number);
-    const position = index > this.first ? (this.positions[index] ?? 0) - 1 : -1;
-    if (position >= 0) return this.placeOf(step, index, position);
+    const position = this.positionOf(step);
+    if (position >= 0) return this.placeOf(step, position);
     const end = this.length - 1;
     const last = this.steps[end]!;
     let undecided = false;
@@ -135,12 +198,12 @@ export class Sequence {
     return UNDECIDED;
   }
 
-  /** As `place`, for a step that is step `index` of the trace and has a place here. */
-  private placeOf(step: Action, index: number, position: number): number {
+  /** As `place`, for a step that has a place here. */
+  private placeOf(step: Action, position: number): number {
     this.blockedAt = position;
-    const event = this.trace.events[index]!;
+    const event = this.trace.events[this.indices[position]!]!;
     if (!sameChoices(event.choices, step.choices)) return BLOCKED;
-    return event.past < this.first ? position : this.freeUpTo(position, step, position);
+    return event.past < this.from ? position : this.freeUpTo(position, step, position);
   }
 
   /** `result` when nothing before position `end` conflicts with the step; BLOCKED otherwise. */

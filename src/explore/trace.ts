@@ -55,8 +55,6 @@ export class Trace {
   // By actor: index of its last step (-1: none yet), and of the step that started it (-1: there from the start).
   private readonly lastOf: number[] = [];
   private readonly startOf: number[] = [];
-  // By actor: indices of its steps.
-  private readonly stepsOf: number[][] = [];
   private readonly met: number[] = [];
   // By object: index of the last step that touched only it.
   private lastTouch = new Int32Array(INITIAL_OBJECTS).fill(-1);
@@ -84,17 +82,21 @@ export class Trace {
     return previous >= 0 ? previous : (this.startOf[actor] ?? -1);
   }
 
-  /** Index of the `number`-th step of `actor`; -1 when it did not come to that. */
-  indexOf(actor: number, number: number): number {
-    const last = this.lastStepOf(actor);
-    if (last < 0 || this.events[last]!.number < number) return -1;
-    return this.stepsOf[actor]![number]!;
-  }
-
   /** Did step `a` happen before step `b` (or is it the same)? */
   before(a: number, b: number): boolean {
     const event = this.events[a]!;
     return this.clocks[b * this.width + event.actor]! >= event.number;
+  }
+
+  /** Indices after `first` of the steps that do not depend on step `first`, ascending; returns how many. */
+  independentOf(first: number, into: number[]): number {
+    const { clocks, width, length } = this;
+    const { actor, number } = this.events[first]!;
+    let count = 0;
+    for (let i = first + 1, at = i * width + actor; i < length; i++, at += width) {
+      if (clocks[at]! < number) into[count++] = i;
+    }
+    return count;
   }
 
   /** By actor: raise to the number of steps that happened before step `at`, itself included. */
@@ -158,8 +160,6 @@ export class Trace {
     }
     this.clock(at, event, process);
     this.lastOf[actor] = at;
-    this.stepsOf[actor] ??= [];
-    this.stepsOf[actor]![event.number] = at;
     this.length++;
     return event;
   }
@@ -169,8 +169,9 @@ export class Trace {
     const { width, clocks } = this;
     const row = at * width;
     const base = this.arrivalOf(event.actor);
-    if (base >= 0) clocks.copyWithin(row, base * width, base * width + width);
-    else clocks.fill(0, row, row + width);
+    // Short rows: a loop is faster than copyWithin and fill.
+    if (base >= 0) for (let a = 0, from = base * width; a < width; a++) clocks[row + a] = clocks[from + a]!;
+    else for (let a = 0; a < width; a++) clocks[row + a] = 0;
     clocks[row + event.actor] = event.number;
     event.past = base;
     const gate = process.acted.gate;
