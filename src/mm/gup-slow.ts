@@ -125,9 +125,11 @@ function* grabEntry(
   const touches = flags.touch && flags.write && !entry.dirty;
   const asks = grab === 'pin' && mustMakeAccessible(core);
   if (pfn === core.zeroPfn && want > 1 && !touches && !asks) {
+    if (flags.touch) willMarkAccessed(core, head, head, GRAB);
     willCount(core, head, GRAB);
     yield sim.times(want, ptl.willChange(row, GRAB));
     const taken = grabZeros(core, flags, head, want);
+    if (flags.touch && typeof taken === 'number') for (let i = 0; i < taken; i++) markTouchedRun(core, head, head);
     ptl.releaseNow(row);
     return taken;
   }
