@@ -20,4 +20,5 @@ export {
   type ProgramTally,
 } from './explore/program.ts';
 export type { ScheduledStep } from './explore/runner.ts';
+export { NotRepeatable } from './explore/scheduler.ts';
 export { type SwapFailure, type SwapOptions, type SwapResult, swapTest } from './explore/swap.ts';

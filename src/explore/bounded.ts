@@ -8,7 +8,7 @@ import type { Process } from '../engine/process.ts';
 import type { Sim } from '../engine/sim.ts';
 import { NO_CHOICES } from './action.ts';
 import { Identity } from './identity.ts';
-import { canStep, type Scheduler } from './scheduler.ts';
+import { canStep, NotRepeatable, type Scheduler } from './scheduler.ts';
 import { Trace } from './trace.ts';
 import { TraceHash } from './trace-hash.ts';
 
@@ -86,7 +86,7 @@ export class Bounded implements Scheduler {
       this.chosen[depth] = next;
     }
     const process = this.identity.processes[this.chosen[depth]!.actor]!;
-    if (!canStep(process)) throw new Error('an actor cannot step where it could before: the model is not repeatable');
+    if (!canStep(process)) throw new NotRepeatable('an actor cannot step where it could before');
     return process;
   }
 

@@ -5,12 +5,12 @@
 // Two steps depend on each other by what they did; the last step of a reversed pair is judged by what it announced. Where
 // that leaves open whether a sequence is needed, the sequence is run once to see what the step does there.
 import type { Process } from '../engine/process.ts';
-import type { Sim } from '../engine/sim.ts';
+import { type Sim, UndeclaredAccess } from '../engine/sim.ts';
 import { Action, Actions, COMMUTE, NO_CHOICES, relation, sameChoices } from './action.ts';
 import { Identity } from './identity.ts';
 import { NOT_RANKED, Order } from './order.ts';
 import { IMPOSSIBLE, type Reversal, Reversals, SURE, TO_BE_TRIED } from './reversal.ts';
-import { canStep, type Scheduler } from './scheduler.ts';
+import { canStep, NotRepeatable, type Scheduler } from './scheduler.ts';
 import { BLOCKED, type Coverage, Sequence, UNDECIDED } from './sequence.ts';
 import { Trace } from './trace.ts';
 import { Undecided, WakeupForest, type WakeupNode } from './wakeup.ts';
@@ -93,7 +93,7 @@ export class Dpor implements Scheduler {
       this.running = node;
       this.script = node.step.choices;
       const process = this.identity.processes[node.step.actor];
-      if (process === undefined || !canStep(process)) throw new Error(`a sequence that was to be run cannot be run`);
+      if (process === undefined || !canStep(process)) throw new NotRepeatable('an actor cannot step where it should');
       return process;
     }
     return this.anyAwake(sim);
@@ -161,7 +161,8 @@ export class Dpor implements Scheduler {
     this.choices ??= [];
     this.alternatives ??= [];
     const value = this.script[this.choices.length] ?? 0;
-    if (value >= alternatives) throw new RangeError(`choice ${value} of ${alternatives}: the model is not repeatable`);
+    if (value >= alternatives)
+      throw new NotRepeatable(`there are only ${alternatives} alternatives where choice ${value} was made`);
     this.choices.push(value);
     this.alternatives.push(alternatives);
     return value;
@@ -194,7 +195,8 @@ export class Dpor implements Scheduler {
     for (let i = this.sleepFrom[at - 1]!; i < from; i++) {
       const sleeper = this.sleep[i]!;
       if (sleeper.actor === event.actor) {
-        if (sameChoices(sleeper.choices, event.choices)) throw new Error('a sleeping step was run again');
+        if (sameChoices(sleeper.choices, event.choices))
+          throw new NotRepeatable('a step that was explored came up again');
       } else if (relation(sleeper, event) === COMMUTE) this.sleep[to++] = sleeper;
     }
     this.sleepFrom[at] = from;
@@ -288,7 +290,7 @@ export class Dpor implements Scheduler {
   /** Run the first `at` steps of the trace, `steps` and `last`: the last step as it really turns out. */
   private tryOut(at: number, steps: readonly Action[], count: number, last: Action): Action {
     const process = this.runAgain(at, steps, count, last.actor);
-    if (process === undefined || !canStep(process)) throw new Error('a sequence that was to be run cannot be run');
+    if (process === undefined || !canStep(process)) throw new NotRepeatable('an actor cannot step where it should');
     this.sim.record(true);
     this.actAgain(last);
     this.tried.copy(last);
@@ -318,7 +320,8 @@ export class Dpor implements Scheduler {
     this.alternatives = null;
     try {
       this.sim.act(process);
-    } catch {
+    } catch (error) {
+      if (error instanceof NotRepeatable || error instanceof UndeclaredAccess) throw error;
       process.cut();
     }
   }

@@ -3,7 +3,7 @@
 import type { Process } from '../engine/process.ts';
 import type { Sim } from '../engine/sim.ts';
 import type { ScheduledStep } from './runner.ts';
-import { canStep, type Scheduler } from './scheduler.ts';
+import { canStep, NotRepeatable, type Scheduler } from './scheduler.ts';
 import type { ScheduleToken, Segment } from './token.ts';
 
 export class Replay implements Scheduler {
@@ -106,7 +106,7 @@ export class Retrace implements Scheduler {
     if (step === undefined) return null;
     const process = sim.processes.find((other) => other.name === step.actor);
     if (process === undefined || !canStep(process)) {
-      throw new Error(`${step.actor} cannot step at ${step.label} again: the world does not rewind`);
+      throw new NotRepeatable(`${step.actor} cannot step at ${step.label} again`);
     }
     const preempted = this.last !== null && process !== this.last && canStep(this.last);
     this.preempted.push(preempted ? this.last!.announced.step.label : null);

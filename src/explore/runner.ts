@@ -6,7 +6,7 @@ import { LimitReached } from '../engine/limit.ts';
 import type { Process } from '../engine/process.ts';
 import { type Sim, UndeclaredAccess } from '../engine/sim.ts';
 import type { Step } from '../engine/step.ts';
-import type { Scheduler } from './scheduler.ts';
+import { NotRepeatable, type Scheduler } from './scheduler.ts';
 
 /** One step of a schedule: who acted, at which label, and what the choices inside the step gave. */
 export interface ScheduledStep {
@@ -98,7 +98,7 @@ export class Runner {
         try {
           sim.act(process);
         } catch (error) {
-          if (error instanceof UndeclaredAccess) throw error;
+          if (error instanceof UndeclaredAccess || error instanceof NotRepeatable) throw error;
           process.cut();
         }
         scheduler.acted?.(process, sim);
@@ -134,7 +134,7 @@ export class Runner {
 
   /** An exception escaped from a step: a limit ends the actor, anything else is a finding; a false annotation aborts. */
   private cutOff(process: Process, error: unknown): void {
-    if (error instanceof UndeclaredAccess || !(error instanceof Error)) throw error;
+    if (error instanceof UndeclaredAccess || error instanceof NotRepeatable || !(error instanceof Error)) throw error;
     const { label } = process.announced.step;
     process.cut();
     if (error instanceof LimitReached) {

@@ -20,6 +20,11 @@ export interface Scheduler extends ChoiceSource {
   executionEnded?(sim: Sim): void;
 }
 
+/** The same steps led somewhere else: the world keeps state outside of its stores, and no search of it means anything. */
+export class NotRepeatable extends Error {
+  override readonly name = 'NotRepeatable';
+}
+
 /** May `process` act now? */
 export function canStep(process: Process): boolean {
   return process.state === 'live' && process.enabled;

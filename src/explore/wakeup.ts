@@ -1,5 +1,7 @@
 // Wakeup trees (Abdulla, Aronis, Jonsson, Sagonas: "Optimal dynamic partial order reduction", POPL 2014): at a node of
-// the search, the sequences that are still to be run from there, none of which another one makes superfluous.
+// the search, the sequences that are still to be run from there, none of which another one makes superfluous. There can
+// be as many as there are traces below the node (readers before one writer), so in the worst case memory follows the
+// search; in most programs a tree has a few dozen nodes.
 import type { Action } from './action.ts';
 import { BLOCKED, type Coverage, type Sequence, UNDECIDED } from './sequence.ts';
 

@@ -1,6 +1,6 @@
 // The library's entry: the program of the README, what a result says, tokens and replay, limits told apart.
 import { describe, expect, test } from 'vitest';
-import { explore, UndeclaredAccess } from '../../src/index.ts';
+import { explore, NotRepeatable, UndeclaredAccess } from '../../src/index.ts';
 
 describe('explore', () => {
   test('a program of cells, locks, choices and actors started by actors', () => {
@@ -167,6 +167,22 @@ describe('explore', () => {
         });
       });
     expect(attempt).toThrow(UndeclaredAccess);
+  });
+
+  test('state outside of the stores ends the search as well', () => {
+    let runs = 0;
+    const attempt = () =>
+      explore((sim) => {
+        const x = sim.cell('x', 0);
+        for (const name of ['a', 'b']) {
+          sim.spawn(name, function* () {
+            yield x.willWrite();
+            if (name === 'a') runs++;
+            x.value = sim.choose(runs > 2 ? 1 : 3);
+          });
+        }
+      });
+    expect(attempt).toThrow(NotRepeatable);
   });
 
   test('an exception in a step is a finding with its schedule, and the other actors go on', () => {
