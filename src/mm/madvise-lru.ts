@@ -83,7 +83,7 @@ function* coldHuge(cold: Cold, row: number, head: number): Steps<void> {
   yield pageTable.ptl.pass(row, LOOK);
   const pmd = pageTable.pmd(row);
   if ((pmd.bits & PMD_LEAF) === 0 || hugeHead(cold, pmd) !== head || core.folios.mapcountOf(head) > 1) return;
-  if (!cold.pageout && (pmd.bits & PTE_YOUNG) !== 0) {
+  if (clearsYoung(cold) && (pmd.bits & PTE_YOUNG) !== 0) {
     pageTable.setPmd(row, pmd.pfn, pmd.bits & ~PTE_YOUNG, pmd.generation);
     cold.gather.note(row * PMD_PAGES, (row + 1) * PMD_PAGES);
   }
@@ -142,7 +142,7 @@ function* coldEntry(cold: Cold, vpn: number, pages: number, head: number): Steps
   const first: Pte = pageTable.pte(vpn);
   if (normalHead(core, first) !== head) return;
   if ((folios.flags.get(head) & PG_LRU) === 0 || folios.mapcountOf(head) !== folios.pagesOf(head)) return;
-  if (!cold.pageout) {
+  if (clearsYoung(cold)) {
     for (let at = vpn; at < vpn + pages; at++) {
       const pte = pageTable.pte(at);
       if ((pte.bits & PTE_YOUNG) === 0) continue;
@@ -151,6 +151,11 @@ function* coldEntry(cold: Cold, vpn: number, pages: number, head: number): Steps
     }
   }
   takeNow(cold, head);
+}
+
+/** Until 6.9 MADV_PAGEOUT, too, makes the entries old, so that reclaim does not keep the page for them. */
+function clearsYoung({ core, pageout }: Cold): boolean {
+  return !pageout || !core.kernel.has('reclaim.pageout-ignores-references');
 }
 
 function willTake({ core, pageout }: Cold, head: number): void {

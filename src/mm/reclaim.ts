@@ -147,8 +147,8 @@ function* activateLocked(core: CoreMm, head: number): Steps<void> {
 }
 
 /**
- * reclaim_pages (MADV_PAGEOUT, DAMON): the folios are isolated; references and demotion do not count. Returns the pages
- * reclaimed; the survivors go back through the per-CPU batch.
+ * reclaim_pages (MADV_PAGEOUT, DAMON): the folios are isolated; demotion does not count, nor (6.9) references. Returns
+ * the pages reclaimed; the survivors go back through the per-CPU batch.
  */
 export function* reclaimPages(core: CoreMm, heads: readonly number[]): Steps<number> {
   let reclaimed = 0;
@@ -168,7 +168,7 @@ export function* reclaimPages(core: CoreMm, heads: readonly number[]): Steps<num
         mayUnmap: true,
         maySwap: true,
         mayWritepage: true,
-        ignoreReferences: true,
+        ignoreReferences: core.kernel.has('reclaim.pageout-ignores-references'),
         demotionNode: null,
         proactive: false,
         nodeDirty: false,

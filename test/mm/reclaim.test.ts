@@ -471,14 +471,15 @@ describe.each(KERNELS)('reclaim_pages (MADV_PAGEOUT) on %s', (kernel) => {
     expect(folios.refcount.peek(pfn)).toBe(1025);
   });
 
-  it('asks no references', () => {
+  it('asks for references until 6.9, whose bits MADV_PAGEOUT clears itself', () => {
     const { world, task, vma, mm } = world1(kernel);
     const pfn = anonPage(world, task, vma, 1001, { young: true });
     const reclaimed = run(world, task, function* () {
       yield* call(folioIsolateLru(world.core, pfn));
       return yield* call(reclaimPages(world.core, [pfn]));
     });
-    expect(reclaimed).toBe(1);
-    expect(mm.pageTable.peekPte(1001).bits & PTE_SWAP).toBe(PTE_SWAP);
+    const asks = kernel === 'v6.1.192';
+    expect(reclaimed).toBe(asks ? 0 : 1);
+    expect(mm.pageTable.peekPte(1001).bits & PTE_SWAP).toBe(asks ? 0 : PTE_SWAP);
   });
 });

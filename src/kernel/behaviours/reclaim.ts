@@ -79,6 +79,15 @@ export const reclaim = subject({
     evidence: 'unverified',
     in: { since: '6.0' },
   },
+  'reclaim.pageout-ignores-references': {
+    summary:
+      'MADV_PAGEOUT ignores references; before, it cleared the young bits of the process, and what a guest had used was kept.',
+    commit: '2864f3d0f583',
+    source: 'mm/vmscan.c reclaim_folio_list; kvm_vfio/pageout_without_vfio',
+    evidence: 'observed',
+    in: { since: '6.9' },
+    note: 'the release is from memory',
+  },
   'reclaim.exiting-mapper-keeps': {
     summary: 'Reclaim keeps a page whose only mapper is exiting or reaped.',
     source: 'reclaim-migration-writeback.md 2.3',

@@ -243,6 +243,39 @@ function* both(s: Session, what: string, type: string): Steps<void> {
   s.emit(name, result, { type }, observed);
 }
 
+/** c_ctl: the guest's memory paged out, with no device on it. */
+function* pageoutWithoutVfio(s: Session, type: string): Steps<void> {
+  const name = `kvm_vfio/pageout_without_vfio/${type}`;
+  yield* call(vmOpen(s));
+  const mem = yield* call(mk(s, type));
+  if ('errno' in mem) throw new Error(`${type}: ${mem.errno}`);
+  const hva = addressOf(s, 'm');
+  yield* call(must(s, 'kvm.set_memory_region', { vm: 'vm', slot: 1, gpa: GPA, hva, size: GUEST_BYTES }));
+  yield* call(guestWrite(s, 'b'));
+  const before = yield* call(pfnOf(s));
+  // The rest of the first page; here a page holds one word.
+  yield* call(must(s, 'cpu.write', { memory: 'm', value: 'b' }));
+  const page = function* (): Steps<Result['shows']> {
+    return (yield* call(s.op('pagemap', { memory: 'm', length: PG }))).shows;
+  };
+  let calls = 0;
+  let result: Result;
+  do {
+    result = yield* call(s.op('madvise', { memory: 'm', length: mem.bytes, advice: 'PAGEOUT' }));
+    yield* call(must(s, 'settle', {}));
+    calls++;
+  } while (calls < 5 && (yield* call(page())).swapped !== true);
+  const observed: Record<string, unknown> = {
+    pageout_calls: calls,
+    swapped_out: (yield* call(page())).swapped === true,
+  };
+  const read = yield* call(guestRead(s));
+  observed.guest_reads_back_own_data = read.value === byteOf('b');
+  observed.swapped_in_by_guest = (yield* call(page())).present === true;
+  observed.same_pfn = (yield* call(pfnOf(s))) === before;
+  s.emit(name, result, { type }, observed);
+}
+
 const MEMORY = labBoot({ memory: MEM_OBJECTS });
 const COMBINED = ['anon_rw_touched', 'memfd_shared_rw_touched', 'anon_thp', 'hugetlb_2m'];
 const combos = [
@@ -262,5 +295,10 @@ export const kvm: readonly Program[] = [
     name: `kvm_vfio/${what}/${type}`,
     boot: MEMORY,
     run: (s: Session) => both(s, what, type),
+  })),
+  ...['anon_rw_touched', 'anon_thp'].map((type) => ({
+    name: `kvm_vfio/pageout_without_vfio/${type}`,
+    boot: MEMORY,
+    run: (s: Session) => pageoutWithoutVfio(s, type),
   })),
 ];
