@@ -80,10 +80,9 @@ export const reclaim = subject({
     in: { since: '6.0' },
   },
   'reclaim.pageout-ignores-references': {
-    summary:
-      'MADV_PAGEOUT ignores references; before, it cleared the young bits of the process, and what a guest had used was kept.',
+    summary: 'MADV_PAGEOUT ignores references; before, it made entries old, and kept what a guest had used.',
     commit: '2864f3d0f583',
-    source: 'mm/vmscan.c reclaim_folio_list; kvm_vfio/pageout_without_vfio',
+    source: 'reality/README.md, kvm_vfio/pageout_without_vfio; mm/vmscan.c reclaim_folio_list',
     evidence: 'observed',
     in: { since: '6.9' },
     note: 'the release is from memory',
