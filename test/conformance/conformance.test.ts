@@ -105,7 +105,8 @@ describe('the ledger', () => {
       { case: 'pins/b', kernels: ['k', 'l'], verdict: 'wrong', reason: 'because' },
     ]);
     expect(updated(ledger, [{ kernel: 'k', judged: [judged('pins/a', 'agree')] }]).cases).toEqual([]);
-    expect(updated(ledger, []).cases).toEqual(ledger.cases);
+    expect(updated(ledger, [])).toEqual(ledger);
+    expect(updated(ledger, [{ kernel: 'k', judged: [judged('iommufd/x', 'agree')] }]).families).toEqual([]);
   });
 
   it('complains of another verdict than the listed one, and of cases that nobody recorded', () => {

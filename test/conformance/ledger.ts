@@ -61,7 +61,7 @@ export function leftovers(ledger: Ledger, kernel: string, judged: readonly Judge
 }
 
 /**
- * The ledger as the verdicts have it: cases that agree are struck, cases that differ are added with how they differ for
+ * The ledger as the verdicts have it: cases that agree are struck, families of which none is left too, cases that differ are added with how they differ for
  * a reason, until somebody finds the true one. Kernels that were not replayed keep what they have.
  */
 export function updated(
@@ -88,5 +88,10 @@ export function updated(
       add({ case: key, kernels: [kernel], verdict, reason: known?.reason ?? reasons.join('; ') });
     }
   }
-  return { families: ledger.families, cases: [...entries.values()] };
+  const all = verdicts.flatMap(({ judged }) => judged);
+  const families = ledger.families.filter((family) => {
+    const cases = all.filter(({ key }) => familyOf(ledger, key) === family);
+    return cases.length === 0 || cases.some(({ verdict }) => verdict === family.verdict);
+  });
+  return { families, cases: [...entries.values()] };
 }
