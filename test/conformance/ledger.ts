@@ -61,8 +61,9 @@ export function leftovers(ledger: Ledger, kernel: string, judged: readonly Judge
 }
 
 /**
- * The ledger as the verdicts have it: cases that agree are struck, families of which none is left too, cases that differ are added with how they differ for
- * a reason, until somebody finds the true one. Kernels that were not replayed keep what they have.
+ * The ledger as the verdicts have it: cases that agree are struck, and families of which none is left; cases that differ
+ * are added with how they differ for a reason, until somebody finds the true one. Kernels that were not replayed keep
+ * what they have.
  */
 export function updated(
   ledger: Ledger,
