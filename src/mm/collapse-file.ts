@@ -5,6 +5,7 @@ import { call, type Steps } from '../engine/process.ts';
 import { step } from '../engine/step.ts';
 import { PMD_ORDER, PMD_PAGES } from '../hw/machine.ts';
 import { type CollapseLimits, isRefcountSuitable, type ScanResult } from './collapse-scan.ts';
+import { collapsePteMapped, mapHere, retract } from './collapse-table.ts';
 import type { CoreMm } from './core.ts';
 import { tryLockNow, unlockNow, willTryLock, willUnlock } from './folio-lock.ts';
 import type { Inode } from './inode.ts';
@@ -21,10 +22,9 @@ import {
   PG_UNEVICTABLE,
   PG_UPTODATE,
 } from './page-flags.ts';
-import { PMD_LEAF, PMD_TABLE, PTE_DIRTY, PTE_PRESENT, PTE_WRITE, PTE_YOUNG } from './pte.ts';
 import { folioPut, freezeNow, getNow, putNow, tryGetNow, unfreezeNow, willGet, willPut } from './refcount.ts';
 import { shmemGetFolio } from './shmem.ts';
-import { flushTlbRange, tlbRemoveTableSyncOne, tryToUnmapFlush } from './tlb.ts';
+import { tlbRemoveTableSyncOne, tryToUnmapFlush } from './tlb.ts';
 import { tryToUnmap } from './unmap.ts';
 import type { Vma } from './vma.ts';
 
@@ -39,11 +39,8 @@ const PUT_OLD = step('collapse_file:put-old', 'refcount');
 const RMAP = step('retract_page_tables:i_mmap_lock', 'lock');
 const RMAP_END = step('retract_page_tables:i_mmap_unlock', 'lock');
 const TREE = step('retract_page_tables:walk', 'op');
-const RETRACT = step('retract_page_tables:pmdp_collapse_flush', 'pte-op');
 const TRY_MMAP = step('retract_page_tables:mmap_write_trylock', 'lock');
 const MMAP_END = step('retract_page_tables:mmap_write_unlock', 'lock');
-const SET_PMD = step('set_huge_pmd', 'pte-op');
-const FIND = step('collapse_pte_mapped_thp:find-vma', 'op');
 
 type Failure = Exclude<ScanResult, 'SUCCEED'>;
 
@@ -59,10 +56,10 @@ export function* collapseFile(
   if (index % PMD_PAGES !== 0) return 'VMA_CHECK';
   const scanned = yield* call(scanFile(core, inode, index, limits));
   if (scanned !== null && scanned !== 'PTE_MAPPED_HUGEPAGE') return scanned;
-  const result = scanned ?? (yield* call(collapse(core, inode, index, limits !== null, mm)));
-  // MADV_COLLAPSE maps the huge page here; khugepaged leaves that to faults.
-  if (limits !== null || (result !== 'PTE_MAPPED_HUGEPAGE' && result !== 'SUCCEED')) return result;
-  return yield* call(mapHere(core, mm, row, inode, index));
+  const result: ScanResult = scanned ?? (yield* call(collapse(core, inode, index, limits !== null, mm)));
+  // khugepaged leaves it to faults to map the huge page, and only takes away a table that maps it page by page.
+  if (result === 'PTE_MAPPED_HUGEPAGE') return yield* call(collapsePteMapped(core, mm, row, inode, limits === null));
+  return limits === null && result === 'SUCCEED' ? yield* call(mapHere(core, mm, row, inode, index)) : result;
 }
 
 /** The page cache is walked under RCU alone: a look at each page. Null: worth a try. */
@@ -243,60 +240,4 @@ function* retractPageTables(core: CoreMm, inode: Inode, index: number, khugepage
     }
   }
   yield inode.iMmapLock.up(RMAP_END);
-}
-
-function* retract(core: CoreMm, mm: Mm, vpn: number): Steps<void> {
-  const { pageTable } = mm;
-  const row = vpn / PMD_PAGES;
-  const range = { mm, start: vpn, end: vpn + PMD_PAGES, event: 'CLEAR', blockable: true } as const;
-  const notifies = core.kernel.has('thp.collapse.file-notifier');
-  if (notifies) yield* call(mm.notifiers.start(range));
-  pageTable.willReadPtes(vpn, vpn + PMD_PAGES - 1, RETRACT);
-  pageTable.willUpdatePmd(row, RETRACT);
-  yield pageTable.ptl.lock(row, RETRACT);
-  const pmd = pageTable.pmd(row);
-  if ((pmd.bits & PMD_TABLE) !== 0) {
-    // The table's number stays behind: the next one here is another.
-    pageTable.setPmd(row, pmd.pfn, 0, 0);
-    yield* call(flushTlbRange(core, mm, vpn, vpn + PMD_PAGES));
-  }
-  yield pageTable.ptl.unlock(row);
-  if (notifies) yield* call(mm.notifiers.end(range));
-}
-
-/** collapse_pte_mapped_thp(install_pmd) for MADV_COLLAPSE: map the huge page by a PMD, where nothing stands in the way. */
-function* mapHere(core: CoreMm, mm: Mm, row: number, inode: Inode, index: number): Steps<ScanResult> {
-  const { folios } = core;
-  const { pageTable } = mm;
-  const start = row * PMD_PAGES;
-  yield* call(mm.mmapLock.read());
-  yield mm.vmas.willRead(FIND);
-  const vma = mm.vmaAt(start);
-  const fits =
-    vma !== undefined && vma.fields.file === inode && vma.indexOf(start) === index && start + PMD_PAGES <= vma.end;
-  let result: ScanResult = 'VMA_CHECK';
-  if (fits) {
-    const entry = inode.pages.peek(index);
-    const huge = entry - 1;
-    if (entry > 0) {
-      willGet(core, huge, SET_PMD);
-      folios.willMap(huge, huge, SET_PMD);
-      folios.flags.willRead(huge, SET_PMD);
-    }
-    inode.pages.willRead(index, SET_PMD);
-    pageTable.willUpdatePmd(row, SET_PMD);
-    yield pageTable.ptl.pass(row, SET_PMD);
-    const pmd = pageTable.pmd(row);
-    if ((pmd.bits & PMD_LEAF) !== 0) result = 'PMD_MAPPED';
-    else if ((pmd.bits & PMD_TABLE) !== 0) result = 'PAGE_NULL';
-    else if (entry > 0 && inode.pages.get(index) === entry && folios.orderOf(huge) === PMD_ORDER) {
-      getNow(core, huge, 1);
-      folios.addPmdMapping(huge, 1);
-      const write = vma.fields.write && vma.fields.shared ? PTE_WRITE | PTE_DIRTY : 0;
-      pageTable.setPmd(row, huge, PMD_LEAF | PTE_PRESENT | PTE_YOUNG | write, core.frames.peekGeneration(huge));
-      result = 'SUCCEED';
-    }
-  }
-  yield mm.mmapLock.up();
-  return result;
 }

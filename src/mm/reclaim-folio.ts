@@ -177,7 +177,12 @@ function* intoSwapCache(r: Reclaiming): Steps<Verdict | null> {
   const { folios, kernel } = core;
   // Locked and isolated: its kind stands.
   const flags = folios.flags.peek(head);
-  if ((flags & PG_ANON) === 0 || (flags & PG_SWAPBACKED) === 0 || (flags & PG_SWAPCACHE) !== 0) return null;
+  if ((flags & PG_SWAPBACKED) === 0) return null;
+  if ((flags & PG_ANON) === 0) {
+    const splits = folios.isLarge(head) && !kernel.has('reclaim.shmem-swaps-whole-folios');
+    return !splits || (yield* call(splitHere(r))) ? null : 'keep-locked';
+  }
+  if ((flags & PG_SWAPCACHE) !== 0) return null;
   folios.mapcount.willRead(head, PINNED);
   yield folios.refcount.willRead(head, PINNED);
   if (kernel.has('reclaim.pinned-stays-out-of-swap-cache') && folios.maybeDmaPinned(head)) return 'keep-locked';

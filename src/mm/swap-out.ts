@@ -103,14 +103,17 @@ function* shmemWritepage(core: CoreMm, inode: Inode, head: number): Steps<boolea
   }
   // Locked: its place in the file stands.
   const index = folios.index.peek(head);
-  swap.map.willUpdate(slot, SHMEM_DELETE);
+  const pages = folios.pagesOf(head);
+  swap.map.willUpdateRange(slot, slot + pages - 1, SHMEM_DELETE);
   folios.mapping.willUpdate(head, SHMEM_DELETE);
   folios.refcount.willUpdate(head, SHMEM_DELETE);
-  yield inode.pages.willUpdate(index, SHMEM_DELETE);
-  inode.pages.set(index, -(slot + 1));
-  swap.map.set(slot, swap.map.get(slot) + 1);
+  yield inode.pages.willUpdateRange(index, index + pages - 1, SHMEM_DELETE);
+  for (let i = 0; i < pages; i++) {
+    inode.pages.set(index + i, -(slot + i + 1));
+    swap.map.set(slot + i, swap.map.get(slot + i) + 1);
+  }
   folios.mapping.set(head, 0);
-  folios.refcount.set(head, folios.refcount.get(head) - 1);
+  folios.refcount.set(head, folios.refcount.get(head) - pages);
   return true;
 }
 

@@ -7,10 +7,11 @@ import { khugepagedScanMm, madviseCollapse } from '../../src/mm/collapse.ts';
 import type { Errno } from '../../src/mm/errno.ts';
 import { tryLockNow, unlockNow, willTryLock, willUnlock } from '../../src/mm/folio-lock.ts';
 import { splitHugePmd } from '../../src/mm/huge-pmd.ts';
-import { lruAddDrainAll } from '../../src/mm/lru.ts';
+import { folioIsolateLru, lruAddDrainAll } from '../../src/mm/lru.ts';
 import type { Mm } from '../../src/mm/mm.ts';
 import { PG_PARTIALLY_MAPPED } from '../../src/mm/page-flags.ts';
 import { PMD_LEAF, PMD_TABLE, PTE_PRESENT, PTE_SPECIAL, PTE_WRITE } from '../../src/mm/pte.ts';
+import { reclaimPages } from '../../src/mm/reclaim.ts';
 import { deferredSplit, type SplitResult, splitFolio } from '../../src/mm/split-folio.ts';
 import type { Task } from '../../src/mm/task.ts';
 import type { Vma } from '../../src/mm/vma.ts';
@@ -242,7 +243,7 @@ describe.each(KERNELS)('collapsing anonymous memory on %s', (kernel) => {
 
 describe.each(KERNELS)('collapsing shmem on %s', (kernel) => {
   function shmemWorld() {
-    const world = makeWorld({ kernel });
+    const world = makeWorld({ kernel, params: { swapSlots: 2048 } });
     const [a, b] = [makeTask(world, 'a'), makeTask(world, 'b')];
     const inode = makeInode(world, { kind: 'shmem', sizePages: 512 });
     const vma = sharedArea(a, inode, 1024, 512);
@@ -263,6 +264,46 @@ describe.each(KERNELS)('collapsing shmem on %s', (kernel) => {
     expect(run(world, b, () => cpuAccess(world.core, 2048 + 77, null))).toEqual({ token: tokenOf('s77') });
     expect(run(world, a, () => cpuAccess(world.core, 1024 + 78, { token: 5 }))).toEqual({ token: 5 });
     expect(run(world, b, () => cpuAccess(world.core, 2048 + 78, null))).toEqual({ token: 5 });
+  });
+
+  it('takes away a table that maps the huge page piece by piece, and its references with it', () => {
+    const { world, a, b, inode, vma } = shmemWorld();
+    run(world, a, () => collapse(world, mmOf(a), vma));
+    const huge = inode.pages.peek(0) - 1;
+    // The table of b outlived the collapse of a, and is filled again by single entries.
+    run(world, b, () => cpuAccess(world.core, 2048, null));
+    run(world, b, () => cpuAccess(world.core, 2048 + 100, null));
+    expect(mmOf(b).pageTable.peekPmd(4).bits & PMD_TABLE).toBe(PMD_TABLE);
+    expect(run(world, b, () => khugepagedScanMm(world.core, mmOf(b)))).toBe(1);
+    expect(mmOf(b).pageTable.peekPmd(4).bits).toBe(0);
+    expect(mmOf(b).pageTable.peekPte(2048 + 100).bits).toBe(0);
+    expect(world.core.folios.mapcount.peek(huge + 100)).toBe(0);
+    run(world, b, () => lruAddDrainAll(world.core));
+    // 512 of the page cache and one of the PMD of a.
+    expect(world.core.folios.refcount.peek(huge)).toBe(513);
+    expect(run(world, b, () => cpuAccess(world.core, 2048 + 100, null))).toEqual({ token: tokenOf('s100') });
+  });
+
+  it('is swapped out in 512 slots, whole or in pieces, with no reference left', () => {
+    const { world, a, inode, vma } = shmemWorld();
+    run(world, a, () => collapse(world, mmOf(a), vma));
+    const huge = inode.pages.peek(0) - 1;
+    // Up to 6.9 a page that was used since the last look stays once.
+    for (let round = 0; inode.pages.peek(0) > 0 && round < 2; round++) {
+      run(world, a, function* () {
+        yield* call(lruAddDrainAll(world.core));
+        if (!(yield* call(folioIsolateLru(world.core, huge)))) throw new Error('the huge page is on no list');
+        yield* call(reclaimPages(world.core, [huge]));
+      });
+    }
+    expect(world.core.vmstat.peek('thp_split_page')).toBe(kernel === 'v6.1.192' ? 1 : 0);
+    for (const index of [0, 1, 511]) {
+      const slot = -inode.pages.peek(index) - 1;
+      expect(world.core.swap.content.peek(slot)).toBe(tokenOf(`s${index}`));
+      expect(world.core.swap.map.peek(slot)).toBe(1);
+      expect(world.core.folios.refcount.peek(huge + index)).toBe(0);
+    }
+    expect(run(world, a, () => cpuAccess(world.core, 1024 + 511, null))).toEqual({ token: tokenOf('s511') });
   });
 
   it('is EAGAIN for a pinned page seen by the scan; one that comes later costs mappings, not data (R44)', () => {

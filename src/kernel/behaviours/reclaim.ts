@@ -58,6 +58,14 @@ export const reclaim = subject({
     in: { since: '6.10' },
     note: 'read in 6.1.192 and 6.12.117; commit and release are from memory',
   },
+  'reclaim.shmem-swaps-whole-folios': {
+    summary: 'Reclaim swaps a large shmem folio out whole; before, it split it first.',
+    commit: '809bc86517cc',
+    source: 'reclaim-migration-writeback.md 2.3',
+    evidence: 'source',
+    note: 'read in mm/vmscan.c of 6.1.192 and mm/shmem.c of 6.12.117; commit from memory',
+    in: { since: '6.12' },
+  },
   'reclaim.demotion': {
     summary: 'Reclaim first tries to migrate cold pages to a slower node.',
     source: 'reclaim-migration-writeback.md 2.3',
