@@ -5,6 +5,7 @@ import { call } from '../../src/engine/process.ts';
 import { join } from '../../src/engine/wait.ts';
 import { exit } from '../../src/mm/exit.ts';
 import { fork } from '../../src/mm/fork.ts';
+import { lruAddDrainAll } from '../../src/mm/lru.ts';
 import { madvise } from '../../src/mm/madvise.ts';
 import { munmap } from '../../src/mm/mmap.ts';
 import { mprotect } from '../../src/mm/mprotect.ts';
@@ -21,6 +22,7 @@ function migrating(kind: number): Lab {
   const lab = new Lab();
   lab.map();
   lab.touchAll('c');
+  lab.do(() => lruAddDrainAll(lab.core));
   const { pfn } = entry(lab);
   lab.world.sim.unwatched(() => {
     lab.mm.pageTable.setPte(lab.vpn, pfn, PTE_MIGRATION | kind, 0);
