@@ -26,17 +26,38 @@ export function makeSpecialFrames(core: CoreMm, name: string, tokens: readonly n
   return { name, frameAt: (offset) => pages[offset], writable: false, eager: false };
 }
 
+/**
+ * Pages that a driver maps with remap_pfn_range: all but the first of a larger block, so that they have struct pages but
+ * no count of their own (a block that is not compound counts in its first page). Called while the world is built.
+ */
+export function makeDriverFrames(core: CoreMm, name: string, tokens: readonly number[]): PfnMapping {
+  const first = takePages(core, name, tokens.length + 1);
+  core.folios.refcount.set(first, 1);
+  core.folios.flags.set(first, PG_RESERVED);
+  for (const [offset, token] of tokens.entries()) core.frames.content.set(first + 1 + offset, token);
+  return { name, frameAt: (offset) => first + 1 + offset, writable: true, eager: true };
+}
+
 /** A page of the kernel image. */
 function kernelPage(core: CoreMm, name: string, token: number): number {
   const { folios, frames } = core;
-  const zones = core.zones.filter((state) => state.zone.kind === 'NORMAL' || state.zone.kind === 'DMA32');
-  const run = zones.map((state) => takeRun(state, 1, 1)).find((found) => found !== undefined);
-  if (run === undefined) throw new Error(`no memory for the pages of ${name}`);
-  const pfn = run[0];
+  const pfn = takePages(core, name, 1);
   folios.refcount.set(pfn, 1);
   folios.flags.set(pfn, PG_RESERVED | PG_UPTODATE);
   frames.content.set(pfn, token);
   return pfn;
+}
+
+/** Contiguous frames that the kernel keeps for good. */
+function takePages(core: CoreMm, name: string, pages: number): number {
+  let align = 1;
+  while (align < pages) align *= 2;
+  for (const state of core.zones) {
+    if (state.zone.kind !== 'NORMAL' && state.zone.kind !== 'DMA32') continue;
+    const run = takeRun(state, pages, align);
+    if (run !== undefined) return run[0];
+  }
+  throw new Error(`no memory for the pages of ${name}`);
 }
 
 /** special_mapping_fault, and the lock that __do_fault takes of a page that comes unlocked. */

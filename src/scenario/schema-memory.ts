@@ -77,6 +77,9 @@ const KIND_TYPES = [
   z.strictObject({ kind: z.literal('vdso'), ...COMMON }).describe('[vdso]: special mapping of kernel pages.'),
   z.strictObject({ kind: z.literal('vvar'), ...COMMON }).describe('[vvar]: special PFN mapping.'),
   z
+    .strictObject({ kind: z.literal('driver'), ...COMMON })
+    .describe('Pages of a driver, mapped by remap_pfn_range: they have struct pages, but no count of their own.'),
+  z
     .strictObject({
       kind: z.literal('guest_memfd'),
       ...COMMON,

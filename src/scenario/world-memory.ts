@@ -14,7 +14,7 @@ import { mmapReadahead, unlockFolio } from '../mm/page-cache.ts';
 import { mmPopulate } from '../mm/populate.ts';
 import { folioPut } from '../mm/refcount.ts';
 import { shmemGetFolio } from '../mm/shmem.ts';
-import { makeSpecialFrames, makeSpecialMapping } from '../mm/special-mapping.ts';
+import { makeDriverFrames, makeSpecialFrames, makeSpecialMapping } from '../mm/special-mapping.ts';
 import { ScenarioError, type Where } from './diagnostic.ts';
 import type { Mapping, Memory, Process } from './scenario.ts';
 import type { MemoryObject, World } from './world.ts';
@@ -86,6 +86,10 @@ function makeObject(world: World, memory: Memory): MemoryObject {
     const tokens = new Array<number>(toPages(spec.size)).fill(token);
     if (spec.kind === 'vdso') return { name, spec, inode: makeSpecialMapping(core, name, tokens), pfnMapping: null };
     return { name, spec, inode: null, pfnMapping: makeSpecialFrames(core, name, tokens) };
+  }
+  if (spec.kind === 'driver') {
+    const tokens = new Array<number>(toPages(spec.size)).fill(ZERO_TOKEN);
+    return { name, spec, inode: null, pfnMapping: makeDriverFrames(core, name, tokens) };
   }
   return { name, spec, inode: null, pfnMapping: null };
 }
