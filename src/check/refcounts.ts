@@ -5,7 +5,15 @@ import { READ } from '../engine/step.ts';
 import { PMD_PAGES } from '../hw/machine.ts';
 import type { CoreMm } from '../mm/core.ts';
 import { referencesPerPage } from '../mm/gup-grab.ts';
-import { flagNames, PG_ANON, PG_IN_LRU_BATCH, PG_ISOLATED, PG_RESERVED, PG_SWAPCACHE } from '../mm/page-flags.ts';
+import {
+  flagNames,
+  PG_ANON,
+  PG_HWPOISON,
+  PG_IN_LRU_BATCH,
+  PG_ISOLATED,
+  PG_RESERVED,
+  PG_SWAPCACHE,
+} from '../mm/page-flags.ts';
 import { type CheckContext, type Checker, reportFinding } from './checker.ts';
 import type { PinLedger } from './pin-ledger.ts';
 
@@ -55,6 +63,8 @@ function explained(core: CoreMm, head: number): number {
   let references = core.sim.unwatched(() => folios.expectedRefs(head));
   if ((flags & PG_IN_LRU_BATCH) !== 0) references += 1;
   if ((flags & PG_ISOLATED) !== 0) references += 1;
+  // memory_failure keeps its reference for good.
+  if ((flags & PG_HWPOISON) !== 0) references += 1;
   if (core.perCpu.some((perCpu) => perCpu.lruLazyfree.peek().includes(head))) references += 1;
   if (core.perCpu.some((perCpu) => perCpu.mlockBatch.peek().includes(head))) references += 1;
   return references;

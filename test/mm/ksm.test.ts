@@ -116,11 +116,14 @@ describe.each(KERNELS)('KSM on %s', (kernel) => {
     expect(after).not.toBe(before);
     expect(mm.pageTable.peekPte(2007).pfn).toBe(after);
     expect(folios.mapcount.peek(after)).toBe(16);
-    run(world, task, function* () {
-      yield* call(lruAddDrainAll(core));
-      yield* call(folioIsolateLru(core, after));
-      return yield* call(reclaimPages(core, [after]));
-    });
+    // Before 6.9 reclaim_pages keeps a page with a referenced bit once, and clears the bit.
+    for (let turn = 0; turn < 2 && (mm.pageTable.peekPte(1000).bits & PTE_SWAP) === 0; turn++) {
+      run(world, task, function* () {
+        yield* call(lruAddDrainAll(core));
+        yield* call(folioIsolateLru(core, after));
+        return yield* call(reclaimPages(core, [after]));
+      });
+    }
     expect(mm.pageTable.peekPte(1000).bits & PTE_SWAP).toBe(PTE_SWAP);
     expect(mm.pageTable.peekPte(2007).pfn).toBe(mm.pageTable.peekPte(1000).pfn);
   });
