@@ -16,6 +16,7 @@ import {
   scanPmd,
 } from './collapse-scan.ts';
 import type { CoreMm } from './core.ts';
+import { deferSplitNow, willDeferSplit } from './deferred-split.ts';
 import type { Errno } from './errno.ts';
 import { handleMmFault } from './fault.ts';
 import { maybeMkwrite } from './fault-context.ts';
@@ -342,12 +343,14 @@ function* dropOld(core: CoreMm, mm: Mm, vpn: number, pfn: number | undefined, re
   }
   if (head !== undefined) {
     folios.willMap(head, pfn!, CLEAR);
+    willDeferSplit(core, head, CLEAR);
     willPut(core, head, CLEAR);
   }
   yield mm.pageTable.willUpdatePte(vpn, CLEAR);
   mm.pageTable.clearPte(vpn);
   if (head === undefined) return;
   folios.removePteMapping(head, pfn!);
+  deferSplitNow(core, head, pfn!);
   putNow(core, head, 1, '__collapse_huge_page_copy');
 }
 

@@ -5,13 +5,14 @@ import { type Announced, type Step, step } from '../engine/step.ts';
 import { PMD_PAGES } from '../hw/machine.ts';
 import { addNewAnonNow, anonVmaPrepare, userGfp, willAddNewAnon } from './anon-page.ts';
 import type { CoreMm } from './core.ts';
+import { deferSplitNow, willDeferSplit } from './deferred-split.ts';
 import { type Fault, type FaultResult, maybeMkwrite, putUnused } from './fault-context.ts';
 import { wpPageShared } from './fault-file.ts';
 import { wpPfnShared } from './fault-pfn.ts';
 import { lockFolio, tryLockNow, unlockNow, willTryLock, willUnlock } from './folio-lock.ts';
 import { folioAddLru, lruAddDrain } from './lru.ts';
 import { allocFolio } from './page-alloc.ts';
-import { PG_ANON, PG_KSM, PG_LRU, PG_PARTIALLY_MAPPED, PG_SWAPCACHE } from './page-flags.ts';
+import { PG_ANON, PG_KSM, PG_LRU, PG_SWAPCACHE } from './page-flags.ts';
 import { PMD_TABLE, PTE_DEVMAP, PTE_PRESENT, PTE_SOFT_DIRTY, PTE_SPECIAL, PTE_UFFD_WP, PTE_YOUNG } from './pte.ts';
 import { folioPut, getNow, willGet } from './refcount.ts';
 import { folioFreeSwap } from './swap-cache.ts';
@@ -321,6 +322,7 @@ function* replace(core: CoreMm, fault: Fault, old: number | undefined, head: num
   const page = fault.orig.pfn;
   if (old !== undefined) {
     willUnmap(core, old, page, SET);
+    willDeferSplit(core, old, SET);
   }
   yield fault.willUnlock(SET);
   const kept = fault.flags.unshare ? fault.orig.bits & (PTE_SOFT_DIRTY | PTE_UFFD_WP) : maybeMkwrite(vma);
@@ -330,7 +332,7 @@ function* replace(core: CoreMm, fault: Fault, old: number | undefined, head: num
   if (old !== undefined) {
     cached = (folios.flags.get(old) & PG_SWAPCACHE) !== 0;
     folios.removePteMapping(old, page);
-    if (folios.isLarge(old) && folios.isAnon(old)) folios.change(old, PG_PARTIALLY_MAPPED);
+    deferSplitNow(core, old, page);
   }
   fault.unlockNow();
   return cached ? 'cached' : 'replaced';

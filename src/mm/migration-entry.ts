@@ -5,6 +5,7 @@ import { call, type Steps } from '../engine/process.ts';
 import { type Announced, type Step, step } from '../engine/step.ts';
 import { PMD_PAGES } from '../hw/machine.ts';
 import type { CoreMm } from './core.ts';
+import { deferSplitNow, willDeferSplit } from './deferred-split.ts';
 import { splitHugePmd, splitHugePmdLocked } from './huge-pmd.ts';
 import { markDirtyNow, willMarkDirty } from './mark-dirty.ts';
 import type { Mm } from './mm.ts';
@@ -86,7 +87,7 @@ function* splitAddress(core: CoreMm, head: number, place: RmapPlace): Steps<void
   }
   const range = { mm, start: vpn, end: vpn + PMD_PAGES, event: 'CLEAR', blockable: true } as const;
   yield* call(mm.notifiers.start(range));
-  yield* call(migratePmd(core, head, mm, row, PMD_PAGES));
+  yield* call(migratePmd(core, head, mm, row, PMD_PAGES, true));
   yield* call(splitHugePmdLocked(core, mm, vma, row));
   yield* call(mm.notifiers.end(range));
 }
@@ -115,8 +116,11 @@ function setRows(core: CoreMm, mm: Mm, row: number, pages: number, head: number,
   }
 }
 
-/** set_pmd_migration_entry, and its hugetlb counterpart. False: it may be pinned, and the entry stands again. */
-function* migratePmd(core: CoreMm, head: number, mm: Mm, row: number, pages: number): Steps<boolean> {
+/**
+ * set_pmd_migration_entry, and its hugetlb counterpart. False: it may be pinned, and the entry stands again. `freeze`: for
+ * __split_huge_pmd_locked, which took the mapping away page by page in 6.1.
+ */
+function* migratePmd(core: CoreMm, head: number, mm: Mm, row: number, pages: number, freeze = false): Steps<boolean> {
   const { folios, kernel } = core;
   const { pageTable } = mm;
   willMarkDirty(core, head, PMD_CLEAR);
@@ -147,9 +151,11 @@ function* migratePmd(core: CoreMm, head: number, mm: Mm, row: number, pages: num
   }
   folios.willMap(head, head, PMD_INSTALL);
   folios.refcount.willUpdate(head, PMD_INSTALL);
+  if (freeze) willDeferSplit(core, head, PMD_INSTALL);
   yield willRows(mm, row, pages, PMD_INSTALL);
   setRows(core, mm, row, pages, head, PMD_LEAF | migrationBits(pmd.bits, exclusive));
   folios.addPmdMapping(head, -1);
+  if (freeze && anon) deferSplitNow(core, head, head);
   folios.refcount.set(head, folios.refcount.get(head) - 1);
   pageTable.ptl.releaseNow(row);
   return true;

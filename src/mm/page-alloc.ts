@@ -5,7 +5,7 @@ import { step } from '../engine/step.ts';
 import { PMD_PAGES, type ZoneKind } from '../hw/machine.ts';
 import type { CoreMm, ZoneState } from './core.ts';
 import { giveBack, takeRun } from './free-runs.ts';
-import { PG_HUGETLB } from './page-flags.ts';
+import { PG_HUGETLB, PG_HWPOISON } from './page-flags.ts';
 import { directReclaim, wakeKswapd } from './reclaim-hooks.ts';
 
 const PCP = step('rmqueue_pcplist', 'alloc');
@@ -202,23 +202,26 @@ export function forRuns(frames: readonly number[], act: (first: number, last: nu
   }
 }
 
-/** Take a page of the hugetlb pool (dequeue_hugetlb_folio_*); undefined when it has none that suits. */
+/**
+ * Take a page of the hugetlb pool (dequeue_hugetlb_folio_*); undefined when it has none that suits. What was freed last
+ * is taken first (enqueue_hugetlb_folio), with the marks that its last user left.
+ */
 export function* allocHugetlb(core: CoreMm, gfp: Gfp): Steps<number | undefined> {
   const pool = core.hugePool.get(gfp.order);
   if (pool === undefined) return undefined;
   yield pool.willUpdate(HUGETLB);
-  // The nearest node that has one.
+  // The nearest node that has one; poisoned pages stay where they are.
   const near = zonelist(core, gfp).map((state) => state.zone.node);
   const fits = pool.value.filter((pfn) => {
     const zone = core.machine.zoneOf(pfn)!;
-    return suits(zone.kind, zone.node, gfp);
+    return suits(zone.kind, zone.node, gfp) && !core.folios.has(pfn, PG_HWPOISON);
   });
   const distance = (pfn: number): number => {
     const at = near.indexOf(core.machine.zoneOf(pfn)!.node);
     return at < 0 ? near.length : at;
   };
-  let head = fits[0];
-  for (const pfn of fits) if (distance(pfn) < distance(head!)) head = pfn;
+  let head = fits.at(-1);
+  for (const pfn of fits.reverse()) if (distance(pfn) < distance(head!)) head = pfn;
   if (head === undefined) return undefined;
   pool.value = pool.value.filter((other) => other !== head);
   yield* call(prepare(core, head, gfp));

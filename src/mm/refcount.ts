@@ -7,9 +7,12 @@ import { type Announced, type Step, step } from '../engine/step.ts';
 import { PMD_PAGES } from '../hw/machine.ts';
 import type { CoreMm } from './core.ts';
 import { giveBack } from './free-runs.ts';
-import { PG_DIRTY, PG_HUGETLB, PG_RESERVED } from './page-flags.ts';
+import { PG_DIRTY, PG_HUGETLB, PG_HWPOISON, PG_RESERVED, PG_UPTODATE } from './page-flags.ts';
 
 const PUT = step('folio_put', 'refcount');
+
+/** Flags that a page keeps in the hugetlb pool. */
+const POOLED = PG_UPTODATE | PG_DIRTY | PG_HWPOISON;
 
 /** Announce a get (or a try_get) of `head`. */
 export function willGet(core: CoreMm, head: number, at: Step): Announced {
@@ -120,8 +123,8 @@ export function freeFolio(core: CoreMm, head: number, why: string): void {
   const flags = folios.flags.get(head);
   if ((flags & PG_RESERVED) !== 0) throw new Error(`reserved page ${head} freed by ${why}`);
   const pool = (flags & PG_HUGETLB) !== 0 ? core.hugePool.get(order) : undefined;
-  // free_huge_folio leaves the dirty flag for whoever gets the page next.
-  folios.flags.set(head, pool === undefined ? 0 : flags & PG_DIRTY);
+  // free_huge_folio clears no flags: whoever gets the page next finds what its last user left.
+  folios.flags.set(head, pool === undefined ? 0 : flags & POOLED);
   folios.lruAge.set(head, 0);
   folios.mapping.set(head, 0);
   folios.index.set(head, 0);

@@ -39,6 +39,7 @@ const RMAP_UNLOCK = step('split_huge_page_to_list:rmap-unlock', 'lock');
 const CAN_SPLIT = step('can_split_folio', 'refcount');
 const SPLIT = step('__split_huge_page', 'op');
 const UNLOCK = step('__split_huge_page:unlock-tail', 'refcount');
+const FAILED = step('split_huge_page_to_list:THP_SPLIT_PAGE_FAILED', 'none');
 const TRYLOCK = step('try_split_folio:trylock', 'lock');
 const LOCK = step('try_split_folio:lock', 'lock');
 const PUT = step('deferred_split_scan:put', 'refcount');
@@ -78,7 +79,7 @@ export function* splitFolio(core: CoreMm, head: number, options: SplitOptions = 
   if (head === core.hugeZeroPfn || (flags & PG_WRITEBACK) !== 0) return 'EBUSY';
   const anon = (flags & PG_ANON) !== 0;
   // Locked: truncation cannot take it out of its file meanwhile.
-  if (!anon && folios.mapping.peek(head) === 0) return 'EBUSY';
+  if (!anon && folios.mapping.peek(head) === 0) return yield* call(failed(core, 'EBUSY'));
   if ((flags & PG_PRIVATE) !== 0) {
     folios.refcount.willUpdate(head, RELEASE);
     yield folios.flags.willUpdate(head, RELEASE);
@@ -86,11 +87,18 @@ export function* splitFolio(core: CoreMm, head: number, options: SplitOptions = 
     folios.refcount.set(head, folios.refcount.get(head) - 1);
   }
   const lock = rmapLock(core, head);
-  if (lock === null) return 'EBUSY';
+  if (lock === null) return yield* call(failed(core, 'EBUSY'));
   yield* call(anon ? lock.write(RMAP_LOCK) : lock.read(RMAP_LOCK));
   const result = yield* call(splitUnderLock(core, head, anon, options));
   yield lock.up(RMAP_UNLOCK);
-  if (result === 'ok') yield* call(unlockParts(core, head, options));
+  if (result !== 'ok') return yield* call(failed(core, result));
+  yield* call(unlockParts(core, head, options));
+  return result;
+}
+
+function* failed(core: CoreMm, result: SplitResult): Steps<SplitResult> {
+  yield core.vmstat.willAdd('thp_split_page_failed', FAILED);
+  core.vmstat.add('thp_split_page_failed', 1);
   return result;
 }
 

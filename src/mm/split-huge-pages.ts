@@ -6,7 +6,7 @@ import { PMD_PAGES } from '../hw/machine.ts';
 import type { CoreMm } from './core.ts';
 import { tryLockNow, unlockNow, willTryLock, willUnlock } from './folio-lock.ts';
 import type { Mm } from './mm.ts';
-import { PG_HUGETLB } from './page-flags.ts';
+import { PG_ANON, PG_HUGETLB, PG_SWAPCACHE } from './page-flags.ts';
 import { pmdOf } from './page-table.ts';
 import { ptePresent } from './pte.ts';
 import { folioPut, tryGetNow, willGet } from './refcount.ts';
@@ -14,6 +14,7 @@ import { splitFolio } from './split-folio.ts';
 
 const VMAS = step('split_huge_pages_pid:vma_lookup', 'op');
 const FOLLOW = step('split_huge_pages_pid:follow_page', 'pte-op');
+const CAN_SPLIT = step('split_huge_pages_pid:can_split_folio', 'refcount');
 const TRYLOCK = step('split_huge_pages_pid:trylock', 'lock');
 const UNLOCK = step('split_huge_pages_pid:unlock', 'lock');
 
@@ -37,8 +38,7 @@ export function* splitHugePagesPid(core: CoreMm, mm: Mm, vpn: number, pages: num
     }
     const head = folios.headOf(pfn);
     const next = at + folios.pagesOf(head) - (pfn - head);
-    yield willTryLock(core, head, TRYLOCK);
-    if (tryLockNow(core, head)) {
+    if ((yield* call(canSplit(core, head))) && (yield* call(trylock(core, head)))) {
       const done = (yield* call(splitFolio(core, head, { keep: pfn }))) === 'ok';
       if (done) split++;
       const locked = done ? pfn : head;
@@ -51,6 +51,21 @@ export function* splitHugePagesPid(core: CoreMm, mm: Mm, vpn: number, pages: num
   }
   yield mm.mmapLock.up();
   return split;
+}
+
+/** can_split_folio: nobody holds it but its mappings, the cache and this walk. */
+function* canSplit(core: CoreMm, head: number): Steps<boolean> {
+  const { folios } = core;
+  yield folios.willCompareRefs(head, CAN_SPLIT);
+  const flags = folios.flags.get(head);
+  const cached = (flags & PG_ANON) === 0 || (flags & PG_SWAPCACHE) !== 0;
+  const extra = cached ? folios.pagesOf(head) : 0;
+  return folios.mapcountOf(head) === folios.refcount.get(head) - extra - 1;
+}
+
+function* trylock(core: CoreMm, head: number): Steps<boolean> {
+  yield willTryLock(core, head, TRYLOCK);
+  return tryLockNow(core, head);
 }
 
 /** follow_page(FOLL_GET | FOLL_DUMP) of a page that is part of a THP; null: nothing there to be split. */

@@ -3,6 +3,7 @@
 import { call, type Steps } from '../engine/process.ts';
 import { step } from '../engine/step.ts';
 import type { CoreMm } from './core.ts';
+import { deferSplitNow, willDeferSplit } from './deferred-split.ts';
 import { markDirtyNow, willMarkDirty } from './mark-dirty.ts';
 import { PG_ANON, PG_MLOCKED } from './page-flags.ts';
 import { PMD_TABLE, PTE_DIRTY, PTE_SPECIAL, type Pte, ptePresent } from './pte.ts';
@@ -140,11 +141,13 @@ function* installPte(
   const { pageTable } = u.place.mm;
   const { vpn, row, page } = cleared;
   folios.willMap(head, page, INSTALL);
+  willDeferSplit(core, head, INSTALL);
   folios.refcount.willUpdate(head, INSTALL);
   pageTable.willUpdatePte(vpn, INSTALL);
   yield held ? core.sim.local(INSTALL) : pageTable.ptl.willChange(row, INSTALL);
   if (entry !== 'none') pageTable.setPte(vpn, entry.pfn, entry.bits, core.frames.peekGeneration(page));
   folios.removePteMapping(head, page);
+  deferSplitNow(core, head, page);
   folios.refcount.set(head, folios.refcount.get(head) - 1);
   if (!held) pageTable.ptl.releaseNow(row);
 }

@@ -15,6 +15,8 @@ export const VMSTAT_NAMES = [
   'thp_fault_alloc',
   'thp_collapse_alloc',
   'thp_split_page',
+  'thp_split_page_failed',
+  'thp_deferred_split_page',
   'thp_split_pmd',
   'pgscan',
   'pgsteal',

@@ -2,11 +2,12 @@
 // reference of the mapping is not dropped here: it goes to the gather. Pins and other references are never looked at.
 import type { Step } from '../engine/step.ts';
 import type { CoreMm } from './core.ts';
+import { deferSplitNow, willDeferSplit } from './deferred-split.ts';
 import { CONTENT_DROPPED } from './ledger.ts';
 import { markAccessedNow } from './mark-accessed.ts';
 import { markDirtyNow, willMarkDirty } from './mark-dirty.ts';
 import type { Mm } from './mm.ts';
-import { PG_ANON, PG_HUGETLB, PG_MLOCKED, PG_PARTIALLY_MAPPED, PG_UNEVICTABLE } from './page-flags.ts';
+import { PG_ANON, PG_HUGETLB, PG_MLOCKED, PG_UNEVICTABLE } from './page-flags.ts';
 import {
   PTE_DIRTY,
   PTE_HWPOISON,
@@ -50,6 +51,8 @@ export interface Zap {
   /** Under the current page-table lock: rmap removals to do after the flush, and whether a flush must come first. */
   delayed: DelayedRmap[];
   forceFlush: boolean;
+  /** Pages of anonymous THPs unmapped in the current step, by head (folio_remove_rmap_ptes takes many at once). */
+  readonly unmapped: Map<number, number[]>;
 }
 
 /** vm_normal_page: the folio head of a present entry, or undefined for zero pages and raw frames. */
@@ -71,8 +74,9 @@ export function willZapEntry(zap: Zap, pte: Pte, at: Step): void {
   core.folios.willMap(head, pte.pfn, at);
   core.folios.order.willRead(head, at);
   if (vma.fields.file !== null) willMarkDirty(core, head, at);
-  else if (vma.fields.locked || core.folios.isLarge(head)) core.folios.flags.willUpdate(head, at);
+  else if (vma.fields.locked) core.folios.flags.willUpdate(head, at);
   else core.folios.flags.willRead(head, at);
+  willDeferSplit(core, head, at);
 }
 
 /** Zap the entry at `vpn`, in a step announced by `willZapEntry`. False: the details spare it. */
@@ -139,11 +143,18 @@ export function removeRmapNow(zap: Zap, head: number, pfn: number): void {
   folios.removePteMapping(head, pfn);
   const left = folios.mapcountOf(head);
   if (vma.fields.locked) munlockNow(core, head);
-  if (folios.isLarge(head) && left > 0 && folios.isAnon(head) && folios.mapcount.get(pfn) === 0) {
-    // deferred_split_folio: memory that only a split could return.
-    folios.change(head, PG_PARTIALLY_MAPPED);
+  if (folios.isLarge(head) && folios.isAnon(head)) {
+    const others = zap.unmapped.get(head);
+    if (others === undefined) zap.unmapped.set(head, [pfn]);
+    else others.push(pfn);
   }
   reportDropped(core, head, pfn, 1, left);
+}
+
+/** The end of a step of zapping: what of huge pages it left mapped in part waits to be split. */
+export function deferSplitsNow({ core, unmapped }: Zap): void {
+  for (const [head, pages] of unmapped) for (const pfn of pages) deferSplitNow(core, head, pfn);
+  unmapped.clear();
 }
 
 /** munlock_vma_folio. The model keeps no mlock_count: a folio locked through two VMAs is re-mlocked when reclaim meets it. */

@@ -22,7 +22,15 @@ import {
 } from './tlb.ts';
 import type { Vma } from './vma.ts';
 import { bulkZap, populatedPtes, zapRunNow } from './zap-bulk.ts';
-import { removeRmapNow, willZapEntry, ZAP_ALL, type Zap, type ZapDetails, zapEntryNow } from './zap-entry.ts';
+import {
+  deferSplitsNow,
+  removeRmapNow,
+  willZapEntry,
+  ZAP_ALL,
+  type Zap,
+  type ZapDetails,
+  zapEntryNow,
+} from './zap-entry.ts';
 import { zapHugeRow } from './zap-huge.ts';
 
 const WALK = step('zap_pmd_range:walk', 'none');
@@ -45,7 +53,7 @@ export function* zapPageRange(
   to: number,
   details: ZapDetails = ZAP_ALL,
 ): Steps<void> {
-  const zap: Zap = { core, mm, vma, gather, details, delayed: [], forceFlush: false };
+  const zap: Zap = { core, mm, vma, gather, details, delayed: [], forceFlush: false, unmapped: new Map() };
   const first = pmdOf(from);
   const last = pmdOf(to - 1);
   let rows = [first];
@@ -138,6 +146,7 @@ function* zapSome(zap: Zap, row: number, vpn: number, to: number, locked: boolea
     if ((pageTable.pmd(row).bits & PMD_TABLE) === 0) return null;
   }
   const reached = bulk ? zapRunNow(zap, vpn, to) : zapPlannedNow(zap, planned, vpn, end);
+  deferSplitsNow(zap);
   if (core.machine.arch.noGather) {
     // The entry is invalidated and flushed by one instruction; pages are put here, inside the window.
     for (const cpu of mm.cpumask.peek()) cpu.flush(mm.asid, vpn, reached);

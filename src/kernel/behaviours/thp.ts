@@ -136,6 +136,13 @@ export const thp = subject({
     evidence: 'changelog',
     in: { since: '6.12, 6.6.62, 6.11.8' },
   },
+  'thp.deferred-split.of-unmapped': {
+    summary: 'An anonymous THP goes on the deferred split queue even when its very last page is unmapped.',
+    source: 'mm/rmap.c page_remove_rmap of 6.1.192, __folio_remove_rmap of 6.12.117',
+    evidence: 'observed',
+    in: { until: '6.10' },
+    note: 'pins/thp_debugfs_split; the release between the two recorded ones is from memory',
+  },
   'thp.deferred-split.queued-before-visible': {
     summary: 'Migration queues the new folio for deferred split before others can see it.',
     commit: '3bac01168982',
