@@ -5,6 +5,7 @@ import { renderDiagnostics, ScenarioError } from '../scenario/diagnostic.ts';
 import { diagnosticPaintFor } from './colour.ts';
 import type { Command, ExitCode, Parts } from './command.ts';
 import { explainCommand } from './explain.ts';
+import { exploreCommand } from './explore.ts';
 import type { Io } from './io.ts';
 import { listCommand } from './list.ts';
 import { newCommand } from './new.ts';
@@ -13,7 +14,14 @@ import { schemaCommand } from './schema.ts';
 import { type Known, translateUsage, UsageError } from './usage.ts';
 import { programVersion } from './version.ts';
 
-const COMMANDS: readonly Command[] = [runCommand, listCommand, explainCommand, schemaCommand, newCommand];
+const COMMANDS: readonly Command[] = [
+  runCommand,
+  exploreCommand,
+  listCommand,
+  explainCommand,
+  schemaCommand,
+  newCommand,
+];
 const NAMES = COMMANDS.map((command) => command.name);
 
 const EPILOGUE = `Exit codes: 0 as expected, 1 not as expected, 2 usage or a bad file, 3 incomplete (a limit was reached).`;

@@ -4,6 +4,7 @@ import type { Argv } from 'yargs';
 import type { OperationRegistry } from '../scenario/operation.ts';
 import type { RunScenario } from '../scenario/run.ts';
 import type { Io } from './io.ts';
+import { UsageError } from './usage.ts';
 
 /** 0: as expected; 1: not; 2: usage or a bad file; 3: incomplete. */
 export type ExitCode = 0 | 1 | 2 | 3;
@@ -36,4 +37,31 @@ export function listOption(args: Readonly<Record<string, unknown>>, name: string
   const value = args[name];
   const given = value === undefined ? [] : Array.isArray(value) ? value : [value];
   return given.flatMap((one) => String(one).split(',')).filter((one) => one !== '');
+}
+
+/** An option that takes a whole number from `least` on. Throws UsageError. */
+export function countOption(args: Readonly<Record<string, unknown>>, name: string, least = 1): number | undefined {
+  const text = textOption(args, name);
+  if (text === undefined) return undefined;
+  const plain = text.replaceAll(/(?<=\d)[_,](?=\d{3})/g, '');
+  const value = /^\d+$/.test(plain) ? Number(plain) : Number.NaN;
+  if (!Number.isSafeInteger(value) || value < least)
+    throw new UsageError(
+      `--${name} cannot be \`${text}\`: expected a whole number from ${least} on`,
+      `such as --${name} 1000`,
+    );
+  return value;
+}
+
+const DURATION_UNITS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, min: 60_000, h: 3_600_000 };
+
+/** An option that takes a time of this machine's clock, such as `60s` or `5min` [ms]. Throws UsageError. */
+export function durationOption(args: Readonly<Record<string, unknown>>, name: string): number | undefined {
+  const text = textOption(args, name);
+  if (text === undefined) return undefined;
+  const match = /^(\d+(?:\.\d+)?)\s*(ms|s|min|m|h)$/.exec(text);
+  const ms = match === null ? Number.NaN : Number(match[1]) * DURATION_UNITS[match[2]!]!;
+  if (!(ms > 0))
+    throw new UsageError(`--${name} cannot be \`${text}\`: expected a time`, `such as --${name} 60s, 5min or 1h`);
+  return ms;
 }

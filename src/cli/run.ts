@@ -4,8 +4,9 @@ import type { ScenarioResult, Tally, TraceLine } from '../scenario/result.ts';
 import type { RunOptions, RunScenario } from '../scenario/run.ts';
 import type { Scenario } from '../scenario/scenario.ts';
 import type { Command, ExitCode, Parts } from './command.ts';
-import { listOption, textOption } from './command.ts';
+import { textOption } from './command.ts';
 import type { Io } from './io.ts';
+import { caseChanges, loadScenarios } from './scenarios.ts';
 
 export const runCommand: Command = {
   name: 'run',
@@ -33,7 +34,7 @@ async function run(args: Readonly<Record<string, unknown>>, io: Io, parts: Parts
   const { tallyOf } = await import('../scenario/result.ts');
   const output = textOption(args, 'output');
   if (output !== undefined) checkOutput(io, output);
-  const scenarios = await load(listOfFiles(args), io, parts);
+  const scenarios = await loadScenarios((args.files as readonly unknown[]).map(String), io, parts);
   const options = await checkedOptions(args, scenarios);
   const runScenario = await parts.runScenario();
   const asJson = args.format === 'json';
@@ -46,44 +47,14 @@ async function run(args: Readonly<Record<string, unknown>>, io: Io, parts: Parts
   return exitCode(tally);
 }
 
-function listOfFiles(args: Readonly<Record<string, unknown>>): readonly string[] {
-  return (args.files as readonly unknown[]).map(String);
-}
-
-/** Load all files; throws one ScenarioError with the mistakes of all. */
-async function load(paths: readonly string[], io: Io, parts: Parts): Promise<readonly Scenario[]> {
-  const { findScenarios, readText } = await import('./files.ts');
-  const { loadScenario } = await import('../scenario/load.ts');
-  const { ScenarioError } = await import('../scenario/diagnostic.ts');
-  const registry = await parts.registry();
-  const diagnostics = [];
-  const scenarios: Scenario[] = [];
-  for (const file of findScenarios(io, paths)) {
-    try {
-      scenarios.push(loadScenario(file, readText(io, file), registry));
-    } catch (error) {
-      if (!(error instanceof ScenarioError)) throw error;
-      diagnostics.push(...error.diagnostics);
-    }
-  }
-  if (diagnostics.length > 0) throw new ScenarioError(diagnostics);
-  return scenarios;
-}
-
 /** Options that concern the cases, judged against every scenario before the first one runs. */
 async function checkedOptions(
   args: Readonly<Record<string, unknown>>,
   scenarios: readonly Scenario[],
 ): Promise<RunOptions> {
   const { selectCases } = await import('../scenario/select-cases.ts');
-  const kernel = textOption(args, 'kernel');
   const seed = textOption(args, 'seed');
-  const options: RunOptions = {
-    ...(kernel === undefined ? {} : { kernel }),
-    ...(seed === undefined ? {} : { seed }),
-    with: listOption(args, 'with'),
-    without: listOption(args, 'without'),
-  };
+  const options: RunOptions = { ...caseChanges(args), ...(seed === undefined ? {} : { seed }) };
   for (const scenario of scenarios) selectCases(scenario, options);
   return options;
 }

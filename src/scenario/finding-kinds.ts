@@ -96,6 +96,13 @@ export const FINDING_KINDS: readonly FindingKind[] = [
     explanation: 'The state repeats although every actor that could step did: a fair cycle.',
   },
   {
+    name: 'unexpected-outcome',
+    summary: 'An operation of the script ended in a way that the scenario does not allow.',
+    explanation:
+      'An inline expectation (`expect`, `returns`, `shows`) does not hold in some interleaving. `pinsim run` lists such ' +
+      'expectations as failed; a search reports them as findings, with the schedule that breaks them.',
+  },
+  {
     name: 'model-bug',
     summary: 'The simulator contradicts itself.',
     explanation: 'An assertion of the model failed. This is a defect of pinsim: please report it with the replay line.',

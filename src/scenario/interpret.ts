@@ -22,7 +22,8 @@ export interface Performance {
   readonly one: ScenarioCase;
   /** The process for which the actor acts: its own, its VM's or its device's; a forked child's in its script. */
   readonly process: string;
-  readonly failed: FailedExpectation[];
+  /** Told of every inline expectation that does not hold. */
+  readonly fail: (failed: FailedExpectation) => void;
 }
 
 /** The body of an actor's process; `last` is what it does after its script (a child's exit). */
@@ -85,7 +86,7 @@ function* performOperation(
   advance: Readonly<Record<string, bigint>>,
   round: number,
 ): Steps<void> {
-  const { world, actor, one, failed } = performance;
+  const { world, actor, one } = performance;
   const { operation, where, name } = scriptStep;
   const process = world.sim.current!;
   world.milestones.hold(process, scriptStep.holds);
@@ -94,6 +95,6 @@ function* performOperation(
   world.milestones.hold(process, []);
   const expectation = (name !== undefined ? one.steps[name] : undefined) ?? scriptStep.expectation;
   for (const message of checkOutcome(expectation, outcome)) {
-    failed.push({ where, actor: actor.name, operation: operation.name, message });
+    performance.fail({ where, actor: actor.name, operation: operation.name, message });
   }
 }

@@ -1,5 +1,6 @@
 // Brings a world to the state in which its scripts start: every process maps and fills its memory, VMs get their
 // memslots and devices their containers, each by running the kernel code that does it. Then the clock starts.
+import { type Finding, findingIdentity } from '../engine/finding.ts';
 import { call } from '../engine/process.ts';
 import { runTimed } from '../engine/timed.ts';
 import { ScenarioError } from './diagnostic.ts';
@@ -30,11 +31,29 @@ export function setStage(scenario: Scenario, one: ScenarioCase, options: WorldOp
   world.sim.onRewind(() => {
     failed.length = 0;
   });
+  const fail = (what: FailedExpectation): void => {
+    failed.push(what);
+    if (options.failuresAreFindings === true) world.sim.report(unexpectedOutcome(what));
+  };
   for (const actor of scenario.actors) {
-    startActor(world, { world, actor, one, process: ownerOf(world, actor), failed });
+    startActor(world, { world, actor, one, process: ownerOf(world, actor), fail });
   }
   world.freeze();
   return { world, failed };
+}
+
+/** An inline expectation that did not hold, as a search reports it. */
+function unexpectedOutcome({ where, actor, operation, message }: FailedExpectation): Finding {
+  return {
+    kind: 'unexpected-outcome',
+    message: `${actor}, ${operation}: ${message}`,
+    reasons: [`the scenario says so at ${where.file}:${where.line}:${where.column}`],
+    actors: [actor],
+    objects: [operation],
+    steps: [],
+    details: { operation, line: where.line },
+    identity: findingIdentity('unexpected-outcome', operation, [`${actor}:${where.line}`, message]),
+  };
 }
 
 /** Runs the set-up to its end, process by process, in the order of the file. */

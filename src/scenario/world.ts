@@ -68,6 +68,10 @@ export interface WorldOptions {
   readonly rewindable: boolean;
   /** Keep stories of findings (steps with what they changed). */
   readonly stories: boolean;
+  /** Report inline expectations that do not hold as findings: a search wants the schedule that breaks them. */
+  readonly failuresAreFindings?: boolean;
+  /** Keep the state digest up to date. Default: where somebody compares it. */
+  readonly digested?: boolean;
 }
 
 export class World {
@@ -103,7 +107,7 @@ export class World {
       seed: options.seed,
       checked: options.checked,
       journaled: options.rewindable || (options.stories && small),
-      digested: options.rewindable || small,
+      digested: options.digested ?? (options.rewindable || small),
       latencies: buildLatencies(host),
     });
     this.kernel = buildKernel(one);

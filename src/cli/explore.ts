@@ -1,0 +1,108 @@
+// `pinsim explore`: searches the interleavings of scenario files, case by case, and says what that shows.
+import { performance } from 'node:perf_hooks';
+import type { CaseStatus } from '../scenario/result.ts';
+import type { Scenario } from '../scenario/scenario.ts';
+import type { CaseSearch, ScenarioSearch } from '../scenario/search/result.ts';
+import type { SearchOptions } from '../scenario/search/search-case.ts';
+import type { Command, ExitCode, Parts } from './command.ts';
+import { countOption, durationOption, textOption } from './command.ts';
+import type { Io } from './io.ts';
+import { caseChanges, loadScenarios } from './scenarios.ts';
+
+/** Executions between looks at the clock. */
+const CHUNK = 64;
+
+export const exploreCommand: Command = {
+  name: 'explore',
+  positionals: '<files..>',
+  summary: 'Search every interleaving of scenario files',
+  options: ['strategy', 'bound', 'depth', 'runs', 'for', 'seed', 'kernel', 'with', 'without', 'verbose', 'output'],
+  declare: (yargs) =>
+    yargs
+      .positional('files', { type: 'string', array: true, describe: 'Scenario files or folders' })
+      .option('strategy', {
+        choices: ['dpor', 'bounded', 'random', 'pct', 'pos', 'timed'] as const,
+        default: 'dpor',
+        describe: 'dpor and bounded run all interleavings, the others samples of them',
+      })
+      .option('bound', { type: 'string', requiresArg: true, describe: 'Preemptions, for bounded [default: 2]' })
+      .option('depth', { type: 'string', requiresArg: true, describe: 'Bug depth, for pct [default: 3]' })
+      .option('runs', { type: 'string', requiresArg: true, describe: 'Stop each case after so many executions' })
+      .option('for', { type: 'string', requiresArg: true, describe: 'Stop each case after so long, such as 60s' })
+      .option('seed', { type: 'string', requiresArg: true, describe: 'Seed of the random streams [default: 1]' })
+      .option('kernel', { type: 'string', requiresArg: true, describe: 'Search on this kernel, such as v6.1' })
+      .option('with', { type: 'string', array: true, nargs: 1, describe: 'Switch a behaviour on (id, or id=way)' })
+      .option('without', { type: 'string', array: true, nargs: 1, describe: 'Switch a behaviour off' })
+      .option('verbose', { type: 'boolean', alias: 'v', describe: 'Explain expected findings, too' })
+      .option('output', { type: 'string', alias: 'o', requiresArg: true, describe: 'Write the report to a file' })
+      .example('pinsim explore scenarios/bugs/gup-fast-vs-fork.yaml', 'Every inequivalent interleaving')
+      .example('pinsim explore a.yaml --strategy bounded --bound 2', 'Those with at most two preemptions'),
+  run,
+};
+
+async function run(args: Readonly<Record<string, unknown>>, io: Io, parts: Parts): Promise<ExitCode> {
+  const { checkOutput, writeWhole } = await import('./output.ts');
+  const { renderScenarioSearch } = await import('../report/search.ts');
+  const { NO_PAINT } = await import('../report/paint.ts');
+  const { paintFor } = await import('./colour.ts');
+  const { CaseSearcher } = await import('../scenario/search/search-case.ts');
+  const { selectCases } = await import('../scenario/select-cases.ts');
+  const output = textOption(args, 'output');
+  if (output !== undefined) checkOutput(io, output);
+  const options = searchOptions(args);
+  const forMs = durationOption(args, 'for');
+  const scenarios = await loadScenarios((args.files as readonly unknown[]).map(String), io, parts);
+  const changes = caseChanges(args);
+  for (const scenario of scenarios) selectCases(scenario, changes);
+  const paint = output === undefined ? paintFor(io.stdout, io.env) : NO_PAINT;
+  const verbose = args.verbose === true || scenarios.length === 1;
+  const width = Math.max(60, Math.min(120, (output === undefined ? io.stdout.columns : undefined) ?? 100));
+  const statuses: CaseStatus[] = [];
+  let text = '';
+  for (const scenario of scenarios) {
+    const cases = selectCases(scenario, changes).map((one): CaseSearch => {
+      const searcher = new CaseSearcher(scenario, one, options);
+      return searcher.result(drive(searcher, forMs));
+    });
+    statuses.push(...cases.map(({ status }) => status));
+    const rendered = renderScenarioSearch(resultOf(scenario, cases), { paint, verbose, width });
+    if (output === undefined) io.stdout.write(rendered);
+    else text += rendered;
+  }
+  if (output !== undefined) writeWhole(io, output, text);
+  return exitCode(statuses);
+}
+
+function resultOf(scenario: Scenario, cases: readonly CaseSearch[]): ScenarioSearch {
+  const { file, title, bug } = scenario;
+  return { file, title, ...(bug === undefined ? {} : { bug }), cases };
+}
+
+/** Search until the end or until time is up; says then why it stopped. */
+function drive(searcher: { next(): boolean }, forMs: number | undefined): string | undefined {
+  const endMs = forMs === undefined ? Number.POSITIVE_INFINITY : performance.now() + forMs;
+  for (;;) {
+    for (let i = 0; i < CHUNK; i++) if (!searcher.next()) return undefined;
+    if (performance.now() >= endMs) return 'the time for this case was up (--for)';
+  }
+}
+
+function searchOptions(args: Readonly<Record<string, unknown>>): SearchOptions {
+  const strategy = args.strategy as SearchOptions['strategy'];
+  const bound = countOption(args, 'bound');
+  const depth = countOption(args, 'depth');
+  const runs = countOption(args, 'runs');
+  const seed = textOption(args, 'seed');
+  return {
+    strategy,
+    ...(bound === undefined ? {} : { bound }),
+    ...(depth === undefined ? {} : { depth }),
+    ...(runs === undefined ? {} : { runs, maxExecutions: runs }),
+    ...(seed === undefined ? {} : { seed }),
+  };
+}
+
+function exitCode(statuses: readonly CaseStatus[]): ExitCode {
+  if (statuses.includes('not-as-expected')) return 1;
+  return statuses.includes('incomplete') ? 3 : 0;
+}

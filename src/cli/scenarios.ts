@@ -1,0 +1,35 @@
+// What commands that work on scenario files share: loading them all, and which of their cases are meant.
+import type { Scenario } from '../scenario/scenario.ts';
+import type { CaseChanges } from '../scenario/select-cases.ts';
+import { listOption, type Parts, textOption } from './command.ts';
+import type { Io } from './io.ts';
+
+/** Load all files; throws one ScenarioError with the mistakes of all. */
+export async function loadScenarios(paths: readonly string[], io: Io, parts: Parts): Promise<readonly Scenario[]> {
+  const { findScenarios, readText } = await import('./files.ts');
+  const { loadScenario } = await import('../scenario/load.ts');
+  const { ScenarioError } = await import('../scenario/diagnostic.ts');
+  const registry = await parts.registry();
+  const diagnostics = [];
+  const scenarios: Scenario[] = [];
+  for (const file of findScenarios(io, paths)) {
+    try {
+      scenarios.push(loadScenario(file, readText(io, file), registry));
+    } catch (error) {
+      if (!(error instanceof ScenarioError)) throw error;
+      diagnostics.push(...error.diagnostics);
+    }
+  }
+  if (diagnostics.length > 0) throw new ScenarioError(diagnostics);
+  return scenarios;
+}
+
+/** --kernel, --with and --without. */
+export function caseChanges(args: Readonly<Record<string, unknown>>): CaseChanges {
+  const kernel = textOption(args, 'kernel');
+  return {
+    ...(kernel === undefined ? {} : { kernel }),
+    with: listOption(args, 'with'),
+    without: listOption(args, 'without'),
+  };
+}

@@ -1,0 +1,196 @@
+// One search of a world that is set up: execution after execution under a strategy, and at any moment what was found so
+// far and what that proves. Whoever drives it decides when to stop.
+import type { Finding } from '../engine/finding.ts';
+import type { Sim } from '../engine/sim.ts';
+import { Bounded } from './bounded.ts';
+import { Dpor } from './dpor.ts';
+import { TimedJitter } from './jitter.ts';
+import { Pct } from './pct.ts';
+import { PartialOrderSampling } from './pos.ts';
+import { RandomWalk } from './random.ts';
+import { Replay, Retrace } from './replay.ts';
+import { type RunLimits, Runner, type ScheduledStep } from './runner.ts';
+import type { Scheduler } from './scheduler.ts';
+import { parseToken, printToken } from './token.ts';
+
+/**
+ * `dpor`: every inequivalent interleaving. `bounded`: those with at most `bound` preemptions. `random`: uniform walk.
+ * `pct`: random priorities with `depth` - 1 changes. `pos`: partial order sampling. `timed`: latencies with jitter.
+ */
+export type Strategy = 'dpor' | 'bounded' | 'random' | 'pct' | 'pos' | 'timed' | 'replay';
+
+export interface ExploreOptions extends RunLimits {
+  readonly strategy?: Strategy;
+  /** Seed of samplers and of the program's own streams. Default '0'. */
+  readonly seed?: string | number;
+  /** Executions of a sampler. Default 1,000. */
+  readonly runs?: number;
+  /** Bug depth of PCT. Default 3. */
+  readonly depth?: number;
+  /** Steps of the longest run, for PCT; when absent, the first run tells. */
+  readonly horizon?: number;
+  /** Preemptions allowed to `bounded`. Default 2. */
+  readonly bound?: number;
+  /** How much `timed` stretches or shrinks latencies [percent]. Default 50. */
+  readonly jitterPercent?: number;
+  /** The schedule to replay. */
+  readonly token?: string;
+  /** Stop after this many executions, whatever the strategy. */
+  readonly maxExecutions?: number;
+  /** Stop at the first finding. */
+  readonly stopAtFinding?: boolean;
+  /** Throw when a step touches what it did not announce. Default true: no search is sound without. */
+  readonly checked?: boolean;
+}
+
+const RUNS = 1000;
+const DEPTH = 3;
+const BOUND = 2;
+
+/** One cause, as first met. */
+export interface FoundFinding {
+  readonly kind: string;
+  readonly message: string;
+  /** The steps that led to it, in order. */
+  readonly schedule: readonly ScheduledStep[];
+  /** The schedule as one line, for `{ strategy: 'replay', token }`. */
+  readonly token: string;
+  /** Number (from 0) of the execution that showed it first, and how many did. */
+  readonly firstExecution: number;
+  readonly executions: number;
+  readonly finding: Finding;
+}
+
+export interface ExploreResult {
+  readonly strategy: Strategy;
+  readonly executions: number;
+  /** Runs that only repeated others, or were given up because they would have. Always 0 for `dpor`. */
+  readonly blocked: number;
+  /** Every inequivalent interleaving was run to its end: the program is verified, within `limits` (then empty). */
+  readonly complete: boolean;
+  readonly findings: readonly FoundFinding[];
+  /** Steps acted in all executions. */
+  readonly steps: number;
+  /** What kept the search from being complete, in words: bounds of retry loops, step limits, divergence of a replay. */
+  readonly limits: readonly string[];
+}
+
+/** A search under way. */
+export class Search {
+  readonly strategy: Strategy;
+  readonly runner: Runner;
+  readonly scheduler: Scheduler;
+  /** Executions that counted, and those that only repeated others. */
+  executions = 0;
+  blocked = 0;
+  private readonly options: ExploreOptions;
+  private readonly found = new Map<string, { finding: FoundFinding; executions: number }>();
+  private over = false;
+
+  /** `sim` is set up: its present state is where every execution starts. */
+  constructor(sim: Sim, options: ExploreOptions = {}) {
+    this.options = options;
+    this.strategy = options.strategy ?? 'dpor';
+    this.runner = new Runner(sim, options);
+    this.scheduler = makeScheduler(this.strategy, sim, options);
+  }
+
+  /** Run one more execution. False when there is none, or none is wanted. */
+  next(): boolean {
+    const { runner, scheduler, options } = this;
+    if (this.over || this.executions >= (options.maxExecutions ?? Number.POSITIVE_INFINITY)) return false;
+    if (!runner.execute(scheduler, this.executions + this.blocked)) {
+      this.over = true;
+      return false;
+    }
+    if (scheduler.redundant === true) {
+      this.blocked++;
+      return true;
+    }
+    this.executions++;
+    if (runner.findings.length > 0) {
+      this.note(runner.findings, this.executions - 1);
+      this.over = options.stopAtFinding ?? false;
+    }
+    return true;
+  }
+
+  /** Findings so far, each cause once, in the order in which they were met. */
+  get findings(): readonly FoundFinding[] {
+    return [...this.found.values()].map(({ finding, executions }) => ({ ...finding, executions }));
+  }
+
+  /** What can be said by now. */
+  result(): ExploreResult {
+    const { runner, scheduler, options } = this;
+    const { finished } = scheduler;
+    const limits = [...runner.limitsReached].map(([message, times]) => `${message} (${times} times)`);
+    if (scheduler instanceof Replay && scheduler.divergence !== null) limits.push(scheduler.divergence);
+    if (scheduler instanceof Bounded && scheduler.leftOut > 0) {
+      limits.push(
+        `the bound of ${options.bound ?? BOUND} preemptions left out ${scheduler.leftOut} switches between actors`,
+      );
+    }
+    return {
+      strategy: this.strategy,
+      executions: this.executions,
+      blocked: this.blocked,
+      complete: finished === true && limits.length === 0,
+      findings: this.findings,
+      steps: runner.totalSteps,
+      limits,
+    };
+  }
+
+  private note(findings: readonly Finding[], execution: number): void {
+    const { found, runner } = this;
+    let schedule: ScheduledStep[] | null = null;
+    let token = '';
+    const seen = new Set<string>();
+    for (const finding of [...findings]) {
+      if (seen.has(finding.identity)) continue;
+      seen.add(finding.identity);
+      const known = found.get(finding.identity);
+      if (known !== undefined) {
+        known.executions++;
+        continue;
+      }
+      if (schedule === null) {
+        schedule = runner.schedule();
+        token = tokenOf(runner, schedule);
+      }
+      const { kind, message } = finding;
+      const first = { kind, message, schedule, token, firstExecution: execution, executions: 1, finding };
+      found.set(finding.identity, { finding: first, executions: 1 });
+    }
+  }
+}
+
+function makeScheduler(strategy: Strategy, sim: Sim, options: ExploreOptions): Scheduler {
+  const seed = String(options.seed ?? '0');
+  const runs = options.runs ?? RUNS;
+  switch (strategy) {
+    case 'dpor':
+      return new Dpor(sim);
+    case 'bounded':
+      return new Bounded(sim, options.bound ?? BOUND);
+    case 'pct':
+      return new Pct(seed, runs, options.depth ?? DEPTH, options.horizon);
+    case 'pos':
+      return new PartialOrderSampling(seed, runs);
+    case 'timed':
+      return new TimedJitter(seed, runs, options.jitterPercent);
+    case 'random':
+      return new RandomWalk(seed, runs);
+    case 'replay':
+      if (options.token === undefined) throw new Error('a replay needs the token to follow');
+      return new Replay(parseToken(options.token));
+  }
+}
+
+/** Where was anybody preempted? Only another run along the same steps can tell. */
+export function tokenOf(runner: Runner, schedule: readonly ScheduledStep[]): string {
+  const retrace = new Retrace(schedule, runner.initialChoices);
+  runner.retrace(retrace);
+  return printToken(retrace.token());
+}

@@ -1,0 +1,70 @@
+// Searches as text: a line per case with the verdict in words that claim no more than was shown, and under it what was
+// found.
+import type { CaseStatus } from '../scenario/result.ts';
+import type { CaseSearch, ScenarioSearch } from '../scenario/search/result.ts';
+import { renderFinding } from './finding.ts';
+import { NO_PAINT } from './paint.ts';
+import type { TextOptions } from './text.ts';
+import { formatCount, plural } from './value.ts';
+
+/** One scenario: a headline, a line per case, and details. Ends with a line break. */
+export function renderScenarioSearch(result: ScenarioSearch, options: TextOptions = {}): string {
+  const paint = options.paint ?? NO_PAINT;
+  const lines = [`${paint.strong(result.file)}  ${result.title}`];
+  for (const one of result.cases) lines.push(...renderCase(one, options));
+  return `${lines.join('\n')}\n`;
+}
+
+/** The verdict in one sentence. */
+export function verdictInWords(one: CaseSearch): string {
+  const ran = plural(one.executions, 'interleaving');
+  switch (one.verdict) {
+    case 'verified':
+      return `verified: all ${ran}${one.method.strategy === 'dpor' ? '' : `, ${one.method.words}`}`;
+    case 'violated': {
+      const kinds = [...new Set(one.findings.map(({ finding }) => finding.kind))].join(', ');
+      const shown = Math.max(...one.findings.map(({ executions }) => executions));
+      return `violated: ${kinds}, in ${formatCount(shown)} of ${ran}`;
+    }
+    case 'no-finding':
+      return `no finding in ${plural(one.executions, 'run')} (${one.method.words}); this proves nothing`;
+    case 'incomplete':
+      return `incomplete: nothing found in ${ran}`;
+  }
+}
+
+const STATUS_WORDS: Readonly<Record<CaseStatus, string>> = {
+  'as-expected': 'as expected',
+  'not-as-expected': 'NOT AS EXPECTED',
+  incomplete: 'INCOMPLETE',
+};
+
+function renderCase(one: CaseSearch, options: TextOptions): readonly string[] {
+  const paint = options.paint ?? NO_PAINT;
+  const colour = one.status === 'as-expected' ? paint.good : one.status === 'incomplete' ? paint.warn : paint.bad;
+  const lines = [`  ${one.name}  ${colour(STATUS_WORDS[one.status])}  ${verdictInWords(one)}`];
+  const block = (text: string): void => {
+    for (const line of text.split('\n')) lines.push(line === '' ? '' : `    ${line}`);
+  };
+  for (const limit of one.limits) block(paint.warn(`limit: ${limit}`));
+  for (const { what, where } of one.missingFindings)
+    block(`${where.file}:${where.line}:${where.column}: ${paint.bad('missing')}: no interleaving showed ${what}`);
+  for (const { missing, executions, token } of one.absent) {
+    const { what, where } = missing;
+    block(
+      `${where.file}:${where.line}:${where.column}: ${paint.bad('missing')}: ${plural(executions, 'interleaving')} did not show ${what}`,
+    );
+    block(`  replay    pinsim replay '${token}'`);
+  }
+  for (const { what, where } of one.missingLabels)
+    block(`${where.file}:${where.line}:${where.column}: ${paint.bad('missing')}: no interleaving reached ${what}`);
+  if (one.verdict === 'verified' && options.verbose === true) block(paint.faint(`rests on ${one.restsOn.join('; ')}`));
+  for (const { finding, expected, token, preventedBy } of one.findings) {
+    if (expected !== 'no' && options.verbose !== true) continue;
+    lines.push('');
+    const replay = `pinsim replay '${token}'`;
+    block(renderFinding({ finding, expected, replay, preventedBy }, paint, (options.width ?? 100) - 4));
+  }
+  if (lines.length > 1 && lines.at(-1) !== '') lines.push('');
+  return lines;
+}
