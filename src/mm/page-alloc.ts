@@ -32,15 +32,20 @@ export interface Gfp {
 /** Allocate a folio: refcount 1, no flags. Undefined: out of memory. */
 export function* allocFolio(core: CoreMm, gfp: Gfp): Steps<number | undefined> {
   const list = gfp.order === 0 ? core.local.freePages : core.local.freeBlocks;
-  for (let attempt = 0; attempt < 3; attempt++) {
+  let exhausted = false;
+  for (let attempt = 0; attempt < 4; attempt++) {
     yield list.willUpdate(PCP);
     const pfn = takeFrom(core, list.value, gfp);
-    if (pfn !== undefined) {
+    // rmqueue_pcplist serves one zone: a better one refills its list before this zone's turn comes.
+    const better = pfn === undefined ? zonelist(core, gfp) : betterZones(core, gfp, pfn);
+    if (pfn !== undefined && (exhausted || better.length === 0)) {
       list.value = without(list.value, pfn);
       yield* call(prepare(core, pfn, gfp));
       return pfn;
     }
-    if (yield* call(refill(core, gfp))) continue;
+    if (yield* call(refill(core, gfp, better))) continue;
+    exhausted = true;
+    if (pfn !== undefined) continue;
     if (gfp.noReclaim === true || !(yield* call(directReclaim(core, gfp)))) break;
   }
   return undefined;
@@ -55,13 +60,29 @@ function without(list: readonly number[], pfn: number): readonly number[] {
   return left;
 }
 
-/** The most recently freed page that suits: LIFO, as pcp lists are. */
+/** Of the best zone that has one, the most recently freed page that suits: LIFO, as pcp lists are. */
 function takeFrom(core: CoreMm, list: readonly number[], gfp: Gfp): number | undefined {
-  for (let i = list.length - 1; i >= 0; i--) {
-    const zone = core.machine.zoneOf(list[i]!)!;
-    if (suits(zone.kind, zone.node, gfp) && !isolated(core, list[i]!)) return list[i];
+  const zones = zonelist(core, gfp);
+  let best: number | undefined;
+  let rank = zones.length;
+  for (let i = list.length - 1; i >= 0 && rank > 0; i--) {
+    const { zone } = core.zones[core.machine.zoneOf(list[i]!)!.index]!;
+    const at = zones.findIndex((state) => state.zone === zone);
+    if (at < 0 || at >= rank || isolated(core, list[i]!)) continue;
+    best = list[i];
+    rank = at;
   }
-  return undefined;
+  return best;
+}
+
+/** The zones that come before that of `pfn`. */
+function betterZones(core: CoreMm, gfp: Gfp, pfn: number): readonly ZoneState[] {
+  const zones = zonelist(core, gfp);
+  const { index } = core.machine.zoneOf(pfn)!;
+  return zones.slice(
+    0,
+    zones.findIndex((state) => state.zone.index === index),
+  );
 }
 
 function suits(kind: ZoneKind, node: number, gfp: Gfp): boolean {
@@ -98,9 +119,9 @@ const zonelists = new WeakMap<CoreMm, [ZoneList[], ZoneList[]]>();
 type ZoneList = readonly ZoneState[] | undefined;
 
 /** rmqueue_bulk: move a batch (or one 2 MiB block) from a zone's free lists to this CPU. */
-function* refill(core: CoreMm, gfp: Gfp): Steps<boolean> {
+function* refill(core: CoreMm, gfp: Gfp, zones: readonly ZoneState[]): Steps<boolean> {
   const list = gfp.order === 0 ? core.local.freePages : core.local.freeBlocks;
-  for (const state of zonelist(core, gfp)) {
+  for (const state of zones) {
     state.freePages.willAdd(REFILL);
     state.isolated.willRead(REFILL);
     list.willUpdate(REFILL);
@@ -147,19 +168,19 @@ export function* allocFrames(core: CoreMm, gfp: Gfp, want: number): Steps<readon
     state.freePages.willAdd(PCP);
     state.freeRuns.willUpdate(PCP);
   }
-  const suited = list.peek().filter((pfn) => suitsFrame(core, pfn, gfp)).length;
+  const suited = list.peek().filter((pfn) => zones[0]?.zone.index === core.machine.zoneOf(pfn)!.index).length;
   const refills = Math.ceil(Math.max(0, want - suited) / PCP_BATCH);
   yield sim.times(want + 2 * refills, list.willUpdate(PCP));
   const left = [...list.value];
   const taken: number[] = [];
   while (taken.length < want) {
-    let top = left.length - 1;
-    while (top >= 0 && !suitsFrame(core, left[top]!, gfp)) top--;
-    if (top >= 0) {
-      taken.push(...left.splice(top, 1));
+    const best = takeFrom(core, left, gfp);
+    const better = best === undefined ? zones : betterZones(core, gfp, best);
+    if (best !== undefined && better.length === 0) {
+      taken.push(...left.splice(left.lastIndexOf(best), 1));
       continue;
     }
-    const run = takeQuietly(zones);
+    const run = takeQuietly(better);
     if (run === undefined) break;
     // Handed out ascending: what is left of the batch lies on the list with its lowest frame on top.
     const end = run[0] + Math.min(run[1], want - taken.length);
@@ -185,11 +206,6 @@ function takeQuietly(zones: readonly ZoneState[]): readonly [number, number] | u
     if (run !== undefined) return run;
   }
   return undefined;
-}
-
-function suitsFrame(core: CoreMm, pfn: number, gfp: Gfp): boolean {
-  const zone = core.machine.zoneOf(pfn)!;
-  return suits(zone.kind, zone.node, gfp);
 }
 
 /** The stretches of `frames` in which one frame follows the other. */
