@@ -49,29 +49,32 @@ export interface SpawnOptions {
 /** `cut`: stopped by an exception inside a step (a limit, a failed assertion); it never ended, and never will. */
 export type ProcessState = 'live' | 'ended' | 'cut';
 
+// Shared by actors that have not called anything yet; never pushed to.
+const NO_CALLERS: Steps<unknown>[] = [];
+
 /** One actor. Slots are dense; `identity` depends on the name only, so digests do not depend on spawn order. */
 export class Process {
-  readonly sim: Sim;
-  readonly name: string;
-  /** Place in `sim.processes`; only the end of a set-up changes it. */
-  slot: number;
-  readonly cpu: number;
-  readonly daemon: boolean;
-  readonly priority: number;
-  readonly identity: number;
-  readonly parent: Process | null;
-  private body: () => Steps<void>;
-  private readonly stack: Steps<unknown>[] = [];
-  private top: Steps<unknown>;
+  // What every step needs comes first, so that it shares a cache line.
   /** The next step: announced, not yet acted. */
   announced = new Access();
-  private spare = new Access();
+  private top: Steps<unknown>;
+  readonly sim: Sim;
   state: ProcessState = 'live';
   /** Steps acted so far. */
   stepCount = 0;
+  /** Place in `sim.processes`; only the end of a set-up changes it. */
+  slot: number;
+  readonly priority: number;
+  readonly daemon: boolean;
+  private stack: Steps<unknown>[] = NO_CALLERS;
+  readonly cpu: number;
   /** Numbering of what this actor creates: content tokens, LRU ages, ids. Restarts with the process. */
   private numbers = 0;
   private spawned = 0;
+  readonly name: string;
+  readonly identity: number;
+  readonly parent: Process | null;
+  private body: () => Steps<void>;
   /** The latency stream of this actor, opened at its first draw. */
   private latencies: (() => number) | null = null;
   /** Object id of the process's end: a join reads it. */
@@ -140,9 +143,7 @@ export class Process {
   resume(): void {
     const sim = this.sim;
     const acting = this.announced;
-    const building = this.spare;
-    building.reset();
-    sim.enter(this, acting, building);
+    const building = sim.enter(this, acting);
     if (acting.gate !== null) acting.gate.take(this);
     let top = this.top;
     let sent: unknown;
@@ -159,6 +160,7 @@ export class Process {
       } else if ((result.value as Announced).announced === true) {
         break;
       } else {
+        if (this.stack === NO_CALLERS) this.stack = [];
         this.stack.push(top);
         top = result.value as Steps<unknown>;
         sent = undefined;
@@ -166,10 +168,9 @@ export class Process {
     }
     if (sim.announced !== null && this.state === 'live') sim.announced(this, building);
     this.top = top;
-    this.spare = acting;
     this.announced = building;
     this.stepCount++;
-    sim.leave(this);
+    sim.leave(acting);
   }
 
   /** Start over with the body that its parent, started over itself, gives it this time. */
@@ -182,17 +183,15 @@ export class Process {
   /** Give up after an exception escaped from `resume`: the process stays where it is for the rest of the execution. */
   cut(): void {
     const acting = this.announced;
-    this.announced = this.spare;
-    this.announced.reset();
-    this.spare = acting;
-    this.stack.length = 0;
+    this.announced = new Access();
+    if (this.stack.length > 0) this.stack.length = 0;
     this.state = 'cut';
     this.stepCount++;
-    this.sim.leave(this);
+    this.sim.leave(acting);
   }
 
-  /** The step acted by the last `resume`, until the next one. */
+  /** The step acted by the last `resume`; only until anybody's next one. */
   get acted(): Access {
-    return this.spare;
+    return this.sim.acted;
   }
 }

@@ -1,5 +1,8 @@
 // The simulation: object ids, the journal that undoes writes, the step in progress, processes, findings and events.
 // It knows neither which clock runs it nor anything about memory.
+//
+// Over 400 lines, as one class: stores, processes and searches meet in its fields at every step and every write, and a
+// journal or a step context as objects of their own would put a pointer to follow between them.
 import type { EventType } from './event.ts';
 import type { Finding } from './finding.ts';
 import { hashValue, mix } from './hash.ts';
@@ -8,7 +11,7 @@ import { type Loop, LoopTracker } from './loop.ts';
 import { IdOwners, type Named } from './names.ts';
 import { Process, type SpawnOptions, type Steps } from './process.ts';
 import {
-  type Access,
+  Access,
   type AccessKind,
   ADD,
   ANNOUNCED,
@@ -96,6 +99,10 @@ export class Sim {
   /** True when reads and writes must be noted: checked mode, recording of what was really done, or a tracked loop. */
   watching: boolean;
   private recording = false;
+  /** The last step acted, with what it did. */
+  acted = new Access();
+  // Announcements are built in what was acted just before: still in the cache, however many processes wait.
+  private readonly spare: Access[] = [];
   private acting: Access | null = null;
   private building: Access | null = null;
   private outside = 0;
@@ -194,18 +201,23 @@ export class Sim {
 
   // ---- the step in progress ---------------------------------------------------------------------------------------
 
-  /** Only for Process.resume. */
-  enter(process: Process, acting: Access, building: Access): void {
+  /** Only for Process.resume: what the next announcement is built in. */
+  enter(process: Process, acting: Access): Access {
     this.current = process;
     this.acting = acting;
+    const building = this.spare.pop() ?? new Access();
+    building.reset();
     this.building = building;
+    return building;
   }
 
-  /** Only for Process.resume. */
-  leave(_process: Process): void {
+  /** Only for Process: `acting` has acted, and stays readable until the next step has. */
+  leave(acting: Access): void {
     this.current = null;
     this.acting = null;
     this.building = null;
+    this.spare.push(this.acted);
+    this.acted = acting;
   }
 
   /** Let `process` act its announced step. The one entry for every clock and search. */

@@ -49,19 +49,22 @@ export type Announced = typeof ANNOUNCED;
 
 export const START = step('start', 'none');
 
+const NONE: number[] = [];
+
 /** The accesses of one step: `count` entries over object ids lo..hi inclusive. */
 export class Access {
   count = 0;
-  readonly lo: number[] = [];
-  readonly hi: number[] = [];
-  readonly kind: AccessKind[] = [];
-  readonly did: number[] = [];
-  step: Step = START;
   gate: Gate | null = null;
+  step: Step = START;
   /** How many units of the step's latency this step costs (pages of a bulk step). */
   times = 1;
   /** Extra simulated time before acting [ns]: sleeps and timers; ignored when explored. */
   delayNs = 0;
+  // Made at the first access: of thousands of actors that sleep, none needs them.
+  lo: number[] = NONE;
+  hi: number[] = NONE;
+  kind: AccessKind[] = NONE as AccessKind[];
+  did: number[] = NONE;
 
   reset(): void {
     this.count = 0;
@@ -71,6 +74,12 @@ export class Access {
   }
 
   add(lo: number, hi: number, kind: AccessKind): void {
+    if (this.lo === NONE) {
+      this.lo = [];
+      this.hi = [];
+      this.kind = [];
+      this.did = [];
+    }
     const i = this.count++;
     this.lo[i] = lo;
     this.hi[i] = hi;
