@@ -224,7 +224,7 @@ export class Rows {
       const base = number * LEAF_ROWS;
       if (leaf === undefined) {
         if (rise === 1 || value !== this.initial) return value + rise * (row - lo) === this.initial ? row : row - 1;
-        row = base + LEAF_ROWS;
+        row = this.leafFrom(number + 1) * LEAF_ROWS;
         continue;
       }
       const place = row - base;
@@ -261,7 +261,7 @@ export class Rows {
       const base = number * LEAF_ROWS;
       if (leaf === undefined) {
         if (this.initial < least || this.initial > most) return row;
-        row = base + LEAF_ROWS;
+        row = this.leafFrom(number + 1) * LEAF_ROWS;
         continue;
       }
       const place = row - base;
@@ -298,20 +298,30 @@ export class Rows {
   /** The first row from `row` on that does not hold the initial value; -1: none. Looks without a step. */
   nextFilled(row: number): number {
     const numbers = this.leafNumbers();
-    const from = Math.floor(row / LEAF_ROWS);
-    let at = 0;
-    for (let high = numbers.length; at < high; ) {
-      const middle = (at + high) >> 1;
-      if (numbers[middle]! < from) at = middle + 1;
-      else high = middle;
-    }
-    for (; at < numbers.length; at++) {
+    for (let at = this.placeOf(Math.floor(row / LEAF_ROWS)); at < numbers.length; at++) {
       const lo = Math.max(row, numbers[at]! * LEAF_ROWS);
       const hi = (numbers[at]! + 1) * LEAF_ROWS - 1;
       const found = this.firstOutside(lo, hi, this.initial, this.initial);
       if (found <= hi) return found;
     }
     return -1;
+  }
+
+  /** The first leaf from number `from` on that exists; Infinity: none. */
+  private leafFrom(from: number): number {
+    return this.leafNumbers()[this.placeOf(from)] ?? Number.POSITIVE_INFINITY;
+  }
+
+  /** Where leaf number `from`, or the first after it, stands among the leaves that exist. */
+  private placeOf(from: number): number {
+    const numbers = this.leafNumbers();
+    let at = 0;
+    for (let high = numbers.length; at < high; ) {
+      const middle = (at + high) >> 1;
+      if (numbers[middle]! < from) at = middle + 1;
+      else high = middle;
+    }
+    return at;
   }
 
   /** Leaves that exist, ascending. */
