@@ -16,7 +16,20 @@ export const exploreCommand: Command = {
   name: 'explore',
   positionals: '<files..>',
   summary: 'Search every interleaving of scenario files',
-  options: ['strategy', 'bound', 'depth', 'runs', 'for', 'seed', 'kernel', 'with', 'without', 'verbose', 'output'],
+  options: [
+    'strategy',
+    'bound',
+    'depth',
+    'runs',
+    'for',
+    'seed',
+    'case',
+    'kernel',
+    'with',
+    'without',
+    'verbose',
+    'output',
+  ],
   declare: (yargs) =>
     yargs
       .positional('files', { type: 'string', array: true, describe: 'Scenario files or folders' })
@@ -30,6 +43,7 @@ export const exploreCommand: Command = {
       .option('runs', { type: 'string', requiresArg: true, describe: 'Stop each case after so many executions' })
       .option('for', { type: 'string', requiresArg: true, describe: 'Stop each case after so long, such as 60s' })
       .option('seed', { type: 'string', requiresArg: true, describe: 'Seed of the random streams [default: 1]' })
+      .option('case', { type: 'string', requiresArg: true, describe: 'Only the case of this name (or start of one)' })
       .option('kernel', { type: 'string', requiresArg: true, describe: 'Search on this kernel, such as v6.1' })
       .option('with', { type: 'string', array: true, nargs: 1, describe: 'Switch a behaviour on (id, or id=way)' })
       .option('without', { type: 'string', array: true, nargs: 1, describe: 'Switch a behaviour off' })

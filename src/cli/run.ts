@@ -12,11 +12,12 @@ export const runCommand: Command = {
   name: 'run',
   positionals: '<files..>',
   summary: 'Run scenario files, or all of a folder',
-  options: ['seed', 'kernel', 'with', 'without', 'trace', 'verbose', 'format', 'output'],
+  options: ['seed', 'case', 'kernel', 'with', 'without', 'trace', 'verbose', 'format', 'output'],
   declare: (yargs) =>
     yargs
       .positional('files', { type: 'string', array: true, describe: 'Scenario files or folders' })
       .option('seed', { type: 'string', requiresArg: true, describe: 'Seed of the random streams [default: 1]' })
+      .option('case', { type: 'string', requiresArg: true, describe: 'Only the case of this name (or start of one)' })
       .option('kernel', { type: 'string', requiresArg: true, describe: 'Run on this kernel, such as v6.1' })
       .option('with', { type: 'string', array: true, nargs: 1, describe: 'Switch a behaviour on (id, or id=way)' })
       .option('without', { type: 'string', array: true, nargs: 1, describe: 'Switch a behaviour off' })

@@ -24,10 +24,12 @@ export async function loadScenarios(paths: readonly string[], io: Io, parts: Par
   return scenarios;
 }
 
-/** --kernel, --with and --without. */
+/** --case, --kernel, --with and --without. */
 export function caseChanges(args: Readonly<Record<string, unknown>>): CaseChanges {
   const kernel = textOption(args, 'kernel');
+  const name = textOption(args, 'case');
   return {
+    ...(name === undefined ? {} : { case: name }),
     ...(kernel === undefined ? {} : { kernel }),
     with: listOption(args, 'with'),
     without: listOption(args, 'without'),

@@ -75,9 +75,19 @@ function runCase(scenario: Scenario, one: ScenarioCase, options: RunOptions): Ca
 
 /** The command line that shows a finding again. */
 function replayLine(scenario: Scenario, one: ScenarioCase, seed: string): string {
-  const words = ['pinsim', 'run', scenario.file, '--kernel', one.kernel];
-  for (const behaviour of one.with) words.push('--with', behaviour);
-  for (const behaviour of one.without) words.push('--without', behaviour);
-  if (seed !== scenario.seed) words.push('--seed', seed);
+  const words = ['pinsim', 'run', shellWord(scenario.file)];
+  const name = one.written ?? one.name;
+  const written = scenario.cases.length > 1 ? scenario.cases.find((other) => other.name === name) : undefined;
+  if (written !== undefined) words.push('--case', shellWord(written.name));
+  if (written?.kernel !== one.kernel) words.push('--kernel', one.kernel);
+  for (const behaviour of one.with) if (written?.with.includes(behaviour) !== true) words.push('--with', behaviour);
+  for (const behaviour of one.without)
+    if (written?.without.includes(behaviour) !== true) words.push('--without', behaviour);
+  if (seed !== scenario.seed) words.push('--seed', shellWord(seed));
   return words.join(' ');
+}
+
+/** Quoted for a POSIX shell where it has to be. */
+function shellWord(text: string): string {
+  return /^[\w./:=@%+,-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
 }

@@ -74,6 +74,8 @@ export interface ExpectedFindings {
 /** One way to run the scenario: a kernel, a machine, and what is expected then. */
 export interface ScenarioCase {
   readonly name: string;
+  /** Its name in the file, when the command line changed it since; empty: the file has no such case. */
+  readonly written?: string;
   readonly kernel: string;
   readonly with: readonly string[];
   readonly without: readonly string[];

@@ -1,12 +1,14 @@
-// Which cases of a scenario a command line means: --kernel picks the cases of that kernel, or makes one; --with and
-// --without change every case.
+// Which cases of a scenario a command line means: --case picks one by name, --kernel those of that kernel, or makes one;
+// --with and --without change every case.
 import { Kernel, KernelError } from '../kernel/index.ts';
 import { canonicalKernel } from './catalogue.ts';
-import { ScenarioError } from './diagnostic.ts';
+import { didYouMean, nameList, ScenarioError } from './diagnostic.ts';
 import { kernelDiagnostic } from './load-cases.ts';
 import type { Scenario, ScenarioCase } from './scenario.ts';
 
 export interface CaseChanges {
+  /** Name of one case, or the start of one name only. */
+  readonly case?: string;
   readonly kernel?: string;
   readonly with?: readonly string[];
   readonly without?: readonly string[];
@@ -18,7 +20,13 @@ export interface CaseChanges {
  */
 export function selectCases(scenario: Scenario, changes: CaseChanges): readonly ScenarioCase[] {
   try {
-    const selected = changes.kernel === undefined ? scenario.cases : onKernel(scenario, changes.kernel);
+    const { kernel } = changes;
+    const selected =
+      changes.case !== undefined
+        ? [caseNamed(scenario, changes.case, kernel)]
+        : kernel === undefined
+          ? scenario.cases
+          : onKernel(scenario, kernel);
     return selected.map((one) => changed(one, changes.with ?? [], changes.without ?? []));
   } catch (error) {
     if (error instanceof KernelError) throw new ScenarioError([kernelDiagnostic(error)]);
@@ -29,7 +37,28 @@ export function selectCases(scenario: Scenario, changes: CaseChanges): readonly 
 function onKernel(scenario: Scenario, asked: string): readonly ScenarioCase[] {
   const kernel = canonicalKernel(asked);
   const there = scenario.cases.filter((one) => canonicalKernel(one.kernel) === kernel);
-  return there.length > 0 ? there : [{ ...scenario.base, name: kernel, kernel }];
+  return there.length > 0 ? there : [{ ...scenario.base, name: kernel, written: '', kernel }];
+}
+
+/** The case of that name; on `kernel` instead of its own when one is given. Throws ScenarioError. */
+export function caseNamed(scenario: Scenario, name: string, kernel?: string): ScenarioCase {
+  const { cases } = scenario;
+  const starting = cases.filter((one) => one.name.startsWith(name));
+  const found = cases.find((one) => one.name === name) ?? (starting.length === 1 ? starting[0] : undefined);
+  if (found === undefined) {
+    const names = cases.map((one) => one.name);
+    const message =
+      starting.length === 0 ? `there is no case \`${name}\`` : `${starting.length} cases begin with \`${name}\``;
+    const expected = nameList(starting.length === 0 ? names : starting.map((one) => one.name));
+    const hint = starting.length === 0 ? didYouMean(name, names) : undefined;
+    const where = scenario.where;
+    throw new ScenarioError([
+      { where, message, ...(expected === undefined ? {} : { expected }), ...(hint === undefined ? {} : { hint }) },
+    ]);
+  }
+  if (kernel === undefined || canonicalKernel(kernel) === canonicalKernel(found.kernel)) return found;
+  const other = canonicalKernel(kernel);
+  return { ...found, name: `${found.name}, on ${other}`, written: found.name, kernel: other };
 }
 
 function changed(one: ScenarioCase, on: readonly string[], off: readonly string[]): ScenarioCase {
@@ -38,6 +67,7 @@ function changed(one: ScenarioCase, on: readonly string[], off: readonly string[
   const result = {
     ...one,
     name: [one.name, ...on.map((id) => `with ${id}`), ...off.map((id) => `without ${id}`)].join(', '),
+    written: one.written ?? one.name,
     with: [...one.with.filter((id) => !switched.has(idOf(id))), ...on],
     without: [...one.without.filter((id) => !switched.has(idOf(id))), ...off],
   };

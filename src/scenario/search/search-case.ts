@@ -7,7 +7,7 @@ import type { Scenario, ScenarioCase } from '../scenario.ts';
 import { replayCase } from './replay-case.ts';
 import type { Absent, CaseSearch, SearchFinding, SearchMethod, Verdict } from './result.ts';
 import { Subject } from './subject.ts';
-import { caseToken, printCaseToken } from './token.ts';
+import { caseToken, printCaseToken, type Shown, shownAbsence, shownFinding } from './token.ts';
 
 export interface SearchOptions extends Pick<ExploreOptions, 'runs' | 'depth' | 'bound' | 'maxExecutions' | 'maxSteps'> {
   readonly strategy: Exclude<Strategy, 'replay'>;
@@ -82,13 +82,16 @@ export class CaseSearcher {
     for (const pattern of missing) {
       const unmet = this.unmet.get(pattern);
       if (unmet !== undefined) unmet.executions++;
-      else this.unmet.set(pattern, { executions: 1, token: this.token(tokenOf(runner, runner.schedule())) });
+      else {
+        const shows = shownAbsence(pattern.kind, formatPattern(pattern));
+        this.unmet.set(pattern, { executions: 1, token: this.token(tokenOf(runner, runner.schedule()), shows) });
+      }
     }
   }
 
-  private token(schedule: string): string {
+  private token(schedule: string, shows: Shown): string {
     const { scenario, one } = this.subject;
-    return printCaseToken(caseToken(scenario, one, this.seed, schedule));
+    return printCaseToken(caseToken(scenario, one, this.seed, schedule, { shows }));
   }
 
   /** What can be said by now. `stopped`: why the caller stops before the end, in words. */
@@ -143,7 +146,7 @@ export class CaseSearcher {
     return {
       finding: story ?? finding,
       expected: expectedAs(one, finding),
-      token: this.token(token),
+      token: this.token(token, shownFinding(finding)),
       schedule,
       firstExecution,
       executions,
