@@ -93,6 +93,8 @@ async function bundle() {
     banner: { js: banner },
     plugins: [sourceUrls],
     metafile: true,
+    // It starts its threads from a file of its own beside its code, so it cannot become part of a chunk.
+    external: ['piscina'],
   });
   const fresh = new Set(Object.keys(result.metafile.outputs).map((file) => resolve(root, file)));
   for (const file of filesBelow(dist)) if (file.endsWith('.js') && !fresh.has(file)) rmSync(file);
