@@ -2,12 +2,12 @@
 import type { ListName } from '../scenario/catalogue.ts';
 import type { Command } from './command.ts';
 
-const TOPICS = ['kernels', 'behaviours', 'operations', 'findings', 'memory-kinds', 'templates'] as const;
+const TOPICS = ['kernels', 'behaviours', 'operations', 'findings', 'memory-kinds', 'labels', 'templates'] as const;
 
 export const listCommand: Command = {
   name: 'list',
   positionals: '<topic>',
-  summary: 'List kernels, behaviours, operations, findings, memory kinds or templates',
+  summary: 'List kernels, behaviours, operations, findings, memory kinds, labels or templates',
   options: ['format'],
   declare: (yargs) =>
     yargs

@@ -8,7 +8,12 @@ export const WRITE = 2;
 /** Read-modify-write: counts as a read when nothing gets assigned. */
 export const UPDATE = 3;
 export const ADD = 4;
-export type AccessKind = typeof READ | typeof WRITE | typeof UPDATE | typeof ADD;
+/**
+ * Touched only if the step turns out one way (what the last put of a page frees): counts for nothing when it was not,
+ * else as what was done. The act must look at such an object in ways that are noted (`value`, `get`), never with `peek`.
+ */
+export const PERHAPS = 5;
+export type AccessKind = typeof READ | typeof WRITE | typeof UPDATE | typeof ADD | typeof PERHAPS;
 
 /** Bits of `Access.did`: what the act really did to the object. */
 export const DID_READ = 1;
@@ -38,8 +43,16 @@ export function latencyIndexOf(name: string): number {
   return index;
 }
 
+const declared = new Set<string>();
+
+/** Labels of all steps declared so far: what a scenario may wait for once the model is loaded. */
+export function knownLabels(): ReadonlySet<string> {
+  return declared;
+}
+
 /** Declare a step. Default latency class: `op`. */
 export function step(label: string, latency = 'op'): Step {
+  declared.add(label);
   return { label, latency, latencyIndex: latencyIndexOf(latency) };
 }
 

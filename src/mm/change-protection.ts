@@ -19,6 +19,7 @@ import {
   PTE_MIGRATION,
   PTE_PRESENT,
   PTE_PROTNONE,
+  PTE_SOFT_DIRTY,
   PTE_SWAP,
   PTE_UFFD_WP,
   PTE_WRITE,
@@ -223,6 +224,8 @@ function presentBits(change: Change, pte: Pte, head: number | undefined, page: n
 function canChangeWritable(change: Change, bits: number, head: number | undefined, page: number | undefined): boolean {
   const { core, vma } = change;
   if (vma.hugetlb) return false;
+  // Its first write is to be seen (vma_soft_dirty_enabled).
+  if (vma.fields.softDirtyEnabled && (bits & PTE_SOFT_DIRTY) === 0) return false;
   if (vma.fields.shared) return wantsWritenotify(vma) && (bits & PTE_DIRTY) !== 0;
   if (head === undefined || page === undefined || !core.kernel.has('mprotect.restores-exclusive-write')) return false;
   return (core.folios.flags.get(head) & PG_ANON) !== 0 && core.folios.anonExclusive.get(page) === 1;

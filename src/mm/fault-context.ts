@@ -148,9 +148,9 @@ export function maybeMkwrite(vma: Vma): number {
 
 /** vma_wants_writenotify: do shared writable pages start out read-only, so that the first write is seen? */
 export function wantsWritenotify(vma: Vma): boolean {
-  const { shared, write, file, uffd } = vma.fields;
+  const { shared, write, file, uffd, softDirtyEnabled } = vma.fields;
   if (!shared || !write || file === null) return false;
-  return file.dirtyTracking || uffd?.mode === 'wp';
+  return file.dirtyTracking || uffd?.mode === 'wp' || (softDirtyEnabled && !vma.hugetlb);
 }
 
 /** Bits that vm_page_prot gives a page of this VMA that was not written: shared writable memory is mapped writable. */

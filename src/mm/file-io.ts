@@ -165,7 +165,7 @@ function* grow(inode: Inode, index: number): Steps<void> {
 /** write_begin: the page, locked and with a reference; blocks reserved and buffers attached (ext4). */
 function* writeBegin(core: CoreMm, inode: Inode, index: number): Steps<number | Errno> {
   if (inode.kind === 'shmem') {
-    const got = yield* call(shmemGetFolio(core, inode, index, true));
+    const got = yield* call(shmemGetFolio(core, inode, index, true, true));
     if (typeof got !== 'string') return got.head;
     return got === 'hwpoison' ? 'EIO' : got === 'oom' ? 'ENOMEM' : 'EFBIG';
   }

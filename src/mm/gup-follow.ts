@@ -1,5 +1,5 @@
-// follow_page_mask (mm/gup.c): what GUP-slow makes of the entry it finds under the page-table lock. Protection keys,
-// soft-dirty tracking and dev_pagemap references are not modelled.
+// follow_page_mask (mm/gup.c): what GUP-slow makes of the entry it finds under the page-table lock. Protection keys
+// and dev_pagemap references are not modelled.
 import { PMD_PAGES } from '../hw/machine.ts';
 import type { CoreMm } from './core.ts';
 import type { GupFlags } from './gup-flags.ts';
@@ -10,6 +10,7 @@ import {
   PMD_TABLE,
   PTE_DIRTY,
   PTE_PROTNONE,
+  PTE_SOFT_DIRTY,
   PTE_SPECIAL,
   PTE_UFFD_WP,
   PTE_WRITE,
@@ -91,6 +92,8 @@ function canFollowWrite(core: CoreMm, vma: Vma, entry: Pte, page: number, flags:
   if (core.kernel.has('gup.force.needs-exclusive-anon')) {
     if (core.folios.anonExclusive.peek(page) === 0) return false;
   } else if ((entry.bits & PTE_DIRTY) === 0) return false;
+  // The write must fault where soft-dirty tracking or userfaultfd is to learn of it.
+  if (vma.fields.softDirtyEnabled && (entry.bits & PTE_SOFT_DIRTY) === 0) return false;
   return (entry.bits & PTE_UFFD_WP) === 0;
 }
 

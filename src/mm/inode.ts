@@ -30,6 +30,8 @@ export interface InodeOptions {
   readonly stablePages?: boolean;
   /** The mounted filesystem it belongs to; absent: one that is never frozen or remounted. */
   readonly superBlock?: SuperBlock;
+  /** It has a name in a directory, which `unlink` takes away; default: no. */
+  readonly linked?: boolean;
 }
 
 /** Rows a page cache can address (16 TiB of 4 KiB pages). */
@@ -66,6 +68,10 @@ export class Inode {
   readonly dirty: Cell<boolean>;
   /** i_dio_count: direct IO under way, which truncation waits for. */
   readonly dioCount: Cell<number>;
+  /** i_nlink is not 0: it stays when nobody uses it. */
+  readonly linked: Cell<boolean>;
+  /** A descriptor is open. What a scenario declares or maps has one from the start, shared by all, until it is closed. */
+  readonly opened: Cell<boolean>;
   /** wb_err: a write that failed and that no fsync has told of yet. */
   readonly writeError: Cell<Errno | null>;
 
@@ -95,6 +101,8 @@ export class Inode {
     this.mms = new Cell<readonly Mm[]>(sim, `i_mmap of ${this.name}`, []);
     this.dirty = new Cell(sim, `I_DIRTY_PAGES of ${this.name}`, false);
     this.dioCount = new Cell(sim, `i_dio_count of ${this.name}`, 0);
+    this.linked = new Cell(sim, `i_nlink of ${this.name}`, options.linked ?? false);
+    this.opened = new Cell(sim, `descriptor of ${this.name}`, true);
     this.writeError = new Cell<Errno | null>(sim, `wb_err of ${this.name}`, null);
   }
 

@@ -14,6 +14,7 @@ import {
   PG_ACTIVE,
   PG_ANON,
   PG_DIRTY,
+  PG_ERROR,
   PG_HUGETLB,
   PG_HWPOISON,
   PG_ISOLATED,
@@ -41,8 +42,10 @@ const RMAP = step('hwpoison_user_mappings:i_mmap_lock_write', 'lock');
 const RMAP_END = step('hwpoison_user_mappings:i_mmap_unlock_write', 'lock');
 const DELETE_LRU = step('delete_from_lru_cache', 'op');
 const TRUNCATE = step('truncate_error_folio', 'op');
+const DIRTY = step('me_pagecache_dirty', 'op');
 const SWAP_DIRTY = step('me_swapcache_dirty', 'op');
 const SWAP_CLEAN = step('me_swapcache_clean', 'op');
+const KILL = step('kill_proc', 'op');
 const EXTRA = step('has_extra_refcount', 'refcount');
 
 export interface FailureFlags {
@@ -144,7 +147,7 @@ function* unmapUsers(core: CoreMm, head: number, flags: FailureFlags): Steps<boo
   const unmapped = folios.mapcountOf(head) === 0;
   // kill_procs: unless the page was clean, those that map it; SIGKILL where even unmapping failed.
   if (told !== null && (folios.has(head, PG_DIRTY) || flags.actionRequired || !unmapped)) {
-    signal(core, head, told, unmapped ? 'BUS_MCEERR_AR' : 'SIGKILL');
+    yield* call(signal(core, head, told, unmapped ? 'BUS_MCEERR_AR' : 'SIGKILL'));
   }
   return unmapped;
 }
@@ -160,15 +163,23 @@ function* collectProcs(core: CoreMm, head: number): Steps<number | null> {
   return places.find((place) => place.mm === mm)?.vpn ?? null;
 }
 
-function signal(core: CoreMm, pfn: number, vpn: number, code: MemoryErrorSignal['code']): void {
+/** kill_proc of the running thread: it finds the signal on its way back to user mode. */
+function* signal(core: CoreMm, pfn: number, vpn: number, code: MemoryErrorSignal['code']): Steps<void> {
   const { task } = core.current;
+  if (code === 'SIGKILL') {
+    yield task.killed.willWrite(KILL);
+    task.killed.value = true;
+  } else {
+    yield task.pendingSigbus.willWrite(KILL);
+    task.pendingSigbus.value = true;
+  }
   if (core.sim.hears(MEMORY_ERROR_SIGNAL)) core.sim.emit(MEMORY_ERROR_SIGNAL, { task, pfn, vpn, code });
 }
 
 /** kill_procs_now: without unmapping anything. */
 function* killProcs(core: CoreMm, head: number, flags: FailureFlags): Steps<void> {
   const vpn = flags.actionRequired ? yield* call(collectProcs(core, head)) : null;
-  if (vpn !== null) signal(core, head, vpn, 'BUS_MCEERR_AR');
+  if (vpn !== null) yield* call(signal(core, head, vpn, 'BUS_MCEERR_AR'));
 }
 
 /** identify_page_state, page_action. */
@@ -176,6 +187,10 @@ function* pageAction(core: CoreMm, pfn: number): Steps<FailureResult> {
   const { folios } = core;
   const flags = folios.flags.peek(pfn);
   if ((flags & PG_SWAPCACHE) !== 0) return yield* call(poisonSwapCache(core, pfn, (flags & PG_DIRTY) !== 0));
+  if ((flags & PG_DIRTY) !== 0 && core.kernel.has('hwpoison.sets-page-error')) {
+    yield folios.flags.willUpdate(pfn, DIRTY);
+    folios.change(pfn, PG_ERROR);
+  }
   yield* call(deleteFromLru(core, pfn));
   if ((flags & PG_ANON) !== 0) {
     // me_pagecache_clean: recovered, whoever else holds it.
@@ -261,7 +276,7 @@ function* failHugetlb(core: CoreMm, head: number, flags: FailureFlags): Steps<Fa
   if (file && lock !== null) yield* call(lock.write(RMAP));
   yield* call(tryToUnmap(core, head, { ignoreMlock: true, hwpoison: true, rmapLocked: file && lock !== null }));
   if (file && lock !== null) yield lock.up(RMAP_END);
-  if (told !== null) signal(core, head, told, 'BUS_MCEERR_AR');
+  if (told !== null) yield* call(signal(core, head, told, 'BUS_MCEERR_AR'));
   const inode = core.rmapInode(head);
   const stays = inode !== undefined && core.kernel.has('hwpoison.hugetlb-stays-in-file');
   if (inode !== undefined && !stays) {

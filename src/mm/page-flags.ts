@@ -35,9 +35,12 @@ export const PG_WORKINGSET = 1 << 20;
 export const PG_IN_LRU_BATCH = 1 << 21;
 /** On a list of the two youngest generations of the multi-gen LRU: active in all but its flag. */
 export const PG_LRU_YOUNG = 1 << 22;
+/** PG_error: on a dirty page that had a memory error, in kernels that have the flag. */
+export const PG_ERROR = 1 << 23;
 
 const NAMES: readonly (readonly [number, string])[] = [
   [PG_LOCKED, 'LOCKED'],
+  [PG_ERROR, 'ERROR'],
   [PG_REFERENCED, 'REFERENCED'],
   [PG_UPTODATE, 'UPTODATE'],
   [PG_DIRTY, 'DIRTY'],

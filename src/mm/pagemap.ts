@@ -42,6 +42,7 @@ export interface PagemapEntry {
 /** pagemap of page `vpn`, as root sees it. */
 export function pagemap(core: CoreMm, mm: Mm, vpn: number): PagemapEntry {
   const { pte, huge } = mm.pageTable.peekLeaf(vpn);
+  const vma = core.sim.unwatched(() => mm.vmaAt(vpn));
   const present = ptePresent(pte.bits);
   const pfn = present ? (huge ? pte.pfn + (vpn % PMD_PAGES) : pte.pfn) : 0;
   const backed = present && core.machine.hasStructPage(pfn) && pfn !== core.zeroPfn;
@@ -50,7 +51,7 @@ export function pagemap(core: CoreMm, mm: Mm, vpn: number): PagemapEntry {
     present,
     swapped: (pte.bits & (PTE_SWAP | PTE_MIGRATION | PTE_HWPOISON | PTE_MARKER)) !== 0,
     pfn,
-    softDirty: (pte.bits & PTE_SOFT_DIRTY) !== 0,
+    softDirty: (pte.bits & PTE_SOFT_DIRTY) !== 0 || vma?.fields.softDirtyEnabled === false,
     uffdWp: (pte.bits & PTE_UFFD_WP) !== 0,
     exclusive: backed && core.folios.peekMapcount(head) === 1,
     file: backed && !core.folios.isAnon(head),
@@ -89,6 +90,7 @@ function pooled(core: CoreMm, head: number): boolean {
 /** Bits of kpageflags as the recorded programs print them. */
 const ORDER = [
   'LOCKED',
+  'ERROR',
   'REFERENCED',
   'UPTODATE',
   'DIRTY',

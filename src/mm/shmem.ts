@@ -6,9 +6,10 @@ import type { CoreMm } from './core.ts';
 import { lockFolio, unlockNow, willUnlock } from './folio-lock.ts';
 import type { Inode } from './inode.ts';
 import { folioAddLru } from './lru.ts';
+import { markAccessedNow } from './mark-accessed.ts';
 import { allocFolio } from './page-alloc.ts';
 import { filemapAddFolio, filemapGetEntry, unlockFolio } from './page-cache.ts';
-import { PG_DIRTY, PG_HWPOISON, PG_SWAPCACHE, PG_UPTODATE } from './page-flags.ts';
+import { PG_DIRTY, PG_HWPOISON, PG_REFERENCED, PG_SWAPCACHE, PG_UPTODATE } from './page-flags.ts';
 import { folioPut } from './refcount.ts';
 import { folioFreeSwap, readSwapCache, swapFreeNow, willSwapFree } from './swap-cache.ts';
 
@@ -21,11 +22,23 @@ const UNDO = step('shmem_get_folio_gfp:undo', 'op');
 /** A locked folio with a reference of the caller's, or why there is none. */
 export type GotFolio = { readonly head: number } | 'sigbus' | 'oom' | 'hwpoison';
 
-/** shmem_get_folio_gfp(SGP_CACHE): the page at `index`, made if need be. `sigbus`: beyond i_size. */
-export function* shmemGetFolio(core: CoreMm, inode: Inode, index: number, movable: boolean): Steps<GotFolio> {
-  const got = yield* call(shmemGetOrMissing(core, inode, index, movable, false, false));
+/** shmem_get_folio_gfp(SGP_CACHE or, for `write`, SGP_WRITE): made if need be. `sigbus`: beyond i_size. */
+export function* shmemGetFolio(
+  core: CoreMm,
+  inode: Inode,
+  index: number,
+  movable: boolean,
+  write = false,
+): Steps<GotFolio> {
+  const got = yield* call(shmemGetOrMissing(core, inode, index, movable, false, { inFault: false, write }));
   if (got === 'missing') throw new Error('a page that may be made is never missing');
   return got;
+}
+
+/** What for: a fault, or (SGP_WRITE) a write system call, which is a use of the page. */
+interface Purpose {
+  readonly inFault: boolean;
+  readonly write: boolean;
 }
 
 /** As `shmemGetFolio`; with `userfaultfd` a page that is nowhere is not made but `missing`. By default for a fault. */
@@ -35,7 +48,7 @@ export function* shmemGetOrMissing(
   index: number,
   movable: boolean,
   userfaultfd: boolean,
-  inFault = true,
+  purpose: Purpose = { inFault: true, write: false },
 ): Steps<GotFolio | 'missing'> {
   for (;;) {
     yield inode.sizePages.willRead(SIZE);
@@ -44,23 +57,26 @@ export function* shmemGetOrMissing(
     if (entry === 0 && userfaultfd) return 'missing';
     const got =
       entry > 0
-        ? yield* call(lockFound(core, inode, entry))
+        ? yield* call(lockFound(core, inode, entry, purpose))
         : entry < 0
-          ? yield* call(shmemSwapin(core, inode, index, -entry - 1, movable))
-          : yield* call(shmemAllocFolio(core, inode, index, movable, inFault));
+          ? yield* call(shmemSwapin(core, inode, index, -entry - 1, movable, purpose))
+          : yield* call(shmemAllocFolio(core, inode, index, movable, purpose));
     if (got === 'again') continue;
     return got;
   }
 }
 
 /** The page that the look-up found: locked, and still this file's. */
-function* lockFound(core: CoreMm, inode: Inode, head: number): Steps<GotFolio | 'again'> {
+function* lockFound(core: CoreMm, inode: Inode, head: number, { write }: Purpose): Steps<GotFolio | 'again'> {
   const { folios } = core;
   folios.mapping.willRead(head, LOCK);
   yield lockFolio(core, head, LOCK);
   const ours = folios.mapping.get(head) === inode.id;
   const poisoned = (folios.flags.get(head) & PG_HWPOISON) !== 0;
-  if (ours && !poisoned) return { head };
+  if (ours && !poisoned) {
+    if (write) markAccessedNow(core, head);
+    return { head };
+  }
   unlockNow(core, head);
   yield* call(folioPut(core, head, 1, 'shmem_get_folio'));
   return ours ? 'hwpoison' : 'again';
@@ -72,11 +88,12 @@ function* shmemAllocFolio(
   inode: Inode,
   index: number,
   movable: boolean,
-  inFault: boolean,
+  { inFault, write }: Purpose,
 ): Steps<GotFolio | 'again'> {
   const head = yield* call(allocFolio(core, { order: 0, movable, zero: true }));
   if (head === undefined) return 'oom';
-  if (!(yield* call(filemapAddFolio(core, inode, index, head, PG_UPTODATE)))) {
+  const flags = write ? PG_UPTODATE | PG_REFERENCED : PG_UPTODATE;
+  if (!(yield* call(filemapAddFolio(core, inode, index, head, flags)))) {
     yield* call(folioPut(core, head, 1, 'shmem_alloc_and_add_folio'));
     return 'again';
   }
@@ -110,6 +127,7 @@ function* shmemSwapin(
   index: number,
   slot: number,
   movable: boolean,
+  { write }: Purpose,
 ): Steps<GotFolio | 'again'> {
   const { folios } = core;
   const head = yield* call(readSwapCache(core, slot, movable));
@@ -117,7 +135,7 @@ function* shmemSwapin(
   if (head === 'unused') return 'again';
   yield lockFolio(core, head, LOCK);
   const stillCached = (folios.flags.get(head) & PG_SWAPCACHE) !== 0 && folios.swapEntry.peek(head) === slot + 1;
-  if (!stillCached || !(yield* call(takePlace(core, inode, index, slot, head)))) {
+  if (!stillCached || !(yield* call(takePlace(core, inode, index, slot, head, write)))) {
     yield* call(unlockFolio(core, head));
     yield* call(folioPut(core, head, 1, 'shmem_swapin_folio'));
     return 'again';
@@ -127,7 +145,14 @@ function* shmemSwapin(
 }
 
 /** shmem_add_to_page_cache(expected = the swap entry), swap_free. */
-function* takePlace(core: CoreMm, inode: Inode, index: number, slot: number, head: number): Steps<boolean> {
+function* takePlace(
+  core: CoreMm,
+  inode: Inode,
+  index: number,
+  slot: number,
+  head: number,
+  write: boolean,
+): Steps<boolean> {
   const { folios } = core;
   folios.mapping.willUpdate(head, REPLACE);
   folios.flags.willUpdate(head, REPLACE);
@@ -140,6 +165,7 @@ function* takePlace(core: CoreMm, inode: Inode, index: number, slot: number, hea
   folios.index.set(head, index);
   folios.refcount.set(head, folios.refcount.get(head) + 1);
   folios.change(head, PG_DIRTY);
+  if (write) markAccessedNow(core, head);
   swapFreeNow(core, slot);
   return true;
 }

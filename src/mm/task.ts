@@ -75,6 +75,8 @@ export class Task {
   readonly files: Cell<readonly OpenFile[]>;
   /** A fatal signal is pending. */
   readonly killed: Cell<boolean>;
+  /** SIGBUS for a memory error (BUS_MCEERR_AR) waits for the next return to user mode. */
+  readonly pendingSigbus: Cell<boolean>;
   readonly exited: Cell<boolean>;
 
   constructor(sim: Sim, mm: Mm, fields: TaskFields) {
@@ -87,6 +89,7 @@ export class Task {
     this.mm = new Cell<Mm | null>(sim, `mm of ${fields.name}`, mm);
     this.files = new Cell<readonly OpenFile[]>(sim, `files of ${fields.name}`, []);
     this.killed = new Cell(sim, `fatal signal of ${fields.name}`, false);
+    this.pendingSigbus = new Cell(sim, `SIGBUS of ${fields.name}`, false);
     this.exited = new Cell(sim, `exit of ${fields.name}`, false);
   }
 

@@ -6,6 +6,7 @@ import { type Step, step } from '../engine/step.ts';
 import type { AnonVma } from './anon-vma.ts';
 import type { CoreMm } from './core.ts';
 import type { Inode } from './inode.ts';
+import { iput } from './iput.ts';
 import type { Mm } from './mm.ts';
 import type { Vma } from './vma.ts';
 
@@ -78,7 +79,12 @@ export function* mergeVmas(mm: Mm, from: number, to: number): Steps<void> {
     const pair = alike(mm, from, to);
     if (pair === null) return;
     const [left, right] = pair;
-    const whole = left.with({ end: right.end, anonVma: left.fields.anonVma ?? right.fields.anonVma });
+    const whole = left.with({
+      end: right.end,
+      anonVma: left.fields.anonVma ?? right.fields.anonVma,
+      // VM_SOFTDIRTY keeps nothing apart; a mapping that grew is dirty as a whole.
+      softDirtyEnabled: left.fields.softDirtyEnabled && right.fields.softDirtyEnabled,
+    });
     yield* call(
       editVmas(mm, rmapLocksOf(whole), MERGE, () => {
         mm.vmas.delete(right.start);
@@ -151,7 +157,9 @@ export function* unlinkVmas(core: CoreMm, mm: Mm, gone: readonly Vma[]): Steps<v
   }
   const rest = core.sim.unwatched(() => mm.vmas.entries().map(([, vma]) => vma.fields));
   for (const file of files) {
-    if (!rest.some((f) => f.file === file)) yield* call(leaveFamily(file, file.iMmapLock, mm, UNLINK));
+    if (rest.some((f) => f.file === file)) continue;
+    yield* call(leaveFamily(file, file.iMmapLock, mm, UNLINK));
+    yield* call(iput(core, file));
   }
   for (const anon of anons) {
     if (!rest.some((f) => f.anonVma === anon)) yield* call(leaveFamily(anon, anon.lock, mm, UNLINK_ANON));

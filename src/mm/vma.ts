@@ -57,6 +57,8 @@ export interface VmaFields {
   /** VM_HUGEPAGE / VM_NOHUGEPAGE */
   readonly hugepage: 'always' | 'never' | null;
   readonly uffd: UffdRegistration | null;
+  /** vma_soft_dirty_enabled: VM_SOFTDIRTY was cleared by clear_refs, so that the first write to each page is to be seen. */
+  readonly softDirtyEnabled: boolean;
   /** Name people know: the memory object. */
   readonly name: string;
 }
@@ -81,6 +83,7 @@ const DEFAULTS: Omit<VmaFields, 'start' | 'end' | 'name'> = {
   mergeable: false,
   hugepage: null,
   uffd: null,
+  softDirtyEnabled: false,
 };
 
 export class Vma {
@@ -156,6 +159,7 @@ function hashFields(f: VmaFields): number {
     f.mayWrite,
     f.mayRead,
     f.io,
+    f.softDirtyEnabled,
   ];
   h = mix(
     h,

@@ -18,7 +18,7 @@ export interface Entry {
 }
 
 /** The subjects of `pinsim list`, save for templates. */
-export const LISTS = ['kernels', 'behaviours', 'operations', 'findings', 'memory-kinds'] as const;
+export const LISTS = ['kernels', 'behaviours', 'operations', 'findings', 'memory-kinds', 'labels'] as const;
 export type ListName = (typeof LISTS)[number];
 
 /** The entries of one list, in its own order. */
@@ -34,7 +34,14 @@ export function listEntries(list: ListName, registry: OperationRegistry): readon
       return FINDING_KINDS;
     case 'memory-kinds':
       return MEMORY_KINDS;
+    case 'labels':
+      return [...(registry.labels?.() ?? [])].sort(byCodeUnit).map((name) => ({ name, summary: '' }));
   }
+}
+
+/** The order of names must not depend on the language of the machine. */
+function byCodeUnit(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
 }
 
 /** The name under which the kernel room knows a kernel: `6.1` and `v6.1` are `v6.1`. Throws KernelError. */

@@ -121,7 +121,10 @@ export class ScriptCompiler {
     this.checkShown(operation, modifiers.expectation, path);
     this.collect(parsed.value, argsPath, owner);
     this.collect(modifiers.holds, [...path, 'hold'], owner);
-    for (const hold of modifiers.holds) this.waitTargets(hold.until, [...path, 'hold', 'until'], owner);
+    for (const hold of modifiers.holds) {
+      this.checkLabel(hold.at, [...path, 'hold']);
+      this.waitTargets(hold.until, [...path, 'hold', 'until'], owner);
+    }
     return { kind: 'operation', operation, args: parsed.value, where, ...modifiers };
   }
 
@@ -204,7 +207,23 @@ export class ScriptCompiler {
       if (step === undefined && label === undefined && actor.name === owner.actor)
         this.complain(path, `\`${actor.name}\` would wait for its own end`);
       if (step !== undefined) this.names.noteStepUse(actor.name, step, path);
+      if (label !== undefined) this.checkLabel(label, path);
     }
+  }
+
+  /** A label that no step of the model has would be waited for in vain. */
+  checkLabel(label: string, path: Path): void {
+    const known = this.registry.labels?.();
+    if (known === undefined || known.has(label)) return;
+    const prefix = label.split(':')[0]!;
+    const kin = [...known].filter((one) => one === prefix || one.startsWith(`${prefix}:`));
+    const hint = didYouMean(label, [...known]) ?? 'see `pinsim list labels`';
+    this.complain(
+      path,
+      `no step of the model is labelled \`${label}\``,
+      kin.length === 0 ? undefined : nameList(kin),
+      hint,
+    );
   }
 
   private checkShown(operation: Operation, expectation: Expectation, path: Path): void {
@@ -220,11 +239,7 @@ export class ScriptCompiler {
 
   private checkAdvance(advance: Readonly<Record<string, bigint>>, script: Script<ScriptStep>, path: Path): void {
     for (const key of Object.keys(advance)) {
-      const used = script.steps.some((step) => {
-        const args = step.kind === 'operation' ? (step.args as Readonly<Record<string, unknown>>) : {};
-        return typeof args[key] === 'bigint';
-      });
-      if (!used && script.steps.length === script.raw.length)
+      if (!takes(script, key) && script.steps.length === script.raw.length)
         this.complain(
           [...path, 'advance', key],
           `no step repeated has a size or address \`${key}\` to begin with`,
@@ -244,6 +259,15 @@ export class ScriptCompiler {
   ): void {
     this.diagnostics.push(this.source.diagnostic(path, { message, expected, hint }, part));
   }
+}
+
+/** Has any step of the script, or of those within it, a size or address of that name? */
+function takes(script: Script<ScriptStep>, key: string): boolean {
+  return script.steps.some((step) => {
+    if (step.kind === 'repeat') return takes(step.script, key);
+    if (step.kind === 'choose') return step.scripts.some((inner) => takes(inner, key));
+    return step.kind === 'operation' && typeof (step.args as Readonly<Record<string, unknown>>)[key] === 'bigint';
+  });
 }
 
 interface RepeatArgs {

@@ -6,7 +6,7 @@ import { checkOutcome } from './expectation.ts';
 import type { Script } from './reference.ts';
 import type { FailedExpectation } from './result.ts';
 import type { Actor, ScenarioCase } from './scenario.ts';
-import { advanceArgs, type OperationStep, type ScriptStep } from './step.ts';
+import { growArgs, growBy, type OperationStep, type ScriptStep } from './step.ts';
 import { subjectOf, type World } from './world.ts';
 
 const WAIT = step('script:wait', 'none');
@@ -29,7 +29,7 @@ export interface Performance {
 /** The body of an actor's process; `last` is what it does after its script (a child's exit). */
 export function* perform(performance: Performance, last?: () => Steps<void>): Steps<void> {
   const { actor, world } = performance;
-  yield* call(performScript(performance, actor.script, {}, 0));
+  yield* call(performScript(performance, actor.script, {}));
   if (last !== undefined) yield* call(last());
   yield* call(reach(world, actor.name, undefined));
 }
@@ -41,19 +41,18 @@ function* reach(world: World, actor: string, name: string | undefined): Steps<vo
   world.milestones.reach(actor, name);
 }
 
-/** Run a script as `performance.actor`; `advance` grows arguments in round `round` of a repetition. */
+/** Run a script as `performance.actor`; `grown` is by how much repetitions around it have grown arguments, by name. */
 export function* performScript(
   performance: Performance,
   script: Script<ScriptStep>,
-  advance: Readonly<Record<string, bigint>>,
-  round: number,
+  grown: Readonly<Record<string, bigint>>,
 ): Steps<void> {
   const { world, actor } = performance;
   const { sim } = world;
   for (const scriptStep of script.steps) {
     switch (scriptStep.kind) {
       case 'operation':
-        yield* call(performOperation(performance, scriptStep, advance, round));
+        yield* call(performOperation(performance, scriptStep, grown));
         break;
       case 'wait':
         yield world.milestones.wait(scriptStep.targets, WAIT);
@@ -66,13 +65,13 @@ export function* performScript(
         break;
       case 'repeat':
         for (let i = 0; i < scriptStep.times; i++) {
-          yield* call(performScript(performance, scriptStep.script, scriptStep.advance, i));
+          yield* call(performScript(performance, scriptStep.script, growBy(grown, scriptStep.advance, i)));
         }
         break;
       case 'choose': {
         yield sim.local(CHOOSE);
         const chosen = sim.choose(scriptStep.scripts.length, `choose at ${scriptStep.where.line}`);
-        yield* call(performScript(performance, scriptStep.scripts[chosen]!, advance, round));
+        yield* call(performScript(performance, scriptStep.scripts[chosen]!, grown));
         break;
       }
     }
@@ -83,14 +82,13 @@ export function* performScript(
 function* performOperation(
   performance: Performance,
   scriptStep: OperationStep,
-  advance: Readonly<Record<string, bigint>>,
-  round: number,
+  grown: Readonly<Record<string, bigint>>,
 ): Steps<void> {
   const { world, actor, one } = performance;
   const { operation, where, name } = scriptStep;
   const process = world.sim.current!;
   world.milestones.hold(process, scriptStep.holds);
-  const args = advanceArgs(scriptStep.args, advance, round);
+  const args = growArgs(scriptStep.args, grown);
   const outcome = yield* call(operation.run({ actor: actor.name, performance, ...subjectOf(world, actor) }, args));
   world.milestones.hold(process, []);
   const expectation = (name !== undefined ? one.steps[name] : undefined) ?? scriptStep.expectation;

@@ -98,6 +98,7 @@ class Loader {
         compiler.compile(found as Script<ScriptStep>, path, { actor, subject: kinds.get(actor) ?? 'process' });
       }
     });
+    for (const [index, label] of (this.spec.reaches ?? []).entries()) compiler.checkLabel(label, ['reaches', index]);
     this.diagnostics.push(...compiler.diagnostics);
     this.diagnostics.push(...names.check((actor) => [...(compiler.stepNames.get(actor) ?? [])]));
     return compiler.stepNames;

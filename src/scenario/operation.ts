@@ -45,6 +45,8 @@ export const STEP_WORDS = [
 /** All operations of a program, by name, in the order of the lists. */
 export class OperationRegistry {
   private readonly byName = new Map<string, Operation>();
+  /** The labels that the model's steps have; null: unknown, so that any may be waited for. */
+  labels: (() => ReadonlySet<string>) | null = null;
 
   /** Throws when two operations share a name or an operation takes arguments it does not declare. */
   constructor(...lists: readonly (readonly Operation[])[]) {

@@ -35,6 +35,11 @@ const SEALS = z
   .array(z.enum(['write', 'future_write', 'shrink', 'grow', 'seal']))
   .optional()
   .describe('F_SEAL_*; write seals are put on after the content is written.');
+const MOUNT = z
+  .string()
+  .regex(/^[a-z][a-z0-9_-]*$/i)
+  .optional()
+  .describe('The mounted filesystem it lies on, for fsfreeze and remount_ro; objects with the same one share it.');
 const READONLY_FD = z.boolean().optional().describe('The descriptor was opened O_RDONLY.');
 
 const KIND_TYPES = [
@@ -52,13 +57,20 @@ const KIND_TYPES = [
       fs: z.enum(['ext4', 'xfs', 'btrfs']).optional().describe('Default ext4.'),
       file_size: zSize.optional().describe('Length of the file when it is not `size` (mappings may go past its end).'),
       readonly_fd: READONLY_FD,
+      mount: MOUNT,
     })
     .describe('A regular file whose file system tracks dirty pages.'),
   z
     .strictObject({ kind: z.literal('tmpfs'), ...COMMON, file_size: zSize.optional(), readonly_fd: READONLY_FD })
     .describe('A file on tmpfs.'),
   z
-    .strictObject({ kind: z.literal('fsdax'), ...COMMON, file_size: zSize.optional(), readonly_fd: READONLY_FD })
+    .strictObject({
+      kind: z.literal('fsdax'),
+      ...COMMON,
+      file_size: zSize.optional(),
+      readonly_fd: READONLY_FD,
+      mount: MOUNT,
+    })
     .describe('A file on a DAX file system: pages are persistent memory.'),
   z.strictObject({ kind: z.literal('secret'), ...COMMON }).describe('memfd_secret(): no kernel mapping, no pins.'),
   z.strictObject({ kind: z.literal('sysv'), ...COMMON }).describe('A System V shared memory segment.'),

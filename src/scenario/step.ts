@@ -74,13 +74,24 @@ export interface ChooseStep extends Placed {
 export type ControlStep = WaitStep | AtStep | SleepStep | RepeatStep | ChooseStep;
 export type ScriptStep = OperationStep | ControlStep;
 
-/** Arguments of round `round` (from 0) of a repetition: those that advance have grown. */
-export function advanceArgs(args: unknown, advance: Readonly<Record<string, bigint>>, round: number): unknown {
+/** What `grown` becomes in round `round` (from 0) of a repetition that advances arguments by `advance`. */
+export function growBy(
+  grown: Readonly<Record<string, bigint>>,
+  advance: Readonly<Record<string, bigint>>,
+  round: number,
+): Readonly<Record<string, bigint>> {
+  const sum: Record<string, bigint> = { ...grown };
+  for (const [key, by] of Object.entries(advance)) sum[key] = (sum[key] ?? 0n) + by * BigInt(round);
+  return sum;
+}
+
+/** Arguments of an operation within repetitions: those that advance have grown. */
+export function growArgs(args: unknown, grown: Readonly<Record<string, bigint>>): unknown {
   if (typeof args !== 'object' || args === null) return args;
   const advanced: Record<string, unknown> = { ...args };
-  for (const [key, by] of Object.entries(advance)) {
+  for (const [key, by] of Object.entries(grown)) {
     const start = advanced[key];
-    if (typeof start === 'bigint') advanced[key] = start + by * BigInt(round);
+    if (typeof start === 'bigint') advanced[key] = start + by;
   }
   return advanced;
 }

@@ -15,6 +15,7 @@ import { mmPopulate } from '../mm/populate.ts';
 import { folioPut } from '../mm/refcount.ts';
 import { shmemGetFolio } from '../mm/shmem.ts';
 import { makeDriverFrames, makeSpecialFrames, makeSpecialMapping } from '../mm/special-mapping.ts';
+import { SuperBlock } from '../mm/super-block.ts';
 import { ScenarioError, type Where } from './diagnostic.ts';
 import type { Mapping, Memory, Process } from './scenario.ts';
 import type { MemoryObject, World } from './world.ts';
@@ -70,7 +71,7 @@ export function addMemory(world: World): void {
 function makeObject(world: World, memory: Memory): MemoryObject {
   const { name, spec } = memory;
   const { sim, core } = world;
-  const options = inodeOptions(memory);
+  const options = inodeOptions(world, memory);
   if (options !== null) {
     const inode = core.addInode(new Inode(sim, options));
     const token = spec.content === undefined ? ZERO_TOKEN : tokenOf(spec.content);
@@ -95,29 +96,40 @@ function makeObject(world: World, memory: Memory): MemoryObject {
 }
 
 /** The inode behind a kind; null for private anonymous memory and raw frames. */
-function inodeOptions({ name, spec }: Memory): InodeOptions | null {
+function inodeOptions(world: World, { name, spec }: Memory): InodeOptions | null {
   const sizePages = toPages('file_size' in spec && spec.file_size !== undefined ? spec.file_size : spec.size);
+  // Files that were opened by a path have a name that can be unlinked.
+  const linked = true;
   switch (spec.kind) {
     case 'shmem':
-    case 'tmpfs':
     case 'sysv':
       return { kind: 'shmem', name, sizePages };
+    case 'tmpfs':
+      return { kind: 'shmem', name, sizePages, linked };
     case 'dev-zero':
     case 'anon':
       return spec.shared === true ? { kind: 'shmem', name, sizePages } : null;
     case 'hugetlb':
       return { kind: 'hugetlb', name, sizePages, hugeOrder: spec.page_size === '1GiB' ? 18 : 9 };
     case 'file':
-      return { kind: 'file', name, sizePages, fs: spec.fs ?? 'ext4' };
+      return { kind: 'file', name, sizePages, linked, fs: spec.fs ?? 'ext4', ...mountOf(world, spec.mount) };
     case 'text':
-      return { kind: 'file', name, sizePages, fs: 'ext4' };
+      return { kind: 'file', name, sizePages, linked, fs: 'ext4' };
     case 'fsdax':
-      return { kind: 'fsdax', name, sizePages };
+      return { kind: 'fsdax', name, sizePages, linked, ...mountOf(world, spec.mount) };
     case 'secret':
       return { kind: 'secret', name, sizePages };
     default:
       return null;
   }
+}
+
+/** The filesystem of that name, made with its first file. */
+function mountOf(world: World, mount: string | undefined): { readonly superBlock?: SuperBlock } {
+  if (mount === undefined) return {};
+  const known = world.mounts.get(mount) ?? new SuperBlock(world.sim, mount);
+  world.mounts.set(mount, known);
+  return { superBlock: known };
 }
 
 /** The pages that the objects hold before any process maps them. Runs as a thread of any process. */
@@ -143,7 +155,7 @@ export function* fillObjects(world: World): Steps<void> {
 }
 
 function* fillShmem(core: CoreMm, inode: Inode, index: number, token: number): Steps<void> {
-  const got = yield* call(shmemGetFolio(core, inode, index, true));
+  const got = yield* call(shmemGetFolio(core, inode, index, true, true));
   if (typeof got === 'string') return;
   yield core.frames.content.willWrite(got.head, FILL);
   core.frames.content.set(got.head, token);

@@ -14,6 +14,7 @@ import { CoreMm } from '../mm/core.ts';
 import type { Inode } from '../mm/inode.ts';
 import { Mm } from '../mm/mm.ts';
 import type { Scanners } from '../mm/start.ts';
+import type { SuperBlock } from '../mm/super-block.ts';
 import { type Capability, Task, User } from '../mm/task.ts';
 import type { PfnMapping } from '../mm/vma.ts';
 import { VfioModule } from '../vfio/module.ts';
@@ -87,6 +88,8 @@ export class World {
   readonly iommuTrace: IommuTrace | null;
   readonly tasks = new Map<string, Task>();
   readonly memory = new Map<string, MemoryObject>();
+  /** Mounted filesystems of memory objects that name theirs. */
+  readonly mounts = new Map<string, SuperBlock>();
   /** Objects that operations name while they run: caches, rings, children. */
   readonly named = new Map<string, unknown>();
   readonly devices = new Map<string, WorldDevice>();

@@ -22,9 +22,9 @@ export const MEM_OBJECTS: Boot = {
   memfd_sealed: { kind: 'shmem', size: '32KiB', sealed: ['write'] },
   memfd_huge: { kind: 'hugetlb', size: '2MiB', memfd: true },
   huge: { kind: 'hugetlb', size: '2MiB' },
-  tmp: { kind: 'tmpfs', size: '32KiB', content: 'f' },
-  ext4: { kind: 'file', size: '32KiB', content: 'f' },
-  ext4_page: { kind: 'file', size: '32KiB', file_size: '4KiB', content: 'f' },
+  tmp: { kind: 'tmpfs', size: '32KiB' },
+  ext4: { kind: 'file', size: '32KiB', content: 'f', mount: 'ext4' },
+  ext4_page: { kind: 'file', size: '32KiB', file_size: '4KiB', content: 'f', mount: 'ext4' },
   dax: { kind: 'fsdax', size: '32KiB', content: 'f' },
   secret: { kind: 'secret', size: '32KiB' },
   sysv: { kind: 'sysv', size: '32KiB' },
@@ -226,6 +226,8 @@ function* fileMemory(
           ? 'ext4_page'
           : { memfd: 'memfd', tmpfs: 'tmp', ext4: 'ext4', fsdax: 'dax' }[type.split('_')[0]!];
   if (memory === undefined) throw new Unsupported(`memory type ${type}`);
+  // mk_file
+  if (memory === 'tmp') yield* call(must(s, 'file.write', { memory, length: N8, value: 'f' }));
   const readOnly = type.includes('_ro');
   const result = yield* call(map({ memory, prot: readOnly ? 'r' : 'rw', shared: !type.includes('private') }));
   if (result.errno !== null) return { errno: result.errno };

@@ -4,7 +4,7 @@ import { ScenarioError } from '../../src/scenario/diagnostic.ts';
 import { loadScenario } from '../../src/scenario/load.ts';
 import { Ref, type Script } from '../../src/scenario/reference.ts';
 import type { Scenario } from '../../src/scenario/scenario.ts';
-import { advanceArgs, type OperationStep, type ScriptStep } from '../../src/scenario/step.ts';
+import { growArgs, growBy, type OperationStep, type ScriptStep } from '../../src/scenario/step.ts';
 import { UNLIMITED } from '../../src/scenario/units.ts';
 import { registry } from './operations.ts';
 
@@ -164,8 +164,14 @@ describe('a script', () => {
 
   it('advances sizes and addresses of a repeated step by the round', () => {
     const args = { memory: new Ref(['memory'], 'ram'), offset: 8192n };
-    expect(advanceArgs(args, { offset: 4096n }, 0)).toEqual(args);
-    expect(advanceArgs(args, { offset: 4096n, iova: 1n }, 3)).toEqual({ ...args, offset: 20480n });
+    expect(growArgs(args, growBy({}, { offset: 4096n }, 0))).toEqual(args);
+    expect(growArgs(args, growBy({}, { offset: 4096n, iova: 1n }, 3))).toEqual({ ...args, offset: 20480n });
+  });
+
+  it('adds the rounds of a repetition to those of the one around it', () => {
+    const outer = growBy({}, { offset: 65536n }, 2);
+    expect(growArgs({ offset: 0n }, growBy(outer, { offset: 4096n }, 3))).toEqual({ offset: 143360n });
+    expect(growArgs({ offset: 0n }, growBy(outer, {}, 3))).toEqual({ offset: 131072n });
   });
 
   it('can stop an operation in the middle', () => {

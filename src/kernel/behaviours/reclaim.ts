@@ -167,6 +167,13 @@ export const reclaim = subject({
     in: { since: '6.12' },
     note: 'observed in 6.1.192 and 6.12.117; the release between is not known',
   },
+  'hwpoison.sets-page-error': {
+    summary: 'A dirty page of the page cache or of an anonymous mapping that has a memory error gets PG_error.',
+    source: 'reality/README.md 12',
+    evidence: 'observed',
+    in: { until: '6.11' },
+    note: 'set in 6.1.192, not in 6.12.117; the release between is from memory',
+  },
   'hwpoison.unsplit-thp-kills': {
     summary:
       'When a poisoned THP cannot be split, the processes that map it are told instead of the error being ignored.',

@@ -5,6 +5,7 @@ import { daemonOperations } from './daemons.ts';
 import { directIoOperations } from './direct-io.ts';
 import { dmaOperations } from './dma.ts';
 import { fileOperations } from './files.ts';
+import { filesystemOperations } from './filesystem.ts';
 import { iouringOperations } from './iouring.ts';
 import { kvmOperations } from './kvm.ts';
 import { maintenanceOperations } from './maintenance.ts';
@@ -12,6 +13,7 @@ import { mappingOperations } from './mapping.ts';
 import { movingOperations } from './moving.ts';
 import { observeOperations } from './observe.ts';
 import { pinOperations } from './pins.ts';
+import { procOperations } from './proc.ts';
 import { processOperations } from './process.ts';
 import { uffdOperations } from './uffd.ts';
 import { vfioOperations } from './vfio.ts';
@@ -22,10 +24,12 @@ export const OPERATIONS = new OperationRegistry(
   movingOperations,
   maintenanceOperations,
   fileOperations,
+  filesystemOperations,
   directIoOperations,
   pinOperations,
   daemonOperations,
   processOperations,
+  procOperations,
   observeOperations,
   uffdOperations,
   vfioOperations,

@@ -1,6 +1,7 @@
 // System calls that make, change and remove mappings.
 import * as z from 'zod';
 import { call, type Steps } from '../../engine/process.ts';
+import { step } from '../../engine/step.ts';
 import { Inode } from '../../mm/inode.ts';
 import { type Advice, madvise } from '../../mm/madvise.ts';
 import { mlock, munlock } from '../../mm/mlock.ts';
@@ -13,6 +14,7 @@ import { vmFileOf } from '../world-memory.ts';
 import { mustRange, processOf, WHERE, zWhere } from './place.ts';
 
 const PAGE = 4096n;
+const SIGNAL = step('exit_to_user_mode_loop:do_signal', 'none');
 
 /** Every advice that madvise knows, in the kernel's groups. */
 const ADVICE = [
@@ -121,9 +123,17 @@ export const mappingOperations = [
     summary: 'madvise() with the advice by its name without MADV_.',
     on: ['process'],
     args: z.strictObject({ ...WHERE, advice: z.enum(ADVICE) }),
-    run(context, args) {
+    shows: { signal: 'HWPOISON: SIGBUS where the caller is told of the error at once, or null.' },
+    *run(context, args) {
+      const { core } = context.performance.world;
       const range = mustRange(context, args);
-      return aligned(range.address, () => madvise(context.performance.world.core, range.vpn, range.pages, args.advice));
+      const result = yield* call(aligned(range.address, () => madvise(core, range.vpn, range.pages, args.advice)));
+      if (args.advice !== 'HWPOISON') return result;
+      const { pendingSigbus } = core.current.task;
+      yield pendingSigbus.willUpdate(SIGNAL);
+      const signal = pendingSigbus.value ? 'SIGBUS' : null;
+      pendingSigbus.value = false;
+      return { ...result, shows: { signal } };
     },
   }),
   defineOperation({

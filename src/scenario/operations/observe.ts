@@ -78,7 +78,7 @@ export const observeOperations = [
       huge: 'Whether a huge page is mapped there whole.',
       huge_page: 'Whether the page belongs to a huge page (THP or HUGE of kpageflags).',
       zone: 'Node and zone of the first, as /proc/zoneinfo names them: node0/Normal. Pages of CMA say so.',
-      soft_dirty: 'Soft-dirty bit of the first.',
+      soft_dirty: 'Soft-dirty bit of the first: written since `clear_refs`, or mapped since.',
       uffd_wp: 'Whether it is write-protected by userfaultfd.',
     },
     *run(context, args) {
@@ -115,7 +115,7 @@ export const observeOperations = [
         swapped: (pte.bits & PTE_SWAP) !== 0,
         swapped_pages: swapped,
         pfn,
-        soft_dirty: (pte.bits & PTE_SOFT_DIRTY) !== 0,
+        soft_dirty: (pte.bits & PTE_SOFT_DIRTY) !== 0 || mm.vmaAt(vpn)?.fields.softDirtyEnabled === false,
         uffd_wp: (pte.bits & PTE_UFFD_WP) !== 0,
       };
       if (!here) return { returns: 0, shows };

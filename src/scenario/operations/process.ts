@@ -4,19 +4,24 @@ import { call, type Steps } from '../../engine/process.ts';
 import { step } from '../../engine/step.ts';
 import { until } from '../../engine/wait.ts';
 import { exec } from '../../mm/exec.ts';
-import { exit } from '../../mm/exit.ts';
+import { exit, fput } from '../../mm/exit.ts';
 import { fork } from '../../mm/fork.ts';
+import { closeInode } from '../../mm/iput.ts';
 import { OpenFile } from '../../mm/task.ts';
+import type { OperationContext } from '../context.ts';
 import { perform } from '../interpret.ts';
-import { defineOperation } from '../operation.ts';
+import { defineOperation, type Outcome } from '../operation.ts';
 import { Script, zDeclares, zRef, zScript } from '../reference.ts';
 import { zCount, zLimit } from '../scalar.ts';
 import type { ScriptStep } from '../step.ts';
 import { UNLIMITED } from '../units.ts';
 import type { World } from '../world.ts';
-import { installFile } from '../world-devices.ts';
+import { fileNamed, installFile } from '../world-devices.ts';
+import { inodeOf } from './files.ts';
+import { outcome } from './mapping.ts';
 import { processOf } from './place.ts';
 
+const CLOSE = step('close_fd', 'op');
 const KILL = step('send_sig:SIGKILL', 'op');
 const RLIMIT = step('do_prlimit', 'op');
 const PAUSE = step('pause', 'op');
@@ -34,6 +39,31 @@ export const processOperations = [
       const { process } = world.core.current;
       const file = { name: `${args.path} ${process.name}#${process.nextNumber()}`, kind: args.path, object: null };
       yield* call(installFile(world, args.as.name, new OpenFile(world.sim, file)));
+      return { returns: 0 };
+    },
+  }),
+  defineOperation({
+    name: 'close',
+    summary:
+      'close() of a descriptor by name: of a container, device, VM or guest_memfd, a group (`group_of`), a file or memfd (by its memory), any other.',
+    on: ['process'],
+    args: z.strictObject({
+      fd: zRef('fd', 'container', 'device', 'vm', 'memory').optional(),
+      group_of: zRef('device').optional().describe('The group of that device.'),
+    }),
+    *run(context, args): Steps<Outcome> {
+      const { world } = context.performance;
+      const group = args.group_of === undefined ? undefined : world.devices.get(args.group_of.name)!.group.name;
+      const name = args.fd?.name ?? group ?? `container of ${processOf(context)}`;
+      const file = fileNamed(world, name);
+      const { task } = world.core.current;
+      if (file === undefined && args.fd !== undefined && isFile(context, name)) {
+        return outcome(yield* call(closeInode(world.core, inodeOf(context, args.fd))));
+      }
+      yield task.files.willUpdate(CLOSE);
+      if (file === undefined || !task.files.value.includes(file)) return { errno: 'EBADF' };
+      task.files.value = task.files.value.filter((other) => other !== file);
+      yield* call(fput(file));
       return { returns: 0 };
     },
   }),
@@ -151,6 +181,12 @@ export const processOperations = [
     },
   }),
 ];
+
+/** Is it memory with a file behind it? */
+function isFile(context: OperationContext, name: string): boolean {
+  const { world } = context.performance;
+  return (world.memory.get(name) ?? world.place(processOf(context), name)?.memory)?.inode != null;
+}
 
 const EMPTY = new Script<ScriptStep>([], 'process');
 EMPTY.steps = [];

@@ -1,8 +1,7 @@
 // VFIO as users see it: containers, groups, devices, and the type1 ioctls.
 import * as z from 'zod';
-import { call, type Steps } from '../../engine/process.ts';
+import { call } from '../../engine/process.ts';
 import { step } from '../../engine/step.ts';
-import { fput } from '../../mm/exit.ts';
 import { vfioMmapBar, vfioSetAccess } from '../../vfio/bar.ts';
 import {
   type VfioContainer,
@@ -18,7 +17,7 @@ import {
 import { vfioGroupGetDeviceFd } from '../../vfio/device.ts';
 import { vfioGroupOpen, vfioGroupSetContainer, vfioGroupStatus, vfioGroupUnsetContainer } from '../../vfio/group.ts';
 import type { OperationContext } from '../context.ts';
-import { defineOperation, type Outcome, type Shown } from '../operation.ts';
+import { defineOperation, type Shown } from '../operation.ts';
 import { type Ref, zDeclares, zRef } from '../reference.ts';
 import { zAddress, zCount, zProt, zSize } from '../scalar.ts';
 import type { World } from '../world.ts';
@@ -28,7 +27,6 @@ import { outcome } from './mapping.ts';
 import { mustRange, processOf, WHERE } from './place.ts';
 
 const PAGE = 4096n;
-const CLOSE = step('close_fd', 'op');
 const MODULE = step('vfio_iommu_type1:module-param', 'op');
 
 /** VFIO_*_IOMMU numbers by the names that people use. */
@@ -397,28 +395,6 @@ export const vfioOperations = [
       if (args.disable_hugepages !== undefined) vfioModule.disableHugepages.value = args.disable_hugepages;
       if (args.allow_unsafe_interrupts !== undefined)
         vfioModule.allowUnsafeInterrupts.value = args.allow_unsafe_interrupts;
-      return { returns: 0 };
-    },
-  }),
-  defineOperation({
-    name: 'close',
-    summary:
-      'close() of a descriptor by name: of a container, device, VM or guest_memfd, a group (`group_of`), any other.',
-    on: ['process'],
-    args: z.strictObject({
-      fd: zRef('fd', 'container', 'device', 'vm', 'memory').optional(),
-      group_of: zRef('device').optional().describe('The group of that device.'),
-    }),
-    *run(context, args): Steps<Outcome> {
-      const { world } = context.performance;
-      const group = args.group_of === undefined ? undefined : deviceOf(world, args.group_of).group.name;
-      const name = args.fd?.name ?? group ?? `container of ${processOf(context)}`;
-      const file = fileNamed(world, name);
-      const { task } = world.core.current;
-      yield task.files.willUpdate(CLOSE);
-      if (file === undefined || !task.files.value.includes(file)) return { errno: 'EBADF' };
-      task.files.value = task.files.value.filter((other) => other !== file);
-      yield* call(fput(file));
       return { returns: 0 };
     },
   }),

@@ -10,6 +10,7 @@ import { pinsFork } from './pins-fork.ts';
 import { pinsLife } from './pins-life.ts';
 import { pinsMadvise } from './pins-madvise.ts';
 import { pinsMigrate } from './pins-migrate.ts';
+import { pinsProc } from './pins-proc.ts';
 import { pinsTruncate } from './pins-truncate.ts';
 import { pinsUnmap } from './pins-unmap.ts';
 import { traceSizes } from './trace-sizes.ts';
@@ -48,4 +49,5 @@ export const PROGRAMS: readonly Program[] = [
   ...pinsTruncate,
   ...pinsMigrate,
   ...pinsLife,
+  ...pinsProc,
 ];

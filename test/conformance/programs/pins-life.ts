@@ -78,9 +78,13 @@ function* exitReleases(s: Session, type: string): Steps<void> {
   s.emit(`pins/process_exit_releases_pins/${type}`, 'ok', { type }, observed);
 }
 
-/** A byte on the disk; EINVAL where a filesystem has no O_DIRECT. */
-function* disk(p: Pinned): Steps<number> {
-  return byteOf((yield* call(must(p.s, 'disk.read', { memory: p.mem.memory }))).shows.value);
+/** odirect_byte: what an O_DIRECT read of the file gives, or -EINVAL where the filesystem has none. */
+function* odirect(p: Pinned): Steps<number> {
+  const { s } = p;
+  yield* call(must(s, 'cpu.write', { memory: 'buffer', value: 'zero' }));
+  const read = yield* call(s.op('dio.read', { file: p.mem.memory, memory: 'buffer' }));
+  if (read.errno === 'EINVAL') return -22;
+  return byteOf((yield* call(must(s, 'cpu.read', { memory: 'buffer' }))).shows.value);
 }
 
 function* isDirty(p: Pinned): Steps<boolean> {
@@ -100,17 +104,18 @@ function* dropCaches(p: Pinned): Steps<void> {
 function* writeback(p: Pinned): Steps<void> {
   const { s, observed, mem } = p;
   const { memory } = mem;
+  yield* call(must(s, 'mmap', { name: 'buffer', size: PG }));
   yield* call(p.cpuWrite('C'));
   observed.msync_cpu_data = word(yield* call(s.op('msync', { memory })));
   observed.page_dirty_after_msync = yield* call(isDirty(p));
-  observed.disk_after_cpu_msync = yield* call(disk(p));
+  observed.disk_after_cpu_msync = yield* call(odirect(p));
   yield* call(p.dmaWrite('D'));
   observed.cpu_sees_dma_write = (yield* call(p.cpu())) === byteOf('D');
   observed.page_dirty_after_dma = yield* call(isDirty(p));
   observed.msync_after_dma = word(yield* call(s.op('msync', { memory })));
   const result = yield* call(s.op('fsync', { memory }));
   observed.fsync_after_dma = word(result);
-  const pinned = yield* call(disk(p));
+  const pinned = yield* call(odirect(p));
   observed.disk_after_dma_msync_fsync = pinned;
   observed.dma_data_on_disk_while_pinned = pinned === byteOf('D');
   observed.page_cache_has_dma_data = (yield* call(fileByte(p))) === byteOf('D');
@@ -119,7 +124,7 @@ function* writeback(p: Pinned): Steps<void> {
   observed.unmap = word(yield* call(s.op('vfio.unmap', { device: 'edu', iova: IOVA0, size: mem.bytes })));
   observed.page_dirty_after_unmap = yield* call(isDirty(p));
   yield* call(s.op('fsync', { memory }));
-  const after = yield* call(disk(p));
+  const after = yield* call(odirect(p));
   observed.disk_after_unmap_fsync = after;
   observed.dma_data_on_disk_after_unmap_fsync = after === byteOf('D');
   s.emit(p.name, result, p.args, observed);
@@ -144,6 +149,21 @@ function* unmappedAndDropped(p: Pinned): Steps<void> {
   s.emit(p.name, 'ok', p.args, observed);
 }
 
+/** do_freeze: FIFREEZE, whatever its name says. */
+function* frozen(p: Pinned): Steps<void> {
+  const { s, observed, mem } = p;
+  const { memory } = mem;
+  yield* call(p.cpuWrite('C'));
+  yield* call(s.op('msync', { memory }));
+  yield* call(s.op('mprotect', { memory, prot: 'r' }));
+  const result = yield* call(s.op('fsfreeze', { memory }));
+  observed.fsfreeze = word(result);
+  yield* call(p.dmaWrite('D'));
+  observed.dma_changes_page_cache_of_frozen_fs = (yield* call(p.cpu())) === byteOf('D');
+  yield* call(s.op('fsthaw', { memory }));
+  yield* call(p.finish(result));
+}
+
 const PINNED = [true];
 const OWNED = ['anon_rw_touched', 'memfd_shared_rw_touched'];
 const EXT4 = 'ext4_shared_rw_touched';
@@ -160,7 +180,7 @@ export const pinsLife: readonly Program[] = [
     boot: MEM_BOOT,
     run: (s: Session) => exitReleases(s, type),
   })),
-  // Beside ext4, tmpfs: on 6.1 it has no O_DIRECT, and then there is no other place than the page cache to read from.
-  ...pinPrograms('dma_write_then_writeback', [EXT4], PINNED, writeback),
+  ...pinPrograms('dma_write_then_writeback', [EXT4, 'tmpfs_shared_rw'], PINNED, writeback),
   ...pinPrograms('dma_write_munmap_dropcaches', [EXT4], PINNED, unmappedAndDropped),
+  ...pinPrograms('remount_ro_then_dma', [EXT4], PINNED, frozen),
 ];

@@ -27,8 +27,11 @@ function* change(p: Pinned, how: How): Steps<Result> {
       yield* call(s.op('truncate', { memory, size: length }));
       return result;
     }
-    case 'unlink_and_close':
-      return yield* call(s.op('unlink', { memory }));
+    case 'unlink_and_close': {
+      const result = yield* call(s.op('unlink', { memory }));
+      yield* call(must(s, 'close', { fd: memory }));
+      return result;
+    }
     case 'drop_caches': {
       yield* call(must(s, 'sync', {}));
       yield* call(must(s, 'drop_caches', {}));

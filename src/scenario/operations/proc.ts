@@ -1,0 +1,88 @@
+// What files of /proc/PID do to the memory of a process: reading and writing it past its protection, soft-dirty tracking.
+import * as z from 'zod';
+import { call, type Steps } from '../../engine/process.ts';
+import { tokenOf, tokenText } from '../../hw/token.ts';
+import { accessRemoteVm } from '../../mm/access-remote.ts';
+import { clearRefs } from '../../mm/clear-refs.ts';
+import type { OperationContext } from '../context.ts';
+import { defineOperation, type Outcome } from '../operation.ts';
+import { type Ref, zRef } from '../reference.ts';
+import { zContent } from '../scalar.ts';
+import { ownContent } from './access.ts';
+import { outcome } from './mapping.ts';
+import { mustRange, processOf, WHERE, type WhereArgs } from './place.ts';
+
+const OF = {
+  ...WHERE,
+  process: zRef('process').optional().describe('Whose memory; default: its own, which is checked no more than that.'),
+} as const;
+
+/** pread or pwrite of /proc/PID/mem, one page or each page of a range. */
+function* accessMem(
+  context: OperationContext,
+  args: WhereArgs & { readonly process?: Ref | undefined },
+  value: string | null,
+): Steps<Outcome> {
+  const { performance } = context;
+  const { world } = performance;
+  const process = args.process?.name ?? processOf(context);
+  const { vpn, pages, task } = mustRange(
+    { ...context, performance: { ...performance, process } },
+    { ...args, length: args.length ?? 1n },
+  );
+  // ptrace_may_access when the file is opened.
+  const { task: self } = world.core.current;
+  if (task.user !== self.user && !self.capable('CAP_SYS_PTRACE')) return { errno: 'EACCES' };
+  const seen: string[] = [];
+  for (let i = 0; i < pages; i++) {
+    const mm = task.mm.peek();
+    // mem_rw of a process that has exited moves nothing.
+    if (mm === null) return { returns: 0 };
+    const done = yield* call(
+      accessRemoteVm(world.core, mm, vpn + i, value === null ? null : { token: tokenOf(value) }),
+    );
+    if ('errno' in done) return { errno: done.errno };
+    const word = tokenText(done.token);
+    if (seen[seen.length - 1] !== word) seen.push(word);
+  }
+  return { returns: 0, shows: { value: seen.join(' ') } };
+}
+
+export const procOperations = [
+  defineOperation({
+    name: 'proc_mem.read',
+    summary: 'pread() of /proc/PID/mem, or PTRACE_PEEKDATA: reads even what the process itself may not (FOLL_FORCE).',
+    on: ['process'],
+    args: z.strictObject(OF),
+    shows: { value: 'What the pages hold: words in order where it changes.' },
+    run: (context, args) => accessMem(context, args, null),
+  }),
+  defineOperation({
+    name: 'proc_mem.write',
+    summary:
+      'pwrite() of /proc/PID/mem, or PTRACE_POKEDATA: writes past the protection of a private mapping (FOLL_FORCE), which breaks COW.',
+    on: ['process'],
+    args: z.strictObject({
+      ...OF,
+      value: zContent.optional().describe('What is written; default: a word of its own.'),
+    }),
+    shows: { value: 'What the pages hold then.' },
+    run: (context, args) => accessMem(context, args, args.value ?? ownContent(context)),
+  }),
+  defineOperation({
+    name: 'clear_refs',
+    summary:
+      '/proc/PID/clear_refs: all pages become unreferenced (1), or clean for soft-dirty tracking (4), which write-protects.',
+    on: ['process'],
+    args: z.strictObject({
+      what: z.enum(['soft-dirty', 'all']).optional().describe('Default soft-dirty.'),
+      process: zRef('process').optional().describe('Default: the process that acts.'),
+    }),
+    *run(context, args) {
+      const { world } = context.performance;
+      const mm = world.task(args.process?.name ?? processOf(context)).mm.peek();
+      if (mm === null) return { errno: 'ESRCH' };
+      return outcome(yield* call(clearRefs(world.core, mm, args.what ?? 'soft-dirty')));
+    },
+  }),
+];

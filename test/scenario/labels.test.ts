@@ -1,0 +1,52 @@
+// Labels of the model in scenario files: a misspelt one would be waited for in vain.
+import { describe, expect, it } from 'vitest';
+import { ScenarioError } from '../../src/scenario/diagnostic.ts';
+import { loadScenario } from '../../src/scenario/load.ts';
+import { OPERATIONS } from '../../src/scenario/operations/index.ts';
+
+const FRAME = `title: T
+kernel: v6.1
+host: {memory: {normal: 64MiB}}
+memory: {ram: {kind: anon, size: 4KiB}}
+processes: {vmm: {maps: {ram: {}}}, other: {}}
+`;
+
+/** The messages of what is wrong, with their places. */
+function mistakes(rest: string): readonly string[] {
+  try {
+    loadScenario('a.yaml', FRAME + rest, OPERATIONS);
+    return [];
+  } catch (error) {
+    if (!(error instanceof ScenarioError)) throw error;
+    return error.diagnostics.map(
+      ({ where, message, hint }) =>
+        `${where?.line}:${where?.column} ${message}${hint === undefined ? '' : ` | ${hint}`}`,
+    );
+  }
+}
+
+describe('a label that no step has', () => {
+  it('is a mistake in reaches', () => {
+    expect(mistakes('reaches: [try_get_folo]\nactors: {vmm: [{touch: {memory: ram}}]}\n')).toEqual([
+      '6:11 no step of the model is labelled `try_get_folo` | did you mean `try_get_folio`?',
+    ]);
+  });
+
+  it('is a mistake in a hold and in a wait', () => {
+    const actors = `actors:
+  vmm:
+    - touch: {memory: ram}
+      hold: {at: nowhere_at_all, until: other}
+  other:
+    - wait: {actor: vmm, label: 'zap_pte_range:claer'}
+`;
+    expect(mistakes(actors)).toEqual([
+      '9:13 no step of the model is labelled `nowhere_at_all` | see `pinsim list labels`',
+      '11:13 no step of the model is labelled `zap_pte_range:claer` | did you mean `zap_pte_range:clear` or `zap_pte_range:lock` or `zap_pte_range:unlock`?',
+    ]);
+  });
+
+  it('is none where the model has it', () => {
+    expect(mistakes('reaches: [try_get_folio]\nactors: {vmm: [{touch: {memory: ram}}]}\n')).toEqual([]);
+  });
+});
