@@ -1,4 +1,5 @@
 // Every operation of scenario files, by subject. A new file of operations is added to this list, nowhere else.
+import { knownLabels } from '../../engine/step.ts';
 import { OperationRegistry } from '../operation.ts';
 import { accessOperations } from './access.ts';
 import { daemonOperations } from './daemons.ts';
@@ -36,4 +37,5 @@ export const OPERATIONS = new OperationRegistry(
   dmaOperations,
   iouringOperations,
   kvmOperations,
-);
+);// By now every module of the model that an operation can reach has declared its steps.
+OPERATIONS.labels = knownLabels;
