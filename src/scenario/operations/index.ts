@@ -37,5 +37,6 @@ export const OPERATIONS = new OperationRegistry(
   dmaOperations,
   iouringOperations,
   kvmOperations,
-);// By now every module of the model that an operation can reach has declared its steps.
+);
+// By now every module of the model that an operation can reach has declared its steps.
 OPERATIONS.labels = knownLabels;
