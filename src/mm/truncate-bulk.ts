@@ -42,9 +42,10 @@ export function* truncateRun(core: CoreMm, inode: Inode, index: number, pages: n
   folios.flags.willUpdateRange(head, last, REMOVE);
   folios.mapping.willUpdateRange(head, last, REMOVE);
   yield sim.times(pages, inode.pages.willUpdateRange(index, index + pages - 1, REMOVE));
+  // Told while the pages still say which file they are of.
+  if (sim.hears(CONTENT_DROPPED)) sim.emit(CONTENT_DROPPED, { pfn: head, pages, why: 'truncate' });
   folios.flags.fill(head, last, folios.flags.peek(head) & ~PG_DIRTY);
   folios.mapping.fill(head, last, 0);
   inode.pages.fill(index, index + pages - 1, 0);
-  if (sim.hears(CONTENT_DROPPED)) sim.emit(CONTENT_DROPPED, { pfn: head, pages, why: 'truncate' });
   yield* call(putRun(core, head, pages, 'truncate_inode_pages_range'));
 }

@@ -91,12 +91,13 @@ function* removeFromCache(core: CoreMm, inode: Inode, head: number): Steps<void>
   const index = folios.index.peek(head);
   willPut(core, head, REMOVE);
   yield inode.pages.willUpdateRange(index, index + pages - 1, REMOVE);
+  // Told while the page still says which file it is of.
+  if (core.sim.hears(CONTENT_DROPPED)) core.sim.emit(CONTENT_DROPPED, { pfn: head, pages, why: 'truncate' });
   const flags = folios.flags.get(head);
   folios.change(head, 0, PG_DIRTY | PG_PRIVATE | (inode.kind === 'hugetlb' ? PG_UPTODATE : 0));
   folios.mapping.set(head, 0);
   inode.pages.fill(index, index + pages - 1, 0);
   putNow(core, head, pages + ((flags & PG_PRIVATE) !== 0 ? 1 : 0), 'filemap_remove_folio');
-  if (core.sim.hears(CONTENT_DROPPED)) core.sim.emit(CONTENT_DROPPED, { pfn: head, pages, why: 'truncate' });
 }
 
 function* unlockAndPut(core: CoreMm, head: number): Steps<void> {

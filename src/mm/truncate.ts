@@ -4,6 +4,7 @@ import { call, type Steps } from '../engine/process.ts';
 import { step } from '../engine/step.ts';
 import { until } from '../engine/wait.ts';
 import type { CoreMm } from './core.ts';
+import { inodeDioWait } from './direct-io.ts';
 import type { Errno } from './errno.ts';
 import { giveBack } from './free-runs.ts';
 import type { Inode } from './inode.ts';
@@ -42,6 +43,8 @@ export function* truncate(core: CoreMm, inode: Inode, pages: number): Steps<'ok'
 function* setSize(core: CoreMm, inode: Inode, old: number, pages: number): Steps<void> {
   // Disk filesystems and secretmem keep faults out; shmem and hugetlb look at i_size again after adding a page.
   const excludes = locksFaultsOut(inode);
+  // ext4_setattr, ext4_fallocate: newcomers wait for i_rwsem.
+  if (pages < old && onDisk(inode)) yield inodeDioWait(inode);
   if (pages < old && inode.kind === 'fsdax') yield* call(breakLayouts(core, inode, pages, END));
   if (excludes) yield* call(inode.invalidateLock.write());
   yield inode.sizePages.willWrite(SIZE);
@@ -53,8 +56,12 @@ function* setSize(core: CoreMm, inode: Inode, old: number, pages: number): Steps
   if (excludes) yield inode.invalidateLock.up();
 }
 
+function onDisk(inode: Inode): boolean {
+  return inode.kind === 'file' || inode.kind === 'fsdax';
+}
+
 function locksFaultsOut(inode: Inode): boolean {
-  return inode.kind === 'file' || inode.kind === 'secret' || inode.kind === 'fsdax';
+  return onDisk(inode) || inode.kind === 'secret';
 }
 
 /** truncate_pagecache, shmem_setattr: everything from `from` on, private copies too. */
@@ -146,8 +153,7 @@ export function* fallocate(
 ): Steps<'ok' | Errno> {
   if (pages <= 0) return 'EINVAL';
   if (inode.kind === 'secret') return 'EOPNOTSUPP';
-  const onDisk = inode.kind === 'file' || inode.kind === 'fsdax';
-  if (!onDisk && (mode === 'zero-range' || mode === 'collapse-range')) return 'EOPNOTSUPP';
+  if (!onDisk(inode) && (mode === 'zero-range' || mode === 'collapse-range')) return 'EOPNOTSUPP';
   yield* call(inode.rwsem.write());
   inode.sizePages.willRead(CHECK);
   yield inode.sealedWrite.willRead(CHECK);
@@ -184,6 +190,7 @@ function* diskFallocate(
   size: number,
 ): Steps<void> {
   if (mode !== 'collapse-range') yield* call(writeAndWaitRange(core, inode, from, to));
+  yield inodeDioWait(inode);
   yield* call(inode.invalidateLock.write());
   if (inode.kind === 'fsdax') yield* call(breakLayouts(core, inode, from, mode === 'collapse-range' ? END : to));
   if (mode === 'collapse-range') {
