@@ -1,5 +1,5 @@
 // GUP-fast at one leaf (mm/gup.c gup_fast_pte_range, gup_fast_pmd_leaf): speculative reference, pin, re-read of the
-// entries, the folio's own tests, exclusivity. A run of PTEs alike is taken together when a step covers several pages.
+// entries, the folio's own tests, exclusivity, and the mark of its use. A run of PTEs alike is taken together when a step covers several pages.
 import { call, type Steps } from '../engine/process.ts';
 import { step } from '../engine/step.ts';
 import { PMD_PAGES } from '../hw/machine.ts';
@@ -11,7 +11,7 @@ import { mustUnshare } from './gup-follow.ts';
 import { hasPincount, referencesPerPage } from './gup-grab.ts';
 import { isLongtermPinnable } from './longterm-pinnable.ts';
 import type { Mm } from './mm.ts';
-import { PG_ANON, PG_HUGETLB, PG_LRU } from './page-flags.ts';
+import { PG_ANON, PG_HUGETLB, PG_LRU, PG_REFERENCED } from './page-flags.ts';
 import { pmdOf } from './page-table.ts';
 import { PTE_PRESENT, PTE_PROTNONE, PTE_SPECIAL, PTE_WRITE, type Pte, pteSame } from './pte.ts';
 import { putGrab, putRuns } from './unpin.ts';
@@ -172,7 +172,10 @@ interface Leaf {
   readonly huge: boolean;
 }
 
-/** The tests after the pin: how many of the pages, from the first on, pass them all. */
+/**
+ * The tests after the pin: how many of the pages, from the first on, pass them all. Those are marked referenced
+ * (folio_set_referenced, not folio_mark_accessed: GUP-fast never activates) in the step of the last test.
+ */
 function* stillAllowed(core: CoreMm, mm: Mm, leaf: Leaf, flags: GupFlags): Steps<number> {
   const { folios, kernel } = core;
   const { vpn, page, head, pmd, entry, huge } = leaf;
@@ -184,6 +187,7 @@ function* stillAllowed(core: CoreMm, mm: Mm, leaf: Leaf, flags: GupFlags): Steps
   // secretmem only: that test is merged into the re-check, as nothing can come between them that changes its answer
   // but a truncation, and a page truncated before or after the pin is pinned and gone either way.
   const secret = !writesFile && !large && kernel.has('gup.secretmem-refused');
+  const unwritable = flags.grab === 'pin' && !flags.write && (entry.bits & PTE_WRITE) === 0;
   let pages = leaf.pages;
 
   const row = pmdOf(vpn);
@@ -192,6 +196,7 @@ function* stillAllowed(core: CoreMm, mm: Mm, leaf: Leaf, flags: GupFlags): Steps
     folios.flags.willReadRange(first, lastOf(pages), RECHECK);
     folios.mapping.willReadRange(first, lastOf(pages), RECHECK);
   }
+  if (!writesFile && !unwritable) folios.flags.willUpdateRange(first, lastOf(pages), RECHECK);
   if (huge) yield core.sim.local(RECHECK);
   else yield core.sim.times(pages, mm.pageTable.willReadPtes(vpn, vpn + pages - 1, RECHECK));
   if ((huge || kernel.has('gup.fast.recheck-pmd')) && !pteSame(mm.pageTable.pmd(row), pmd)) return 0;
@@ -199,14 +204,14 @@ function* stillAllowed(core: CoreMm, mm: Mm, leaf: Leaf, flags: GupFlags): Steps
   if (secret) pages = leading(pages, (i) => (folios.flags.get(page + i) & PG_ANON) !== 0 || !isSecret(core, page + i));
 
   if (writesFile && pages > 0) {
-    folios.flags.willReadRange(first, lastOf(pages), FOLIO);
+    folios.flags.willUpdateRange(first, lastOf(pages), FOLIO);
     yield core.sim.times(large ? 1 : pages, folios.mapping.willReadRange(first, lastOf(pages), FOLIO));
     pages = large ? (bearsWrites(core, head) ? pages : 0) : leading(pages, (i) => bearsWrites(core, page + i));
   }
-  if (flags.grab === 'pin' && !flags.write && (entry.bits & PTE_WRITE) === 0 && pages > 0) {
+  if (unwritable && pages > 0) {
     // Of a huge leaf the head's flag counts.
     const single = huge || folios.has(head, PG_HUGETLB);
-    folios.flags.willReadRange(first, lastOf(pages), EXCLUSIVE);
+    folios.flags.willUpdateRange(first, lastOf(pages), EXCLUSIVE);
     const from = single ? head : page;
     const to = single ? head : page + pages - 1;
     yield core.sim.times(to - from + 1, folios.anonExclusive.willReadRange(from, to, EXCLUSIVE));
@@ -216,7 +221,19 @@ function* stillAllowed(core: CoreMm, mm: Mm, leaf: Leaf, flags: GupFlags): Steps
         : 0
       : leading(pages, (i) => keepsPage(core, large ? head : page + i, page + i, flags));
   }
+  if (pages > 0) setReferenced(core, first, lastOf(pages));
   return pages;
+}
+
+/** folio_set_referenced of first..last, in a step that announced their flags. */
+function setReferenced(core: CoreMm, first: number, last: number): void {
+  const { flags } = core.folios;
+  for (let pfn = first; pfn <= last; ) {
+    const now = flags.get(pfn);
+    const end = flags.endOfRun(pfn, last);
+    if ((now & PG_REFERENCED) === 0) flags.fill(pfn, end, now | PG_REFERENCED);
+    pfn = end + 1;
+  }
 }
 
 function leading(pages: number, passes: (i: number) => boolean): number {

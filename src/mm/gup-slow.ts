@@ -26,6 +26,7 @@ const LOOKUP = step('gup_vma_lookup', 'gup-slow');
 // The grab carries the cost of the whole round for each page, so that a run costs what its pages cost one by one.
 const FOLLOW = step('follow_page_mask', 'none');
 const GRAB = step('follow_page_pte:try_grab_folio', 'gup-slow');
+const TOUCH = step('follow_page_pte:mark_page_accessed', 'none');
 const GRAB_REST = step('__get_user_pages:try_grab_folio', 'refcount');
 const UNLOCK = step('follow_page_pte:unlock', 'lock');
 const HAS_PINNED = step('mm_set_has_pinned_flag', 'none');
@@ -79,12 +80,14 @@ export function* walkUserPages(
     yield pageTable.ptl.lock(row, FOLLOW);
     const dying = killed.value;
     const entry = followEntry(core, mm, vma, at, last, flags);
-    if (dying || entry.outcome !== 'grab' || flags.grab === 'none') pageTable.ptl.releaseNow(row);
+    const touches = flags.touch && entry.outcome === 'grab';
+    if (dying || entry.outcome !== 'grab' || (flags.grab === 'none' && !touches)) pageTable.ptl.releaseNow(row);
     if (dying) {
       refused = refuse('EINTR', 'fatal_signal_pending: the caller was killed', 'a caller that lives');
     } else if (entry.outcome === 'grab' || (entry.outcome === 'raw' && flags.grab === 'none')) {
       const want = Math.min(Math.max(entry.pages, 1), end - at, vma.end - at);
       if (flags.grab === 'none') {
+        if (touches) yield* call(touchEntry(core, mm, row, entry, want, flags));
         at += want;
         continue;
       }
@@ -106,6 +109,31 @@ export function* walkUserPages(
     walk.failure = within(where, refused, { 'failed-page': failed });
   }
   return at - vpn;
+}
+
+/**
+ * FOLL_TOUCH without a grab (populate): the pages are marked as a grab would. The page-table lock is held on entry and
+ * dropped on return.
+ */
+function* touchEntry(core: CoreMm, mm: Mm, row: number, entry: Followed, want: number, flags: GupFlags): Steps<void> {
+  const { folios } = core;
+  const { head, pfn } = entry;
+  const { ptl } = mm.pageTable;
+  const marks = marksFolio(core, entry);
+  const dirties = marks && flags.write && !entry.dirty;
+  const run = folios.isLarge(head) || pfn === core.zeroPfn ? 1 : want;
+  const [first, last] = run > 1 ? [pfn, pfn + run - 1] : [head, head];
+  if (marks) willMarkAccessed(core, first, last, TOUCH);
+  if (dirties) for (let page = first; page <= last; page++) willMarkDirty(core, page, TOUCH);
+  yield ptl.willChange(row, TOUCH);
+  if (dirties) for (let page = first; page <= last; page++) markDirtyNow(core, page);
+  if (marks) for (let i = 0; i < want; i += run) markTouchedRun(core, first, last);
+  ptl.releaseNow(row);
+}
+
+/** follow_page_pte marks the folio for every page; what a PMD maps, and hugetlb, is not marked (touch_pmd). */
+function marksFolio(core: CoreMm, { head, huge }: Followed): boolean {
+  return !huge && !core.folios.has(head, PG_HUGETLB);
 }
 
 /** Take up to `want` pages of the entry just read; the page-table lock is held on entry and dropped on return. */
@@ -155,8 +183,7 @@ function* grabEntry(
   const batched = entry.huge && !old && core.kernel.has('gup.slow.thp-batched-grab');
   const first = batched || small ? 1 : old ? want : Math.min(want, core.params.stepPages);
   const guarded = flags.longterm && old && !core.kernel.has('gup.hugetlb.longterm-migrates');
-  // follow_page_pte marks the folio for every page; what a PMD maps, and hugetlb, is not marked (touch_pmd).
-  const marks = flags.touch && !entry.huge && !hugetlb;
+  const marks = flags.touch && marksFolio(core, entry);
   if (touches) willMarkDirty(core, head, GRAB);
   if (marks) willMarkAccessed(core, head, head, GRAB);
   willCount(core, head, GRAB);

@@ -11,6 +11,7 @@ import { handleMmFault } from './fault.ts';
 import { lockFolio, tryLockNow, unlockNow, willTryLock, willUnlock } from './folio-lock.ts';
 import { type Candidate, mergeOnePage } from './ksm-merge.ts';
 import { KsmRmapItem, type StableNode } from './ksm-stable-node.ts';
+import { lruAddDrainAll } from './lru.ts';
 import type { Mm } from './mm.ts';
 import { PG_ANON, PG_KSM } from './page-flags.ts';
 import { pmdOf } from './page-table.ts';
@@ -74,6 +75,8 @@ export class Ksm {
   /** ksm_do_scan over everything once; returns how many addresses were merged. */
   *scan(): Steps<number> {
     const { core } = this;
+    // A new pass: pages that wait in LRU batches have a reference more, and could not be merged.
+    yield* call(lruAddDrainAll(core));
     yield this.mms.willRead(SLOTS);
     const pass = new Pass(this);
     for (const mm of this.mms.value) {

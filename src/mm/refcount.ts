@@ -7,12 +7,12 @@ import { type Announced, type Step, step } from '../engine/step.ts';
 import { PMD_PAGES } from '../hw/machine.ts';
 import type { CoreMm } from './core.ts';
 import { giveBack } from './free-runs.ts';
-import { PG_DIRTY, PG_HUGETLB, PG_HWPOISON, PG_RESERVED, PG_UPTODATE } from './page-flags.ts';
+import { PG_DIRTY, PG_HUGETLB, PG_HWPOISON, PG_REFERENCED, PG_RESERVED, PG_UPTODATE } from './page-flags.ts';
 
 const PUT = step('folio_put', 'refcount');
 
 /** Flags that a page keeps in the hugetlb pool. */
-const POOLED = PG_UPTODATE | PG_DIRTY | PG_HWPOISON;
+const POOLED = PG_UPTODATE | PG_REFERENCED | PG_DIRTY | PG_HWPOISON;
 
 /** Announce a get (or a try_get) of `head`. */
 export function willGet(core: CoreMm, head: number, at: Step): Announced {
@@ -38,21 +38,21 @@ export function tryGetNow(core: CoreMm, head: number, references: number): boole
 export function willPut(core: CoreMm, head: number, at: Step): Announced {
   const { folios, frames } = core;
   const order = folios.orderOf(head);
-  folios.flags.willUpdate(head, at);
+  folios.flags.willPerhaps(head, at);
   folios.mapping.willUpdate(head, at);
   folios.order.willUpdate(head, at);
-  if (order === 0) folios.anonExclusive.willUpdate(head, at);
-  else folios.anonExclusive.willUpdateRange(head, head + 2 ** order - 1, at);
+  if (order === 0) folios.anonExclusive.willPerhaps(head, at);
+  else folios.anonExclusive.willPerhapsRange(head, head + 2 ** order - 1, at);
   frames.willRelease(head, order, at);
   const pool = folios.has(head, PG_HUGETLB) ? core.hugePool.get(order) : undefined;
-  if (pool !== undefined) pool.willUpdate(at);
+  if (pool !== undefined) pool.willPerhaps(at);
   else {
-    core.local.freePages.willUpdate(at);
-    core.local.freeBlocks.willUpdate(at);
+    core.local.freePages.willPerhaps(at);
+    core.local.freeBlocks.willPerhaps(at);
     if (core.local.freePages.peek().length > PCP_HIGH / 2 || core.local.freeBlocks.peek().length > PCP_HIGH / 2) {
       for (const zone of core.zones) {
         zone.freePages.willAdd(at);
-        zone.freeRuns.willUpdate(at);
+        zone.freeRuns.willPerhaps(at);
       }
     }
   }
