@@ -20,6 +20,7 @@ import type { PfnMapping } from '../mm/vma.ts';
 import { VfioModule } from '../vfio/module.ts';
 import { IommuTrace } from './iommu-trace.ts';
 import { Milestones } from './milestones.ts';
+import { ScriptMistake } from './mistake.ts';
 import type { SubjectKind } from './reference.ts';
 import type { Actor, Mapping, Process as ProcessEntry, Scenario, ScenarioCase } from './scenario.ts';
 import type { MemorySpec } from './schema-memory.ts';
@@ -200,7 +201,7 @@ export class World {
 
   task(name: string): Task {
     const task = this.tasks.get(name);
-    if (task === undefined) throw new Error(`no process ${name}`);
+    if (task === undefined) throw new ScriptMistake(`no process ${name}`);
     return task;
   }
 
@@ -213,7 +214,7 @@ export class World {
   /** The memory object called `name`, or the one behind the mapping of that name in `process`. */
   objectOf(process: string, name: string): MemoryObject {
     const object = this.memory.get(name) ?? this.place(process, name)?.memory;
-    if (object === undefined) throw new Error(`no memory ${name}`);
+    if (object === undefined) throw new ScriptMistake(`no memory ${name}`);
     return object;
   }
 

@@ -4,6 +4,7 @@ import { call } from '../../engine/process.ts';
 import { DirectIo } from '../../mm/dio-bio.ts';
 import { directRead, directWrite, submitDirectRead } from '../../mm/direct-io.ts';
 import type { OperationContext } from '../context.ts';
+import { ScriptMistake } from '../mistake.ts';
 import { defineOperation } from '../operation.ts';
 import { type Ref, zDeclares, zRef } from '../reference.ts';
 import { zAddress } from '../scalar.ts';
@@ -65,7 +66,7 @@ export const directIoOperations = [
     args: z.strictObject({ io: zRef('io') }),
     *run(context, args) {
       const io = context.performance.world.named.get(`io:${args.io.name}`);
-      if (!(io instanceof DirectIo)) throw new Error(`${args.io.name} has not been submitted`);
+      if (!(io instanceof DirectIo)) throw new ScriptMistake(`${args.io.name} has not been submitted`);
       yield io.wait();
       return outcome(io.result.value);
     },

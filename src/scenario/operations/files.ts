@@ -11,6 +11,7 @@ import type { Inode } from '../../mm/inode.ts';
 import { fsync, msync, syncAll } from '../../mm/msync.ts';
 import { fallocate, truncate } from '../../mm/truncate.ts';
 import type { OperationContext } from '../context.ts';
+import { ScriptMistake } from '../mistake.ts';
 import { defineOperation, type Outcome } from '../operation.ts';
 import { type Ref, zRef } from '../reference.ts';
 import { zAddress, zContent, zSize } from '../scalar.ts';
@@ -37,7 +38,7 @@ export function inodeOf(context: OperationContext, ref: Ref): Inode {
   const mapped =
     place === undefined ? null : world.sim.unwatched(() => world.task(process).mm.peek()?.vmaAt(place.vpn));
   const inode = world.memory.get(ref.name)?.inode ?? place?.memory.inode ?? mapped?.fields.file ?? null;
-  if (inode === null) throw new Error(`${ref.name} has no file behind it`);
+  if (inode === null) throw new ScriptMistake(`${ref.name} has no file behind it`);
   return inode;
 }
 

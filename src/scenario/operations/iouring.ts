@@ -6,6 +6,7 @@ import { tokenOf, tokenText } from '../../hw/token.ts';
 import { closeRing, fixedIo, IoUring, type Iovec, registerBuffers, unregisterBuffers } from '../../iouring/index.ts';
 import { OpenFile } from '../../mm/task.ts';
 import type { OperationContext } from '../context.ts';
+import { ScriptMistake } from '../mistake.ts';
 import { defineOperation, type Outcome } from '../operation.ts';
 import { type Ref, zDeclares, zRef } from '../reference.ts';
 import { zAddress, zContent, zCount, zSize } from '../scalar.ts';
@@ -20,7 +21,7 @@ const RING = { ring: zRef('ring').describe('A ring of the process.') } as const;
 
 function ringOf(context: OperationContext, ref: Ref): IoUring {
   const ring = fileNamed(context.performance.world, ref.name)?.object;
-  if (!(ring instanceof IoUring)) throw new Error(`${processOf(context)} has no ring ${ref.name}`);
+  if (!(ring instanceof IoUring)) throw new ScriptMistake(`${processOf(context)} has no ring ${ref.name}`);
   return ring;
 }
 

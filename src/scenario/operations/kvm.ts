@@ -15,6 +15,7 @@ import { type HostMap, hostMapAccess, vcpuMap, vcpuUnmap } from '../../kvm/vcpu-
 import { createKvmVfio, kvmVfioSetAttr } from '../../kvm/vfio-device.ts';
 import type { Vm } from '../../kvm/vm.ts';
 import type { OperationContext } from '../context.ts';
+import { ScriptMistake } from '../mistake.ts';
 import { defineOperation, type Outcome } from '../operation.ts';
 import { type Ref, zDeclares, zRef } from '../reference.ts';
 import { zAddress, zContent, zCount, zSize } from '../scalar.ts';
@@ -36,7 +37,7 @@ function vmOf(context: OperationContext, ref: Ref | undefined): Vm {
   const named = ref ?? (context.subjectKind === 'vcpu' ? { name: context.subject } : undefined);
   const mm = world.core.current.task.mm.peek();
   const vm = named === undefined ? [...world.vms.values()].find((one) => one.mm === mm) : world.vms.get(named.name);
-  if (vm === undefined) throw new Error(`${processOf(context)} has no VM ${named?.name ?? ''}`);
+  if (vm === undefined) throw new ScriptMistake(`${processOf(context)} has no VM ${named?.name ?? ''}`);
   return vm;
 }
 
@@ -53,7 +54,7 @@ function* guestAccess(
   const vm = vmOf(context, args.vm);
   const number = args.vcpu ?? context.performance.actor.vcpu;
   const vcpu = vm.vcpus.peek()[number];
-  if (vcpu === undefined) throw new Error(`${vm.name} has no vCPU ${number}`);
+  if (vcpu === undefined) throw new ScriptMistake(`${vm.name} has no vCPU ${number}`);
   const first = Number(args.gpa / PAGE);
   const last = Number((args.gpa + (args.length ?? 1n) - 1n) / PAGE);
   const seen: string[] = [];
@@ -355,12 +356,12 @@ export const kvmOperations = [
 
 function cacheOf(context: OperationContext, ref: Ref): GfnToPfnCache {
   const gpc = context.performance.world.named.get(`cache:${ref.name}`);
-  if (!(gpc instanceof GfnToPfnCache)) throw new Error(`cache ${ref.name} is not active yet`);
+  if (!(gpc instanceof GfnToPfnCache)) throw new ScriptMistake(`cache ${ref.name} is not active yet`);
   return gpc;
 }
 
 function hostMapOf(context: OperationContext, ref: Ref): HostMap {
   const map = context.performance.world.named.get(`host-map:${ref.name}`);
-  if (map === undefined) throw new Error(`${ref.name} is not mapped yet`);
+  if (map === undefined) throw new ScriptMistake(`${ref.name} is not mapped yet`);
   return map as HostMap;
 }

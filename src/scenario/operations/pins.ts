@@ -13,6 +13,7 @@ import { type FrameRun, PIN_REFUSED, type Refusal, VIEW_ADDED, VIEW_REMOVED, typ
 import { memfdPinFolios, unpinFolios } from '../../mm/memfd-pin.ts';
 import { putUserPages, unpinUserPages } from '../../mm/unpin.ts';
 import type { OperationContext } from '../context.ts';
+import { ScriptMistake } from '../mistake.ts';
 import { defineOperation, type Outcome } from '../operation.ts';
 import { type Ref, zDeclares, zRef } from '../reference.ts';
 import { zAddress, zContent, zCount, zSize } from '../scalar.ts';
@@ -159,7 +160,7 @@ function* accessHeld(context: OperationContext, pin: Ref, page: number, text: st
   if (held === undefined) return { errno: 'EBADF' };
   const { core, sim } = context.performance.world;
   const frame = held.frame(page);
-  if (frame === undefined) throw new Error(`${held.owner} holds ${held.pages} pages: there is no page ${page}`);
+  if (frame === undefined) throw new ScriptMistake(`${held.owner} holds ${held.pages} pages: there is no page ${page}`);
   const { frames } = core;
   frames.willCheck(frame.pfn, text === null ? READ : WRITE);
   yield text === null ? frames.content.willRead(frame.pfn, READ) : frames.content.willWrite(frame.pfn, WRITE);
@@ -253,7 +254,7 @@ export const pinOperations = [
       const { world } = context.performance;
       const { core } = world;
       const { inode } = world.objectOf(processOf(context), args.memory.name);
-      if (inode === null) throw new Error(`${args.memory.name} has no file behind it`);
+      if (inode === null) throw new ScriptMistake(`${args.memory.name} has no file behind it`);
       const first = Number((args.offset ?? 0n) / PAGE);
       const length = args.length === undefined ? inode.sizePages.peek() - first : Number(args.length / PAGE);
       const owner = `${args.as.name} of ${processOf(context)}`;

@@ -3,6 +3,7 @@
 import * as z from 'zod';
 import type { Task } from '../../mm/task.ts';
 import type { OperationContext } from '../context.ts';
+import { ScriptMistake } from '../mistake.ts';
 import { type Ref, zRef } from '../reference.ts';
 import { zAddress, zSize } from '../scalar.ts';
 import type { Place, World } from '../world.ts';
@@ -60,7 +61,9 @@ export function rangeOf(context: OperationContext, args: WhereArgs): Range | und
 /** The outcome of naming memory that the process does not map (any more). */
 export function notMapped(world: World, context: OperationContext, memory: Ref | undefined): never {
   const known = world.placesOf(processOf(context)).map(({ mapping }) => mapping);
-  throw new Error(`${processOf(context)} does not map ${memory?.name}; it maps ${known.join(', ') || 'nothing'}`);
+  throw new ScriptMistake(
+    `${processOf(context)} does not map ${memory?.name}; it maps ${known.join(', ') || 'nothing'}`,
+  );
 }
 
 /** rangeOf, for memory that must be mapped. */

@@ -17,6 +17,7 @@ import {
 import { vfioGroupGetDeviceFd } from '../../vfio/device.ts';
 import { vfioGroupOpen, vfioGroupSetContainer, vfioGroupStatus, vfioGroupUnsetContainer } from '../../vfio/group.ts';
 import type { OperationContext } from '../context.ts';
+import { ScriptMistake } from '../mistake.ts';
 import { defineOperation, type Shown } from '../operation.ts';
 import { type Ref, zDeclares, zRef } from '../reference.ts';
 import { zAddress, zCount, zProt, zSize } from '../scalar.ts';
@@ -46,7 +47,7 @@ function containerOf(context: OperationContext, args: OfArgs): VfioContainer {
   const { world } = context.performance;
   const name = args.container?.name ?? args.device?.name ?? `container of ${processOf(context)}`;
   const known = containerNamed(world, name) ?? containerNamed(world, `container of ${processOf(context)}`);
-  if (known === undefined) throw new Error(`no container ${name} is open`);
+  if (known === undefined) throw new ScriptMistake(`no container ${name} is open`);
   return known;
 }
 
