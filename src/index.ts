@@ -5,6 +5,7 @@ export { call, type Process, type SpawnOptions, type Steps, type Yielded } from 
 export { Sim, type SimOptions, UndeclaredAccess } from './engine/sim.ts';
 export { type Announced, type Step, step } from './engine/step.ts';
 export {
+  type Estimate,
   type ExploreOptions,
   type ExploreResult,
   explore,
@@ -21,4 +22,5 @@ export {
 } from './explore/program.ts';
 export type { ScheduledStep } from './explore/runner.ts';
 export { NotRepeatable } from './explore/scheduler.ts';
+export { type ShrinkOptions, type Shrunk, shrink } from './explore/shrink.ts';
 export { type SwapFailure, type SwapOptions, type SwapResult, swapTest } from './explore/swap.ts';
