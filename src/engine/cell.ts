@@ -2,7 +2,7 @@
 import { hashText } from './hash.ts';
 import type { Named } from './names.ts';
 import type { Sim, Undoable } from './sim.ts';
-import { ADD, type Announced, READ, type Step, UPDATE, WRITE } from './step.ts';
+import { ADD, type Announced, PERHAPS, READ, type Step, UPDATE, WRITE } from './step.ts';
 
 /** One shared value: a primitive, an object with an `identity`, or an immutable array of those. */
 export class Cell<T> implements Named, Undoable {
@@ -61,6 +61,10 @@ export class Cell<T> implements Named, Undoable {
 
   willUpdate(step: Step): Announced {
     return this.sim.announce(this.id, this.id, UPDATE, step);
+  }
+
+  willPerhaps(step: Step): Announced {
+    return this.sim.announce(this.id, this.id, PERHAPS, step);
   }
 }
 

@@ -4,7 +4,7 @@ import { hashText } from './hash.ts';
 import type { Named } from './names.ts';
 import { Rows, type RowWidth } from './rows.ts';
 import type { Sim, Undoable } from './sim.ts';
-import { ADD, type Announced, READ, type Step, UPDATE, WRITE } from './step.ts';
+import { ADD, type Announced, PERHAPS, READ, type Step, UPDATE, WRITE } from './step.ts';
 
 export interface ColumnOptions {
   /** Value of rows never written; default 0. */
@@ -111,6 +111,10 @@ export class Column extends Rows implements Named, Undoable {
     return this.sim.announce(this.base + row, this.base + row, UPDATE, step);
   }
 
+  willPerhaps(row: number, step: Step): Announced {
+    return this.sim.announce(this.base + row, this.base + row, PERHAPS, step);
+  }
+
   willAdd(row: number, step: Step): Announced {
     return this.sim.announce(this.base + row, this.base + row, ADD, step);
   }
@@ -118,6 +122,10 @@ export class Column extends Rows implements Named, Undoable {
   /** Ranges lo..hi inclusive; ranges conflict when they overlap. */
   willReadRange(lo: number, hi: number, step: Step): Announced {
     return this.sim.announce(this.base + lo, this.base + hi, READ, step);
+  }
+
+  willPerhapsRange(lo: number, hi: number, step: Step): Announced {
+    return this.sim.announce(this.base + lo, this.base + hi, PERHAPS, step);
   }
 
   willUpdateRange(lo: number, hi: number, step: Step): Announced {

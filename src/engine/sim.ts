@@ -19,6 +19,7 @@ import {
   DID_ADD,
   DID_READ,
   DID_WRITE,
+  PERHAPS,
   READ,
   type Step,
   WRITE,
@@ -247,6 +248,15 @@ export class Sim {
     this.note(id, DID_ADD);
   }
 
+  /** Note a look at object `id` that need not be announced: it counts as a read where the step announced the object. */
+  noteLook(id: number): void {
+    const { acting } = this;
+    if (acting === null || this.outside > 0) return;
+    for (let i = 0; i < acting.count; i++) {
+      if (acting.kind[i] === PERHAPS && id >= acting.lo[i]! && id <= acting.hi[i]!) acting.did[i]! |= DID_READ;
+    }
+  }
+
   private note(id: number, did: number): void {
     const acting = this.acting;
     if (acting === null || this.outside > 0) return;
@@ -265,7 +275,7 @@ export class Sim {
     const verb = did === DID_READ ? 'read' : did === DID_WRITE ? 'written' : 'added to';
     const declared: string[] = [];
     for (let i = 0; i < acting.count; i++) {
-      const kind = ['', 'read', 'write', 'update', 'add'][acting.kind[i]!];
+      const kind = ['', 'read', 'write', 'update', 'add', 'perhaps'][acting.kind[i]!];
       declared.push(`${kind} ${this.describe(acting.lo[i]!)}`);
     }
     throw new UndeclaredAccess(

@@ -1,13 +1,17 @@
 // A step as a search remembers it: who, with which choices, touching what. Steps that are kept are shared: there is one
 // object for all nodes of the search at which the same actor does the same thing.
-import { type Access, ADD, DID_WRITE, READ, UPDATE } from '../engine/step.ts';
+import { type Access, ADD, DID_ADD, DID_WRITE, PERHAPS, READ, UPDATE } from '../engine/step.ts';
 import type { Identity } from './identity.ts';
 
-/** What a step did to an object; MAYBE: announced an update that may turn out to be a read or a write. */
+/**
+ * What a step did to an object; MAYBE: announced an update that may turn out to be a read or a write; OPEN: may even
+ * turn out not to touch it.
+ */
 export const DID_NOT_WRITE = 1;
 export const WROTE = 2;
 export const MAYBE = 3;
 export const ADDED = 4;
+export const OPEN = 5;
 
 /** Do two steps commute? UNKNOWN: an outcome not known yet decides it. */
 export const COMMUTE = 0;
@@ -22,6 +26,10 @@ RELATION[8 * ADDED + ADDED] = COMMUTE;
 RELATION[8 * MAYBE + DID_NOT_WRITE] = UNKNOWN;
 RELATION[8 * DID_NOT_WRITE + MAYBE] = UNKNOWN;
 RELATION[8 * MAYBE + MAYBE] = UNKNOWN;
+for (const kind of [DID_NOT_WRITE, WROTE, MAYBE, ADDED, OPEN]) {
+  RELATION[8 * OPEN + kind] = UNKNOWN;
+  RELATION[8 * kind + OPEN] = UNKNOWN;
+}
 
 export const NO_CHOICES: readonly number[] = [];
 
@@ -47,23 +55,20 @@ export class Action {
 
   /** Take over the accesses of an acted or announced step, by what it did or by what it may do. */
   setAccesses(access: Access, identity: Identity, acted: boolean): void {
-    const { count } = access;
-    this.count = count;
+    let count = 0;
     this.ranged = false;
-    for (let i = 0; i < count; i++) {
+    for (let i = 0; i < access.count; i++) {
+      const kind = access.kind[i]!;
+      if (kind === PERHAPS && acted && access.did[i] === 0) continue;
       const lo = access.lo[i]!;
       const hi = access.hi[i]!;
       const lasting = identity.lasting(lo);
-      this.lo[i] = lasting;
-      this.hi[i] = lasting + (hi - lo);
+      this.lo[count] = lasting;
+      this.hi[count] = lasting + (hi - lo);
       if (lo !== hi) this.ranged = true;
-      const kind = access.kind[i]!;
-      if (kind === READ) this.kind[i] = DID_NOT_WRITE;
-      else if (kind === ADD) this.kind[i] = ADDED;
-      else if (kind !== UPDATE) this.kind[i] = WROTE;
-      else if (!acted) this.kind[i] = MAYBE;
-      else this.kind[i] = (access.did[i]! & DID_WRITE) === 0 ? DID_NOT_WRITE : WROTE;
+      this.kind[count++] = kindOf(kind, acted ? access.did[i]! : -1);
     }
+    this.count = count;
     if (count === 1 && !this.ranged) {
       this.key = identity.dense(this.lo[0]!);
       this.only = this.kind[0]!;
@@ -116,9 +121,18 @@ export class Action {
   }
 
   get hasUnknown(): boolean {
-    for (let i = 0; i < this.count; i++) if (this.kind[i] === MAYBE) return true;
+    for (let i = 0; i < this.count; i++) if (this.kind[i] === MAYBE || this.kind[i] === OPEN) return true;
     return false;
   }
+}
+
+/** `did`: what the act did; -1: not acted yet. */
+function kindOf(announced: number, did: number): number {
+  if (announced === READ) return DID_NOT_WRITE;
+  if (announced === ADD) return ADDED;
+  if (announced !== UPDATE && announced !== PERHAPS) return WROTE;
+  if (did < 0) return announced === UPDATE ? MAYBE : OPEN;
+  return (did & (DID_WRITE | DID_ADD)) === 0 ? DID_NOT_WRITE : WROTE;
 }
 
 function sameNumbers(a: readonly number[], b: readonly number[]): boolean {

@@ -1,7 +1,7 @@
 // The execution at hand as a partial order: its steps, who happened before whom (vector clocks), and which pairs race.
 // Rows are kept when the search backtracks; only what lies below the branching point is computed again.
 import type { Process } from '../engine/process.ts';
-import { type Access, UPDATE } from '../engine/step.ts';
+import { type Access, PERHAPS, UPDATE } from '../engine/step.ts';
 import { JoinGate } from '../engine/wait.ts';
 import { Action, COMMUTE, relation, WROTE } from './action.ts';
 import type { Identity } from './identity.ts';
@@ -27,7 +27,7 @@ export class TraceEvent extends Action {
   keepAnnouncement(acted: Access, identity: Identity): void {
     this.announced = this;
     for (let i = 0; i < acted.count; i++) {
-      if (acted.kind[i] !== UPDATE) continue;
+      if (acted.kind[i] !== UPDATE && acted.kind[i] !== PERHAPS) continue;
       this.open.actor = this.actor;
       this.open.number = this.number;
       this.open.setAccesses(acted, identity, false);

@@ -84,8 +84,8 @@ export class Frames {
   /** Announce that 2^order frames from `pfn` will be freed or change owner. */
   willRelease(pfn: number, order: number, at: Step): Announced {
     const last = pfn + 2 ** order - 1;
-    this.translations.willReadRange(pfn, last, at);
-    return this.generation.willUpdateRange(pfn, last, at);
+    this.translations.willPerhapsRange(pfn, last, at);
+    return this.generation.willPerhapsRange(pfn, last, at);
   }
 
   /** Advance the generation of 2^order frames, in a step announced by `willRelease`. */

@@ -100,6 +100,8 @@ export class Folios {
 
   /** Looks without a step. */
   has(head: number, flag: number): boolean {
+    const { sim, base } = this.flags;
+    if (sim.watching) sim.noteLook(base + head);
     return (this.flags.peek(head) & flag) !== 0;
   }
 
