@@ -55,10 +55,15 @@ const zMatcher: z.ZodType<Matcher> = z
   .describe(`What it must be: ${CONDITIONS}. Sizes may be written 64MiB.`);
 
 const OUTCOME_EXPECTED = '`ok`, `any`, or an errno such as `ENOMEM`';
-const zOutcomeName = scalar(OUTCOME_EXPECTED, { type: 'string', enum: OUTCOME_NAMES, description: '' }, (written) => {
-  if (OUTCOME_NAMES.includes(String(written))) return String(written);
-  throw new UnitError(`unknown outcome \`${written}\``, OUTCOME_EXPECTED, didYouMean(String(written), OUTCOME_NAMES));
-});
+const zOutcomeName = scalar(
+  OUTCOME_EXPECTED,
+  { is: 'name' },
+  { type: 'string', enum: OUTCOME_NAMES, description: '' },
+  (written) => {
+    if (OUTCOME_NAMES.includes(String(written))) return String(written);
+    throw new UnitError(`unknown outcome \`${written}\``, OUTCOME_EXPECTED, didYouMean(String(written), OUTCOME_NAMES));
+  },
+);
 
 /** The keys beside an operation in a step. */
 export const EXPECTATION_TYPES = {

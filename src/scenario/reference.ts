@@ -43,19 +43,29 @@ export class Declared {
 /** The type of an argument that refers to something by name: `memory: zRef('memory')`. */
 export function zRef(...kinds: readonly [NameKind, ...NameKind[]]) {
   const what = `the name of a ${kinds.join(' or ')}`;
-  return scalar(what, { type: 'string', description: `The name of a ${kinds.join(' or ')}.` }, (written) => {
-    if (typeof written !== 'string') throw new UnitError(`\`${written}\` is not a name`, what);
-    return new Ref(kinds, written);
-  });
+  return scalar(
+    what,
+    { is: 'ref', kinds },
+    { type: 'string', description: `The name of a ${kinds.join(' or ')}.` },
+    (written) => {
+      if (typeof written !== 'string') throw new UnitError(`\`${written}\` is not a name`, what);
+      return new Ref(kinds, written);
+    },
+  );
 }
 
 /** The type of an argument that names what the operation makes: `as: zDeclares('process', 'actor')`. */
 export function zDeclares(...kinds: readonly [NameKind, ...NameKind[]]) {
   const what = `a name for the new ${kinds[0]}`;
-  return scalar(what, { type: 'string', description: `A name for the new ${kinds[0]}.` }, (written) => {
-    if (typeof written === 'string' && /^[A-Za-z_][\w.-]*$/.test(written)) return new Declared(kinds, written);
-    throw new UnitError(`\`${written}\` is not a name`, what);
-  });
+  return scalar(
+    what,
+    { is: 'declares', kinds },
+    { type: 'string', description: `A name for the new ${kinds[0]}.` },
+    (written) => {
+      if (typeof written === 'string' && /^[A-Za-z_][\w.-]*$/.test(written)) return new Declared(kinds, written);
+      throw new UnitError(`\`${written}\` is not a name`, what);
+    },
+  );
 }
 
 /** Who acts: decides which operations an actor can perform. */

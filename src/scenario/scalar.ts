@@ -14,8 +14,22 @@ export interface ScalarMeta {
   readonly anyOf?: readonly object[];
 }
 
+/** What a scalar stands for: what a generator of scripts must know to write one. */
+export type Nature =
+  | { readonly is: 'size' | 'address' | 'limit' | 'duration' | 'prot' | 'name' | 'content' | 'kernel' }
+  | { readonly is: 'count'; readonly min: number; readonly max: number }
+  | { readonly is: 'ref' | 'declares'; readonly kinds: readonly string[] };
+
+// Keyed by definition, which survives `.describe()` and `.meta()`.
+const natures = new WeakMap<object, Nature>();
+
+/** The nature of a type made by `scalar`; undefined for other types. */
+export function natureOf(type: z.core.$ZodType): Nature | undefined {
+  return natures.get(type._zod.def);
+}
+
 /** What a scalar's reader throws or returns; UnitError becomes a message at the place where it was written. */
-export function scalar<T>(expected: string, meta: ScalarMeta, read: (written: Written) => T) {
+export function scalar<T>(expected: string, nature: Nature, meta: ScalarMeta, read: (written: Written) => T) {
   const type = z.unknown().transform((value, context): T => {
     const complain = (message: string, expectation: string, hint?: string): never => {
       context.issues.push({
@@ -35,6 +49,7 @@ export function scalar<T>(expected: string, meta: ScalarMeta, read: (written: Wr
       throw error;
     }
   });
+  natures.set(type._zod.def, nature);
   return type.meta({ ...meta });
 }
 
@@ -55,6 +70,7 @@ const SIZE_PATTERN = `^\\s*${SIZE_TERM}(\\s*[+-]\\s*${SIZE_TERM})*\\s*$`;
 /** Bytes, as a bigint. */
 export const zSize = scalar(
   SIZE_EXPECTED,
+  { is: 'size' },
   { type: ['integer', 'string'], pattern: SIZE_PATTERN, description: 'Bytes: 64MiB, 4KiB, 0x1000, 2GiB - 4KiB.' },
   parseSize,
 );
@@ -62,6 +78,7 @@ export const zSize = scalar(
 /** A virtual, guest physical, physical or I/O virtual address, or an offset, as a bigint. */
 export const zAddress = scalar(
   'an address such as `0x7f0000000000` or `4GiB`',
+  { is: 'address' },
   { type: ['integer', 'string'], pattern: SIZE_PATTERN, description: 'An address: 0x7f0000000000, 4GiB, 0.' },
   parseSize,
 );
@@ -69,6 +86,7 @@ export const zAddress = scalar(
 /** Bytes of a resource limit, as a bigint; `unlimited` is RLIM_INFINITY. */
 export const zLimit = scalar(
   `${SIZE_EXPECTED}, or \`unlimited\``,
+  { is: 'limit' },
   {
     type: ['integer', 'string'],
     pattern: `^(unlimited|infinity)$|${SIZE_PATTERN}`,
@@ -80,6 +98,7 @@ export const zLimit = scalar(
 /** Whole nanoseconds, as a number. */
 export const zDuration = scalar(
   DURATION_EXPECTED,
+  { is: 'duration' },
   {
     anyOf: [{ type: 'string', pattern: `^${DIGITS} ?(ns|us|µs|ms|s|min)$` }, { const: 0 }],
     description: 'A duration: 250ns, 10us, 5ms, 1s.',
@@ -90,14 +109,19 @@ export const zDuration = scalar(
 /** A whole number from `min` to `max`, as a number. */
 export function zCount(min = 0, max = Number.MAX_SAFE_INTEGER) {
   const expected = max === Number.MAX_SAFE_INTEGER ? `a whole number, at least ${min}` : `${min} to ${max}`;
-  return scalar(expected, { type: 'integer', description: `Expected: ${expected}.` }, (written) => {
-    const number = typeof written === 'string' ? Number.NaN : Number(written);
-    if (Number.isSafeInteger(number) && number >= min && number <= max) return number;
-    throw new UnitError(
-      `\`${written}\` is not ${Number.isSafeInteger(number) ? 'in range' : 'a whole number'}`,
-      expected,
-    );
-  });
+  return scalar(
+    expected,
+    { is: 'count', min, max },
+    { type: 'integer', description: `Expected: ${expected}.` },
+    (written) => {
+      const number = typeof written === 'string' ? Number.NaN : Number(written);
+      if (Number.isSafeInteger(number) && number >= min && number <= max) return number;
+      throw new UnitError(
+        `\`${written}\` is not ${Number.isSafeInteger(number) ? 'in range' : 'a whole number'}`,
+        expected,
+      );
+    },
+  );
 }
 
 /** Which accesses a mapping allows. */
@@ -110,6 +134,7 @@ export interface Prot {
 /** `r`, `rw`, `rx`, `rwx`, `w`, `none`. */
 export const zProt = scalar(
   '`r`, `w`, `rw`, `rx`, `rwx` or `none`',
+  { is: 'prot' },
   { type: 'string', enum: ['none', 'r', 'w', 'rw', 'x', 'rx', 'wx', 'rwx'], description: 'Accesses allowed.' },
   (written): Prot => {
     const text = String(written);
@@ -124,6 +149,7 @@ const NAME = /^[A-Za-z_][A-Za-z0-9_.-]*$/;
 /** A name that the author gives to something. */
 export const zName = scalar(
   'a name of letters, digits, `_`, `-` and `.` that begins with a letter',
+  { is: 'name' },
   { type: 'string', pattern: NAME.source, description: 'A name.' },
   (written): string => {
     if (typeof written === 'string' && NAME.test(written)) return written;
@@ -137,6 +163,7 @@ export const zName = scalar(
 /** What bytes hold, as a token: any word or number; `zero` is zeroes. */
 export const zContent = scalar(
   'a word that stands for the bytes written, such as `A`; `zero` for zeroes',
+  { is: 'content' },
   { type: ['string', 'integer'], description: 'What the bytes hold: any word; zero for zeroes.' },
   (written): string => String(written),
 );
@@ -144,6 +171,7 @@ export const zContent = scalar(
 /** The name of a simulated kernel; src/kernel judges whether it exists. */
 export const zKernelName = scalar(
   'a kernel such as `v6.1` or `v6.12.117`',
+  { is: 'kernel' },
   { type: ['string', 'number'], description: 'A kernel: v6.1, v6.12.117 (see `pinsim list kernels`).' },
   (written): string => {
     // YAML reads 6.10 as the number 6.1, so a bare number would silently name another kernel.
