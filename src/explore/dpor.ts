@@ -7,13 +7,14 @@
 import type { Process } from '../engine/process.ts';
 import { type Sim, UndeclaredAccess } from '../engine/sim.ts';
 import { Action, Actions, COMMUTE, NO_CHOICES, relation, sameChoices } from './action.ts';
+import type { Explored } from './estimate.ts';
 import { Identity } from './identity.ts';
 import { NOT_RANKED, Order } from './order.ts';
 import { IMPOSSIBLE, type Reversal, Reversals, SURE, TO_BE_TRIED } from './reversal.ts';
 import { canStep, NotRepeatable, type Scheduler } from './scheduler.ts';
 import { BLOCKED, type Coverage, Sequence, UNDECIDED } from './sequence.ts';
 import { Trace } from './trace.ts';
-import { Undecided, WakeupForest, type WakeupNode } from './wakeup.ts';
+import { Undecided, WakeupForest, WakeupNode } from './wakeup.ts';
 
 export class Dpor implements Scheduler {
   /** The last execution ran into a sleep set: never, unless the model breaks its promises. */
@@ -55,6 +56,20 @@ export class Dpor implements Scheduler {
     this.order = new Order(this.identity);
     this.sequence = new Sequence(this.trace, this.actions);
     this.reversals = new Reversals(sim, this.identity, this.trace, this.actions);
+  }
+
+  /** Between executions: what has been run, and how many sequences are known to be left at least. */
+  get explored(): Explored {
+    const { trace, identity, branch } = this;
+    let leastRest = 0;
+    for (let at = 0; at <= branch; at++) leastRest += WakeupNode.leaves(this.pending[at] ?? null);
+    return {
+      initial: this.initial,
+      path: trace.events.slice(0, branch),
+      left: (at) => this.sleep.slice(this.sleepFrom[at], this.sleepTo[at]),
+      nameOf: (actor) => identity.nameOf(actor),
+      leastRest,
+    };
   }
 
   newExecution(): boolean {

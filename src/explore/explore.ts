@@ -3,6 +3,7 @@ import { Sim } from '../engine/sim.ts';
 import { Program } from './program.ts';
 import { type ExploreOptions, type ExploreResult, Search } from './search.ts';
 
+export type { Estimate } from './estimate.ts';
 export type { ExploreOptions, ExploreResult, FoundFinding, Strategy } from './search.ts';
 
 /** Explore a program. `setup` builds it once; executions rewind it. */

@@ -23,9 +23,10 @@ export class Identity {
   actors = 0;
   /** By number: the process in this execution; undefined before it is started. */
   readonly processes: (Process | undefined)[] = [];
-  private readonly sim: Sim;
+  readonly sim: Sim;
   private readonly initial: number;
   private readonly byName = new Map<string, number>();
+  private readonly names: string[] = [];
   private readonly bySlot: number[] = [];
   private seen = 0;
   private readonly bases = new Map<number, number>();
@@ -57,11 +58,7 @@ export class Identity {
   }
 
   private meet(process: Process): void {
-    let number = this.byName.get(process.name);
-    if (number === undefined) {
-      number = this.actors++;
-      this.byName.set(process.name, number);
-    }
+    const number = this.numberNamed(process.name);
     this.bySlot[process.slot] = number;
     this.processes[number] = process;
     this.seen = process.slot + 1;
@@ -106,13 +103,22 @@ export class Identity {
 
   /** An actor may allot before anybody could look at it: while it runs to its first announcement. */
   private allotter(process: Process): number {
-    if (process.slot < this.initial) return process.slot;
-    let number = this.byName.get(process.name);
+    return process.slot < this.initial ? process.slot : this.numberNamed(process.name);
+  }
+
+  /** The number of the actor of this name, which need not have been started. */
+  numberNamed(name: string): number {
+    let number = this.byName.get(name);
     if (number === undefined) {
       number = this.actors++;
-      this.byName.set(process.name, number);
+      this.byName.set(name, number);
+      this.names[number] = name;
     }
     return number;
+  }
+
+  nameOf(actor: number): string {
+    return this.names[actor]!;
   }
 
   /** A small number for a lasting id. */

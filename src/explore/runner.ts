@@ -6,7 +6,7 @@ import { LimitReached } from '../engine/limit.ts';
 import type { Process } from '../engine/process.ts';
 import { type Sim, UndeclaredAccess } from '../engine/sim.ts';
 import type { Step } from '../engine/step.ts';
-import { NotRepeatable, type Scheduler } from './scheduler.ts';
+import { canStep, NotRepeatable, type Scheduler } from './scheduler.ts';
 
 /** One step of a schedule: who acted, at which label, and what the choices inside the step gave. */
 export interface ScheduledStep {
@@ -35,6 +35,8 @@ export class Runner {
   readonly sim: Sim;
   /** Steps of the last execution. */
   steps = 0;
+  /** Times that the last execution switched away from an actor that could have gone on. */
+  preemptions = 0;
   /** Steps of all executions. */
   totalSteps = 0;
   end: ExecutionEnd = 'done';
@@ -42,7 +44,8 @@ export class Runner {
   findings: readonly Finding[] = NONE;
   /** Limits that executions ran into: message by message, how often. */
   readonly limitsReached = new Map<string, number>();
-  private readonly maxSteps: number;
+  /** Steps after which an execution is cut off. */
+  readonly maxSteps: number;
   private readonly atEnd: ((sim: Sim) => void) | null;
   private readonly findingsBefore: number;
   private readonly actors: Process[] = [];
@@ -112,12 +115,18 @@ export class Runner {
   private stepOn(scheduler: Scheduler): boolean {
     const sim = this.sim;
     let cut = false;
+    let last: Process | null = null;
+    this.preemptions = 0;
     for (;;) {
       const process = scheduler.nextActor(sim);
       if (process === null) return cut;
       if (this.steps >= this.maxSteps) {
         this.note(`an execution reached ${this.maxSteps} steps`);
         return cut;
+      }
+      if (process !== last) {
+        if (last !== null && canStep(last)) this.preemptions++;
+        last = process;
       }
       this.actors[this.steps] = process;
       this.labels[this.steps] = process.announced.step;

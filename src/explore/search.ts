@@ -4,6 +4,7 @@ import type { Finding } from '../engine/finding.ts';
 import type { Sim } from '../engine/sim.ts';
 import { Bounded } from './bounded.ts';
 import { Dpor } from './dpor.ts';
+import { type Estimate, Estimator } from './estimate.ts';
 import { TimedJitter } from './jitter.ts';
 import { Pct } from './pct.ts';
 import { PartialOrderSampling } from './pos.ts';
@@ -47,14 +48,16 @@ const RUNS = 1000;
 const DEPTH = 3;
 const BOUND = 2;
 
-/** One cause, as first met. */
+/** One cause, with the shortest schedule that was met: fewest preemptions, then fewest steps, then the first. */
 export interface FoundFinding {
   readonly kind: string;
   readonly message: string;
-  /** The steps that led to it, in order. */
+  /** The steps of the execution that shows it, in order. */
   readonly schedule: readonly ScheduledStep[];
   /** The schedule as one line, for `{ strategy: 'replay', token }`. */
   readonly token: string;
+  /** Times that an actor was switched away from that could have gone on. */
+  readonly preemptions: number;
   /** Number (from 0) of the execution that showed it first, and how many did. */
   readonly firstExecution: number;
   readonly executions: number;
@@ -69,6 +72,8 @@ export interface ExploreResult {
   /** Every inequivalent interleaving was run to its end: the program is verified, within `limits` (then empty). */
   readonly complete: boolean;
   readonly findings: readonly FoundFinding[];
+  /** How many executions a complete search makes: exact when this one is; null when there is no telling. */
+  readonly estimate: Estimate | null;
   /** Steps acted in all executions. */
   readonly steps: number;
   /** What kept the search from being complete, in words: bounds of retry loops, step limits, divergence of a replay. */
@@ -85,6 +90,7 @@ export class Search {
   blocked = 0;
   private readonly options: ExploreOptions;
   private readonly found = new Map<string, { finding: FoundFinding; executions: number }>();
+  private estimator: Estimator | null = null;
   private over = false;
 
   /** `sim` is set up: its present state is where every execution starts. */
@@ -120,6 +126,25 @@ export class Search {
     return [...this.found.values()].map(({ finding, executions }) => ({ ...finding, executions }));
   }
 
+  /**
+   * How many executions this search makes in all, as far as can be told by now. Exhaustive searches learn more from
+   * `walks` more random walks, up to a number of their own. The same walks whenever they are drawn.
+   */
+  estimate(walks = Number.POSITIVE_INFINITY): Estimate | null {
+    const { scheduler, executions } = this;
+    if (scheduler.finished === true) return { total: executions, error: 0 };
+    if (scheduler instanceof Dpor) {
+      this.estimator ??= new Estimator(this.runner, String(this.options.seed ?? '0'));
+      this.estimator.draw(walks);
+      return this.estimator.total(executions, scheduler.explored);
+    }
+    if (scheduler instanceof Bounded) {
+      const done = scheduler.fractionDone;
+      return done > 0 ? { total: Math.max(executions / done, executions + 1), error: null } : null;
+    }
+    return { total: this.strategy === 'replay' ? 1 : (this.options.runs ?? RUNS), error: 0 };
+  }
+
   /** What can be said by now. */
   result(): ExploreResult {
     const { runner, scheduler, options } = this;
@@ -137,6 +162,7 @@ export class Search {
       blocked: this.blocked,
       complete: finished === true && limits.length === 0,
       findings: this.findings,
+      estimate: this.estimate(),
       steps: runner.totalSteps,
       limits,
     };
@@ -144,8 +170,8 @@ export class Search {
 
   private note(findings: readonly Finding[], execution: number): void {
     const { found, runner } = this;
-    let schedule: ScheduledStep[] | null = null;
-    let token = '';
+    const { preemptions } = runner;
+    let shown: { schedule: readonly ScheduledStep[]; token: string } | null = null;
     const seen = new Set<string>();
     for (const finding of [...findings]) {
       if (seen.has(finding.identity)) continue;
@@ -153,16 +179,22 @@ export class Search {
       const known = found.get(finding.identity);
       if (known !== undefined) {
         known.executions++;
-        continue;
+        const before = known.finding;
+        const shorter = preemptions - before.preemptions || runner.steps - before.schedule.length;
+        if (shorter >= 0) continue;
       }
-      if (schedule === null) {
-        schedule = runner.schedule();
-        token = tokenOf(runner, schedule);
-      }
+      shown ??= this.shown();
       const { kind, message } = finding;
-      const first = { kind, message, schedule, token, firstExecution: execution, executions: 1, finding };
-      found.set(finding.identity, { finding: first, executions: 1 });
+      const firstExecution = known?.finding.firstExecution ?? execution;
+      const best = { kind, message, ...shown, preemptions, firstExecution, executions: 1, finding };
+      found.set(finding.identity, { finding: best, executions: known?.executions ?? 1 });
     }
+  }
+
+  /** The last execution, for people. */
+  private shown(): { schedule: readonly ScheduledStep[]; token: string } {
+    const schedule = this.runner.schedule();
+    return { schedule, token: tokenOf(this.runner, schedule) };
   }
 }
 

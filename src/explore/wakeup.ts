@@ -14,6 +14,15 @@ export class WakeupNode {
   constructor(step: Action) {
     this.step = step;
   }
+
+  /** Sequences in this tree and in those after it. */
+  static leaves(first: WakeupNode | null): number {
+    let count = 0;
+    for (let node = first; node !== null; node = node.next) {
+      count += node.firstChild === null ? 1 : WakeupNode.leaves(node.firstChild);
+    }
+    return count;
+  }
 }
 
 /** What stopped an insertion: an outcome that must be known before it can be decided. */
