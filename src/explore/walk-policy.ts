@@ -55,9 +55,9 @@ export class WalkPolicy {
     return false;
   }
 
-  /** As `isQuiet`, for all that a step touched. */
-  isQuietStep(event: TraceEvent): boolean {
-    for (let i = 0; i < event.count; i++) if (!this.isQuiet(event.lo[i]!, event.hi[i]!)) return false;
+  /** As `isQuiet`, for all that a step announced: what it then did not touch counts before as after. */
+  isQuietStep({ announced }: TraceEvent): boolean {
+    for (let i = 0; i < announced.count; i++) if (!this.isQuiet(announced.lo[i]!, announced.hi[i]!)) return false;
     return true;
   }
 
