@@ -1,86 +1,98 @@
 // The last steps of a run with what they announced and changed, so that a finding can tell its story. A ring: a run of
 // a billion steps keeps the newest few thousand.
 import type { FindingStep } from '../engine/finding.ts';
+import { mix } from '../engine/hash.ts';
 import type { Process } from '../engine/process.ts';
 import type { Sim, StepObserver } from '../engine/sim.ts';
-import { ADD, READ } from '../engine/step.ts';
+import { ADD, READ, type Step } from '../engine/step.ts';
 import { tokenText } from '../hw/token.ts';
 
-/** A place in the ring, written again and again. */
-interface LoggedStep {
-  actor: string;
-  label: string;
-  timeNs: number;
-  /** Announced objects: the first `count` of lo, hi and kind. */
-  count: number;
-  readonly lo: number[];
-  readonly hi: number[];
-  readonly kind: number[];
-  changed: string;
-}
-
 const KEPT_STEPS = 4096;
+/** Announced objects kept beside them; a step may announce dozens. */
+const KEPT_ACCESSES = 1 << 15;
 /** Steps shown per finding. */
 const STORY_STEPS = 24;
 /** Changes of one step put in words. */
 const CHANGES_SHOWN = 4;
 
+/** What a listener is told of every step. */
+export interface LoggedStep {
+  readonly timeNs: number;
+  readonly actor: string;
+  readonly label: string;
+  readonly changed: string;
+}
+
 export class StepLog implements StepObserver {
   private readonly sim: Sim;
-  private readonly ring: LoggedStep[] = [];
-  private next = 0;
-  /** Labels acted, for coverage and `reaches`. */
-  readonly labels = new Set<string>();
+  // Columns written one after the other, so that a run of millions of steps keeps no object per step.
+  private readonly actors: string[] = [];
+  private readonly steps: Step[] = [];
+  private readonly changed: string[] = [];
+  private readonly timeNs = new Float64Array(KEPT_STEPS);
+  /** Number of the step's first access, counted over the whole run. */
+  private readonly firstAccess = new Float64Array(KEPT_STEPS);
+  private readonly accessCount = new Int32Array(KEPT_STEPS);
+  private readonly lo = new Float64Array(KEPT_ACCESSES);
+  private readonly hi = new Float64Array(KEPT_ACCESSES);
+  private readonly kind = new Uint8Array(KEPT_ACCESSES);
+  private total = 0;
+  private accesses = 0;
+  private readonly acted = new Set<Step>();
+  private lastStep: Step | null = null;
   /** Called with every step, in order. */
-  listener: ((line: { timeNs: number; actor: string; label: string; changed: string }) => void) | null = null;
+  listener: ((line: LoggedStep) => void) | null = null;
   private readonly keepJournal: boolean;
-  private lastLabel = '';
+  /** Digest of the path: who acted what, and when. */
+  pathDigest = 0;
 
   /** `keepJournal`: the run will be rewound, so its journal must stay. */
   constructor(sim: Sim, keepJournal: boolean) {
     this.sim = sim;
     this.keepJournal = keepJournal;
     sim.onRewind(() => {
-      this.ring.length = 0;
-      this.next = 0;
+      this.total = 0;
+      this.accesses = 0;
+      this.pathDigest = 0;
     });
   }
 
+  /** Labels acted, for coverage and `reaches`. */
+  get labels(): ReadonlySet<string> {
+    return new Set([...this.acted].map(({ label }) => label));
+  }
+
   stepActed(process: Process, changesFrom: number): void {
-    const { acted } = process;
-    const { label } = acted.step;
-    if (label !== this.lastLabel) {
-      this.labels.add(label);
-      this.lastLabel = label;
+    const { acted, name } = process;
+    const { step, count } = acted;
+    const { nowNs } = this.sim;
+    if (step !== this.lastStep) {
+      this.acted.add(step);
+      this.lastStep = step;
     }
-    let logged = this.ring[this.next];
-    if (logged === undefined) {
-      logged = { actor: '', label, timeNs: 0, count: 0, lo: [], hi: [], kind: [], changed: '' };
-      this.ring[this.next] = logged;
-    }
-    logged.actor = process.name;
-    logged.label = label;
-    logged.timeNs = this.sim.nowNs;
-    const { count } = acted;
-    logged.count = count;
+    this.pathDigest = mix(mix(mix(this.pathDigest, process.identity), step.hash), nowNs | 0);
+    const at = this.total++ % KEPT_STEPS;
+    this.actors[at] = name;
+    this.steps[at] = step;
+    this.timeNs[at] = nowNs;
+    this.firstAccess[at] = this.accesses;
+    this.accessCount[at] = count;
     for (let i = 0; i < count; i++) {
-      logged.lo[i] = acted.lo[i]!;
-      logged.hi[i] = acted.hi[i]!;
-      logged.kind[i] = acted.kind[i]!;
+      const to = this.accesses++ % KEPT_ACCESSES;
+      this.lo[to] = acted.lo[i]!;
+      this.hi[to] = acted.hi[i]!;
+      this.kind[to] = acted.kind[i]!;
     }
-    logged.changed = this.changesInWords(changesFrom);
-    this.next = (this.next + 1) % KEPT_STEPS;
-    const { actor, timeNs, changed } = logged;
-    this.listener?.({ timeNs, actor, label, changed });
+    const changed = this.sim.journaled ? this.changesInWords(changesFrom) : '';
+    this.changed[at] = changed;
+    this.listener?.({ timeNs: nowNs, actor: name, label: step.label, changed });
     if (!this.keepJournal) this.sim.dropJournal();
   }
 
   private changesInWords(from: number): string {
-    const { sim } = this;
-    if (!sim.journaled) return '';
     const shown: string[] = [];
     let more = 0;
-    for (const { store, row, old } of sim.changes(from)) {
+    for (const { store, row, old } of this.sim.changes(from)) {
       const words = changeInWords(store, row, old);
       if (words === undefined) continue;
       if (shown.length < CHANGES_SHOWN) shown.push(words);
@@ -89,31 +101,38 @@ export class StepLog implements StepObserver {
     return shown.join(', ') + (more > 0 ? `, and ${more} more` : '');
   }
 
-  /** Steps in order, oldest first. */
-  *steps(): Generator<LoggedStep> {
-    for (let i = 0; i < this.ring.length; i++) yield this.ring[(this.next + i) % this.ring.length]!;
-  }
-
   /** The steps that touched any of the objects, oldest first: writes and adds always, reads of the last actor too. */
   story(about: readonly number[]): readonly FindingStep[] {
     if (about.length === 0) return [];
     const told: FindingStep[] = [];
-    for (const logged of this.steps()) {
-      if (!touches(logged, about)) continue;
-      const { actor, label, timeNs, changed } = logged;
-      told.push({ actor, label, timeNs, ...(changed === '' ? {} : { changed }) });
+    for (let step = Math.max(0, this.total - KEPT_STEPS); step < this.total; step++) {
+      const at = step % KEPT_STEPS;
+      if (!this.touches(at, about)) continue;
+      const changed = this.changed[at]!;
+      told.push({
+        actor: this.actors[at]!,
+        label: this.steps[at]!.label,
+        timeNs: this.timeNs[at]!,
+        ...(changed === '' ? {} : { changed }),
+      });
     }
     return told.slice(-STORY_STEPS);
   }
-}
 
-function touches(logged: LoggedStep, about: readonly number[]): boolean {
-  for (let i = 0; i < logged.count; i++) {
-    const wide = logged.hi[i]! - logged.lo[i]! > 1024;
-    if (wide && (logged.kind[i] === READ || logged.kind[i] === ADD)) continue;
-    for (const id of about) if (id >= logged.lo[i]! && id <= logged.hi[i]!) return true;
+  /** Did the step announce any of the objects? False when it is so old that its accesses have been written over. */
+  private touches(at: number, about: readonly number[]): boolean {
+    const first = this.firstAccess[at]!;
+    if (first < this.accesses - KEPT_ACCESSES) return false;
+    for (let access = first; access < first + this.accessCount[at]!; access++) {
+      const i = access % KEPT_ACCESSES;
+      const lo = this.lo[i]!;
+      const hi = this.hi[i]!;
+      const wide = hi - lo > 1024;
+      if (wide && (this.kind[i] === READ || this.kind[i] === ADD)) continue;
+      for (const id of about) if (id >= lo && id <= hi) return true;
+    }
+    return false;
   }
-  return false;
 }
 
 /** `refcount of pfn 1536: 1 -> 1025`. */

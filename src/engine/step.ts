@@ -1,6 +1,7 @@
 // The vocabulary of a step: what a process announces before it touches shared state, and the module-level constant
 // that names the kernel code being modelled. One Access is one announced step; its arrays are reused, never reallocated.
 import type { Gate } from './gate.ts';
+import { hashText } from './hash.ts';
 
 /** Kinds of announced access. ADD commutes with ADD and conflicts with everything else (LRU adds, vmstat counters). */
 export const READ = 1;
@@ -29,6 +30,8 @@ export interface Step {
   readonly latency: string;
   /** Dense number, for arrays indexed by latency class. Never part of a digest: it depends on import order. */
   readonly latencyIndex: number;
+  /** Of the label, for digests. */
+  readonly hash: number;
 }
 
 const latencyClasses = new Map<string, number>();
@@ -53,7 +56,7 @@ export function knownLabels(): ReadonlySet<string> {
 /** Declare a step. Default latency class: `op`. */
 export function step(label: string, latency = 'op'): Step {
   declared.add(label);
-  return { label, latency, latencyIndex: latencyIndexOf(latency) };
+  return { label, latency, latencyIndex: latencyIndexOf(latency), hash: hashText(label) };
 }
 
 /** What a process yields after announcing. Nothing comes back through the yield. */

@@ -1,6 +1,6 @@
 // One case under the timed clock, from the building of its world to the end checkers.
 import type { Finding } from '../engine/finding.ts';
-import { hashText, mix } from '../engine/hash.ts';
+import { hashText } from '../engine/hash.ts';
 import { LimitReached } from '../engine/limit.ts';
 import { runTimed } from '../engine/timed.ts';
 import type { RunOptions } from './run.ts';
@@ -22,12 +22,9 @@ export function runToEnd(scenario: Scenario, one: ScenarioCase, options: RunOpti
   const seed = options.seed ?? scenario.seed;
   const stage = setStage(scenario, one, { seed, checked: options.checked ?? false, rewindable: false, stories: true });
   const { sim, checkers, log } = stage.world;
-  let pathDigest = hashText(seed);
   if (log !== null) {
-    log.listener = (line) => {
-      pathDigest = mix(mix(mix(pathDigest, hashText(line.actor)), hashText(line.label)), line.timeNs | 0);
-      options.trace?.(line);
-    };
+    log.pathDigest = hashText(seed);
+    log.listener = options.trace ?? null;
   }
   sim.observer = checkers;
   let limit: string | undefined;
@@ -47,6 +44,7 @@ export function runToEnd(scenario: Scenario, one: ScenarioCase, options: RunOpti
     if (!(error instanceof LimitReached)) throw error;
     limit = error.message;
   }
+  const pathDigest = log?.pathDigest ?? 0;
   const hex = (n: number) => (n >>> 0).toString(16).padStart(8, '0');
   const digest = sim.digested ? `${sim.stateDigest}${hex(pathDigest)}` : hex(pathDigest);
   return { stage, findings: [...sim.findings], limit, steps, timeNs: sim.nowNs, digest };
