@@ -1,4 +1,4 @@
-// One try of a changed schedule. Where the changed schedule no longer fits, the world goes on as it can; what really
+// Tries of changed schedules. Where the changed schedule no longer fits, the world goes on as it can; what really
 // happened is noted as a schedule of its own. The n-th choice of an actor stays the n-th choice of that actor, wherever
 // its steps have moved to.
 import type { Process } from '../engine/process.ts';
@@ -19,12 +19,55 @@ export function preemptionsOf({ segments }: ScheduleToken): number {
   return segments.filter(({ until }) => until !== null).length;
 }
 
+/** Another scheduler, and a note of where it stopped whom. */
+export class Noting implements Scheduler {
+  private readonly inner: Scheduler;
+  private readonly preempted: (string | null)[] = [];
+  private last: Process | null = null;
+
+  constructor(inner: Scheduler) {
+    this.inner = inner;
+  }
+
+  newExecution(run: number): boolean {
+    this.preempted.length = 0;
+    this.last = null;
+    return this.inner.newExecution(run);
+  }
+
+  nextActor(sim: Sim): Process | null {
+    const process = this.inner.nextActor(sim);
+    if (process === null) return null;
+    const { last } = this;
+    this.preempted.push(last !== null && process !== last && canStep(last) ? last.announced.step.label : null);
+    this.last = process;
+    return process;
+  }
+
+  choose(process: Process | null, alternatives: number, label: string): number {
+    return this.inner.choose(process, alternatives, label);
+  }
+
+  acted(process: Process, sim: Sim): void {
+    this.inner.acted?.(process, sim);
+  }
+
+  executionEnded(sim: Sim): void {
+    this.inner.executionEnded?.(sim);
+  }
+
+  /** The execution that has just ended, as it was run. */
+  ran(runner: Runner): RunSchedule {
+    const steps = runner.schedule();
+    return { steps, token: tokenFrom(steps, this.preempted, runner.initialChoices) };
+  }
+}
+
+/** Follows a token; the n-th choice of an actor stays its n-th. */
 export class Attempt implements Scheduler {
   private readonly replay: Replay;
   private readonly choices: ReadonlyMap<string, readonly number[]> | null;
   private readonly chosen = new Map<string, number>();
-  private readonly preempted: (string | null)[] = [];
-  private last: Process | null = null;
   private begun = false;
 
   /** `choices`: by actor; without, those that stand in the token's segments. */
@@ -35,20 +78,13 @@ export class Attempt implements Scheduler {
 
   newExecution(): boolean {
     this.chosen.clear();
-    this.preempted.length = 0;
-    this.last = null;
     this.begun = false;
     return this.replay.newExecution(0);
   }
 
   nextActor(sim: Sim): Process | null {
     this.begun = true;
-    const process = this.replay.nextActor(sim);
-    if (process === null) return null;
-    const { last } = this;
-    this.preempted.push(last !== null && process !== last && canStep(last) ? last.announced.step.label : null);
-    this.last = process;
-    return process;
+    return this.replay.nextActor(sim);
   }
 
   choose(process: Process | null, alternatives: number, label: string): number {
@@ -57,12 +93,6 @@ export class Attempt implements Scheduler {
     const nth = this.chosen.get(process.name) ?? 0;
     this.chosen.set(process.name, nth + 1);
     return Math.min(this.choices.get(process.name)?.[nth] ?? 0, alternatives - 1);
-  }
-
-  /** The execution that has just ended, as it was run. */
-  ran(runner: Runner): RunSchedule {
-    const steps = runner.schedule();
-    return { steps, token: tokenFrom(steps, this.preempted, runner.initialChoices) };
   }
 }
 

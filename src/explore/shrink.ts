@@ -2,10 +2,10 @@
 // with the same finding at the end. Preemptions go in groups first (Zeller's ddmin), then one by one until none can go.
 import type { Finding } from '../engine/finding.ts';
 import { Sim, UndeclaredAccess } from '../engine/sim.ts';
-import { Attempt, choicesByActor, preemptionsOf, type RunSchedule } from './attempt.ts';
+import { Attempt, choicesByActor, Noting, preemptionsOf, type RunSchedule } from './attempt.ts';
 import { Program } from './program.ts';
 import { type RunLimits, Runner, type ScheduledStep } from './runner.ts';
-import { NotRepeatable } from './scheduler.ts';
+import { NotRepeatable, type Scheduler } from './scheduler.ts';
 import { parseToken, printToken, type ScheduleToken } from './token.ts';
 import { goOnAtOnce, runOn, runOnAll, startLater } from './variants.ts';
 
@@ -53,19 +53,28 @@ export class Trials {
     return ran !== undefined && this.wanted(this.runner.findings) ? ran : undefined;
   }
 
+  /** Run number `run` of a sampler; undefined when it does not show what is wanted. */
+  sample(sampler: Scheduler, run: number): RunSchedule | undefined {
+    const ran = this.execute(new Noting(sampler), run);
+    return ran !== undefined && this.wanted(this.runner.findings) ? ran : undefined;
+  }
+
   /** Run `token`, whatever it shows; undefined when the world cannot be run so. */
   run(token: ScheduleToken, choices: ReadonlyMap<string, readonly number[]> | null): RunSchedule | undefined {
-    const attempt = new Attempt(token, choices);
+    return this.execute(new Noting(new Attempt(token, choices)), 0);
+  }
+
+  private execute(noting: Noting, run: number): RunSchedule | undefined {
     const { runner, budget } = this;
     try {
-      runner.execute(attempt, 0);
+      runner.execute(noting, run);
     } catch (error) {
       if (error instanceof UndeclaredAccess || error instanceof NotRepeatable) return undefined;
       throw error;
     } finally {
       budget.spend(runner.steps);
     }
-    return attempt.ran(runner);
+    return noting.ran(runner);
   }
 }
 

@@ -24,6 +24,7 @@ import { ScriptMistake } from './mistake.ts';
 import type { SubjectKind } from './reference.ts';
 import type { Actor, Mapping, Process as ProcessEntry, Scenario, ScenarioCase } from './scenario.ts';
 import type { MemorySpec } from './schema-memory.ts';
+import type { ScriptStep } from './step.ts';
 import { UNLIMITED } from './units.ts';
 import { waitTargets } from './wait-targets.ts';
 import type { WorldDevice } from './world-devices.ts';
@@ -84,6 +85,8 @@ export class World {
   readonly machine: Machine;
   readonly core: CoreMm;
   readonly milestones: Milestones;
+  /** By process name: the step of a script that it performs. For reports only; no step may look. */
+  readonly performing = new Map<string, ScriptStep>();
   readonly checkers: Checkers;
   readonly log: StepLog | null;
   readonly iommuTrace: IommuTrace | null;
@@ -147,6 +150,7 @@ export class World {
     const users = [...this.users];
     const memory = [...this.memory];
     this.sim.onRewind(() => {
+      this.performing.clear();
       this.tasks.clear();
       for (const [name, task] of tasks) this.tasks.set(name, task);
       this.places.clear();

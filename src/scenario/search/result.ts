@@ -12,6 +12,17 @@ export const SEARCH_VERSION = 1;
  */
 export type Verdict = 'verified' | 'violated' | 'no-finding' | 'incomplete';
 
+/** How big a counterexample is. */
+export interface ShrinkSize {
+  readonly actors: number;
+  /** Steps of scripts, `wait` aside. */
+  readonly scriptSteps: number;
+  /** Steps of the run. */
+  readonly steps: number;
+  /** Switches away from an actor that could have gone on. */
+  readonly preemptions: number;
+}
+
 /** One step of a schedule. */
 export interface SearchStep {
   readonly actor: string;

@@ -1,0 +1,292 @@
+// Makes a counterexample of a case small: actors and steps of scripts that it does not need are left out, repetitions
+// get fewer rounds, then the schedule loses preemptions; again, until nothing more can go or the budget is spent.
+//   - The same finding (by identity) must stay. A finding that needed a certain interleaving must go on needing one, so
+//     that a race does not turn into a mistake of what is left of the scripts.
+//   - `wait` stays: it says which orders the author allows (omit.ts). It is not counted as a step.
+import type { Finding } from '../../engine/finding.ts';
+import { choicesByActor, preemptionsOf, type RunSchedule } from '../../explore/attempt.ts';
+import { PartialOrderSampling } from '../../explore/pos.ts';
+import { tokenFrom } from '../../explore/replay.ts';
+import type { ScheduledStep } from '../../explore/runner.ts';
+import { Budget, shrinkSchedule, type Wanted } from '../../explore/shrink.ts';
+import { parseToken, printToken, type ScheduleToken } from '../../explore/token.ts';
+import { KernelError } from '../../kernel/index.ts';
+import { ScenarioError, type Where } from '../diagnostic.ts';
+import type { Scenario, ScenarioCase } from '../scenario.ts';
+import { Bench } from './bench.ts';
+import { omit, placesOf, type ScriptPlace, scriptsOf } from './omit.ts';
+import type { ShrinkSize } from './result.ts';
+
+/** Random schedules tried where the known one does not fit a smaller script. */
+const SAMPLES = 4;
+
+export interface ShrinkStart {
+  /** A schedule token, as the explorer prints it. */
+  readonly schedule: string;
+  readonly omitted: readonly string[];
+  readonly seed: string;
+  /** Of the finding that is to stay. */
+  readonly identity: string;
+}
+
+export interface ShrunkCase {
+  readonly schedule: string;
+  readonly omitted: readonly string[];
+  readonly before: ShrinkSize;
+  readonly after: ShrinkSize;
+  readonly executions: number;
+  /** No further step, actor or preemption can go. False: the budget ended before that was known. */
+  readonly minimal: boolean;
+}
+
+/** What is known by now: what is left out, and a run that shows the finding all the same. */
+interface Known {
+  readonly omitted: readonly string[];
+  readonly run: RunSchedule;
+  /** By step of the run: where its step of a script was written. */
+  readonly owners: readonly (Where | undefined)[];
+}
+
+/** Shrink one counterexample; undefined when its schedule does not show the finding (any more). */
+export function shrinkCase(
+  scenario: Scenario,
+  one: ScenarioCase,
+  start: ShrinkStart,
+  limit: number,
+): ShrunkCase | undefined {
+  return new CaseShrinker(scenario, one, start, new Budget(limit)).shrink();
+}
+
+class CaseShrinker {
+  private readonly scenario: Scenario;
+  private readonly one: ScenarioCase;
+  private readonly start: ShrinkStart;
+  private readonly budget: Budget;
+  private readonly places: readonly ScriptPlace[];
+  private readonly wanted: Wanted;
+  /** Without any preemption the finding does not appear: it takes a race. */
+  private isRace = false;
+  private cutAllowed = false;
+  private known!: Known;
+
+  constructor(scenario: Scenario, one: ScenarioCase, start: ShrinkStart, budget: Budget) {
+    this.scenario = scenario;
+    this.one = one;
+    this.start = start;
+    this.budget = budget;
+    this.places = placesOf(scenario);
+    this.wanted = (findings: readonly Finding[]) => findings.some(({ identity }) => identity === start.identity);
+  }
+
+  shrink(): ShrunkCase | undefined {
+    const { budget, start } = this;
+    const bench = this.bench(start.omitted);
+    const run = bench.trials.run(parseToken(start.schedule), null);
+    if (run === undefined || !this.wanted(bench.findings)) return undefined;
+    this.cutAllowed = bench.end === 'cut';
+    this.known = { omitted: start.omitted, run, owners: bench.owners.map((owner) => owner?.where) };
+    const before = this.size();
+    bench.trials.run(NO_GUIDE, null);
+    this.isRace = !this.wanted(bench.findings);
+    for (let again = true; again && !budget.exhausted; ) {
+      again = this.dropActors();
+      again = this.dropSteps() || again;
+      again = this.dropRounds() || again;
+      again = this.shrinkSchedule() || again;
+    }
+    const { omitted, run: small } = this.known;
+    return {
+      schedule: printToken(small.token),
+      omitted,
+      before,
+      after: this.size(),
+      executions: budget.spent,
+      minimal: !budget.exhausted,
+    };
+  }
+
+  private bench(omitted: readonly string[]): Bench {
+    const { scenario, one, wanted, budget, start } = this;
+    // A world costs about as much as an execution.
+    budget.spend(1);
+    return new Bench(scenario, one, { seed: start.seed, omitted, wanted, budget, stories: false });
+  }
+
+  private size(): ShrinkSize {
+    const { omitted, run } = this.known;
+    const { scenario } = omit(this.scenario, omitted);
+    return {
+      actors: scenario.actors.length,
+      scriptSteps: placesOf(scenario).filter(({ step }) => step.kind !== 'wait').length,
+      steps: run.steps.length,
+      preemptions: preemptionsOf(run.token),
+    };
+  }
+
+  private dropActors(): boolean {
+    let dropped = false;
+    const { actors } = omit(this.scenario, this.known.omitted).scenario;
+    for (const { name } of [...actors].reverse())
+      if (this.scenario.actors.some((actor) => actor.name === name)) dropped = this.leaveOut([name]) || dropped;
+    return dropped;
+  }
+
+  /** Groups of steps, halving, then every single one. */
+  private dropSteps(): boolean {
+    let dropped = false;
+    for (let size = Math.ceil(this.present().length / 2); size >= 1; size = size === 1 ? 0 : Math.ceil(size / 2)) {
+      for (let from = 0; ; ) {
+        const group = this.present().slice(from, from + size);
+        if (group.length === 0) break;
+        if (this.leaveOut(group.map(({ path }) => path))) dropped = true;
+        else from += size;
+      }
+    }
+    return dropped;
+  }
+
+  /** Steps that could still go, last ones first: what comes late is more often of no account. */
+  private present(): readonly ScriptPlace[] {
+    const there = new Set(placesOf(omit(this.scenario, this.known.omitted).scenario).map(({ step }) => step.where));
+    const gone = new Set(this.known.omitted);
+    return this.places
+      .filter(({ step, path }) => step.kind !== 'wait' && there.has(step.where) && !gone.has(path))
+      .reverse();
+  }
+
+  private dropRounds(): boolean {
+    let dropped = false;
+    for (const { path, step } of this.present()) {
+      if (step.kind !== 'repeat') continue;
+      for (let again = true; again; ) {
+        const other = this.known.omitted.filter((known) => !known.startsWith(`${path}=`));
+        const set = this.known.omitted.find((known) => known.startsWith(`${path}=`));
+        const times = set === undefined ? step.times : Number(set.slice(path.length + 1));
+        const fewer = [...new Set([1, Math.floor(times / 2), times - 1])].filter((n) => n >= 1 && n < times);
+        again = fewer.some((n) => this.accept([...other, `${path}=${n}`], this.known.run));
+        dropped ||= again;
+      }
+    }
+    return dropped;
+  }
+
+  private shrinkSchedule(): boolean {
+    const { known } = this;
+    const bench = this.bench(known.omitted);
+    const small = shrinkSchedule(bench.trials, known.run);
+    if (small === known.run) return false;
+    bench.trials.run(small.token, null);
+    this.known = { ...known, run: small, owners: bench.owners.map((owner) => owner?.where) };
+    return true;
+  }
+
+  /** Try without these actors or steps. True: the finding is still there. */
+  private leaveOut(paths: readonly string[]): boolean {
+    const gone = new Set<Where>();
+    const goneActors = new Set(paths.filter((path) => !path.includes(':')));
+    for (const { path, step } of this.places) if (paths.includes(path)) noteAll(step, gone);
+    const { run, owners, omitted } = this.known;
+    const keep = (actor: string, owner: Where | undefined): boolean =>
+      !goneActors.has(actor.split('/')[0]!) && (owner === undefined || !gone.has(owner));
+    return this.accept([...omitted, ...paths], without(run, owners, keep));
+  }
+
+  private accept(omitted: readonly string[], { steps, token }: RunSchedule): boolean {
+    if (this.budget.exhausted) return false;
+    try {
+      const bench = this.bench(tidied(omitted, this.scenario));
+      if (this.isRace && (bench.trials.run(NO_GUIDE, null) === undefined || this.wanted(bench.findings))) return false;
+      const shown = this.shown(bench, token, steps);
+      if (shown === undefined) return false;
+      const owners = bench.owners.map((owner) => owner?.where);
+      this.known = { omitted: tidied(omitted, this.scenario), run: shown, owners };
+      return true;
+    } catch (error) {
+      // Without that step the world cannot be built, or not so.
+      if (error instanceof ScenarioError || error instanceof KernelError) return false;
+      throw error;
+    }
+  }
+
+  /** The adapted schedule, or one of a few random ones. */
+  private shown(bench: Bench, token: ScheduleToken, steps: readonly ScheduledStep[]): RunSchedule | undefined {
+    const { trials } = bench;
+    const fits = (): boolean => this.cutAllowed || bench.end !== 'cut';
+    const adapted = trials.show(token, choicesByActor(steps));
+    if (adapted !== undefined && fits()) return adapted;
+    const sampler = new PartialOrderSampling('shrink', SAMPLES);
+    for (let run = 0; run < SAMPLES && !this.budget.exhausted; run++) {
+      const sampled = trials.sample(sampler, run);
+      if (sampled !== undefined && fits()) return sampled;
+    }
+    return undefined;
+  }
+}
+
+const NO_GUIDE: ScheduleToken = { initialChoices: [], segments: [] };
+
+/** The places of a step and of all inside it. */
+function noteAll(step: ScriptPlace['step'], into: Set<Where>): void {
+  into.add(step.where);
+  for (const script of scriptsOf(step)) for (const inner of script.steps) noteAll(inner, into);
+}
+
+/** Paths inside of what is left out anyway say nothing. */
+function tidied(omitted: readonly string[], scenario: Scenario): readonly string[] {
+  const inside = (path: string): boolean =>
+    omitted.some((other) => other !== path && (path.startsWith(`${other}:`) || path.startsWith(`${other}/`)));
+  const order = new Map(placesOf(scenario).map(({ path }, index) => [path, index]));
+  const rank = (path: string): number => order.get(path.replace(/=\d+$/, '')) ?? -1;
+  return [...new Set(omitted)].filter((path) => !inside(path)).sort((a, b) => rank(a) - rank(b));
+}
+
+/** A schedule without some of its steps: whoever was stopped is stopped before its next step that is left. */
+function without(
+  { steps, token }: RunSchedule,
+  owners: readonly (Where | undefined)[],
+  keep: (actor: string, owner: Where | undefined) => boolean,
+): RunSchedule {
+  const left: ScheduledStep[] = [];
+  const from: number[] = [];
+  for (const [index, step] of steps.entries()) {
+    if (!keep(step.actor, owners[index])) continue;
+    left.push(step);
+    from.push(index);
+  }
+  const stopped = stopsOf({ steps, token });
+  const inLeft = nextOfActor(left);
+  const inSteps = nextOfActor(steps);
+  const preempted = left.map((step, at): string | null => {
+    const before = left[at - 1];
+    if (before === undefined || before.actor === step.actor) return null;
+    const next = inLeft[at - 1]!;
+    if (next < 0) return null;
+    const between = inSteps[from[at - 1]!] !== from[next];
+    return between || stopped.has(from[at - 1]!) ? left[next]!.label : null;
+  });
+  return { steps: left, token: tokenFrom(left, preempted, token.initialChoices) };
+}
+
+/** By step: the number of the next one of its actor; -1: there is none. */
+function nextOfActor(steps: readonly ScheduledStep[]): readonly number[] {
+  const next: number[] = new Array(steps.length).fill(-1);
+  const last = new Map<string, number>();
+  for (let at = steps.length - 1; at >= 0; at--) {
+    const { actor } = steps[at]!;
+    next[at] = last.get(actor) ?? -1;
+    last.set(actor, at);
+  }
+  return next;
+}
+
+/** Numbers of the steps after which an actor was stopped that could have gone on. */
+function stopsOf({ steps, token }: RunSchedule): ReadonlySet<number> {
+  const stops = new Set<number>();
+  let at = 0;
+  for (const { until } of token.segments) {
+    const { actor } = steps[at]!;
+    while (at < steps.length && steps[at]!.actor === actor) at++;
+    if (until !== null) stops.add(at - 1);
+  }
+  return stops;
+}
