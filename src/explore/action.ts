@@ -69,10 +69,21 @@ export class Action {
       this.kind[count++] = kindOf(kind, acted ? access.did[i]! : -1);
     }
     this.count = count;
-    if (count === 1 && !this.ranged) {
+    this.setKey(identity);
+  }
+
+  private setKey(identity: Identity): void {
+    if (this.count === 1 && !this.ranged) {
       this.key = identity.dense(this.lo[0]!);
       this.only = this.kind[0]!;
     } else this.key = SEVERAL;
+  }
+
+  /** The accesses were filled in one by one: set what is derived from them. */
+  summarise(identity: Identity): void {
+    this.ranged = false;
+    for (let i = 0; i < this.count; i++) if (this.lo[i] !== this.hi[i]) this.ranged = true;
+    this.setKey(identity);
   }
 
   copy(other: Action): void {

@@ -7,8 +7,10 @@
 import type { Process } from '../engine/process.ts';
 import type { Sim } from '../engine/sim.ts';
 import { NO_CHOICES } from './action.ts';
+import { nextChoices } from './choices.ts';
 import { Identity } from './identity.ts';
-import { canStep, NotRepeatable, type Scheduler } from './scheduler.ts';
+import type { SavedBounded, SavedBranch } from './saved.ts';
+import { actAgain, canStep, NotRepeatable, type Scheduler } from './scheduler.ts';
 import { Trace } from './trace.ts';
 import { TraceHash } from './trace-hash.ts';
 
@@ -184,7 +186,7 @@ export class Bounded implements Scheduler {
     }
     this.cutBack(0);
     this.untried.length = 0;
-    this.initial = nextChoices(this.initial, this.initialAlternatives);
+    this.initial = nextChoices(this.initial, this.initialAlternatives) ?? NO_CHOICES;
     this.finished = this.initial.length === 0;
   }
 
@@ -194,12 +196,58 @@ export class Bounded implements Scheduler {
     this.hash.truncate(at);
     this.trace.truncate(at);
   }
-}
 
-/** The next vector in the order of counting; empty when there is none. */
-function nextChoices(choices: readonly number[], alternatives: readonly number[]): readonly number[] {
-  for (let i = choices.length - 1; i >= 0; i--) {
-    if (choices[i]! + 1 < alternatives[i]!) return [...choices.slice(0, i), choices[i]! + 1];
+  /** Between executions: all that the rest of the search depends on. */
+  save(): SavedBounded {
+    const saved = (branches: readonly Branch[]): SavedBranch[] =>
+      branches.map(({ actor, choices, preemptions }) => [actor, [...choices], preemptions]);
+    return {
+      identity: this.identity.save(),
+      initial: [...this.initial],
+      initialAlternatives: [...this.initialAlternatives],
+      path: saved(this.chosen.slice(0, this.branch)),
+      untried: this.untried.map(saved),
+      ways: this.ways.slice(0, this.untried.length),
+      reached: [...this.reached],
+      ended: [...this.ended],
+      leftOut: this.leftOut,
+      finished: this.finished,
+    };
   }
-  return NO_CHOICES;
+
+  /** Before the first execution: go on where another search of the same world was saved. */
+  restore(saved: SavedBounded): void {
+    const restored = ([actor, choices, preemptions]: SavedBranch): Branch => ({ actor, choices, preemptions });
+    this.identity.restore(saved.identity);
+    this.initial = saved.initial;
+    this.initialAlternatives = saved.initialAlternatives;
+    this.leftOut = saved.leftOut;
+    this.finished = saved.finished;
+    for (const [key, preemptions] of saved.reached) this.reached.set(key, preemptions);
+    for (const key of saved.ended) this.ended.add(key);
+    saved.untried.forEach((branches, at) => {
+      this.untried[at] = branches.map(restored);
+      this.ways[at] = saved.ways[at]!;
+    });
+    this.chosen.push(...saved.path.map(restored));
+    this.walk();
+  }
+
+  /** Run the steps to the node at hand again, to know their partial order. */
+  private walk(): void {
+    const { sim, identity } = this;
+    if (this.chosen.length === 0) return;
+    sim.choices = this;
+    this.branch = this.chosen.length;
+    this.newExecution();
+    sim.rewind();
+    for (let at = 0; at < this.chosen.length; at++) {
+      const process = this.nextActor(sim)!;
+      actAgain(sim, process);
+      while (identity.news) this.trace.started(identity.meetNext(), at);
+      this.hash.add(this.trace.add(identity.numberOf(process), process, this.choices, this.alternatives));
+      this.depth++;
+    }
+    sim.choices = null;
+  }
 }

@@ -5,15 +5,18 @@
 // Two steps depend on each other by what they did; the last step of a reversed pair is judged by what it announced. Where
 // that leaves open whether a sequence is needed, the sequence is run once to see what the step does there.
 import type { Process } from '../engine/process.ts';
-import { type Sim, UndeclaredAccess } from '../engine/sim.ts';
-import { Action, Actions, COMMUTE, NO_CHOICES, relation, sameChoices } from './action.ts';
+import type { Sim } from '../engine/sim.ts';
+import { type Action, Actions, COMMUTE, NO_CHOICES, relation, sameChoices } from './action.ts';
+import { nextChoices, untaken } from './choices.ts';
 import type { Explored } from './estimate.ts';
 import { Identity } from './identity.ts';
 import { NOT_RANKED, Order } from './order.ts';
 import { IMPOSSIBLE, type Reversal, Reversals, SURE, TO_BE_TRIED } from './reversal.ts';
-import { canStep, NotRepeatable, type Scheduler } from './scheduler.ts';
+import { restoreStep, restoreTrees, type SavedDpor, StepTable } from './saved.ts';
+import { actAgain, canStep, NotRepeatable, type Scheduler } from './scheduler.ts';
 import { BLOCKED, type Coverage, Sequence, UNDECIDED } from './sequence.ts';
 import { Trace } from './trace.ts';
+import { Trials } from './trials.ts';
 import { Undecided, WakeupForest, WakeupNode } from './wakeup.ts';
 
 export class Dpor implements Scheduler {
@@ -21,8 +24,8 @@ export class Dpor implements Scheduler {
   redundant = false;
   /** Every trace was run. */
   finished = false;
-  /** Partial executions made to see how a step turns out in another order. */
-  trials = 0;
+  /** Partial executions, to see how a step turns out in another order. */
+  readonly trials: Trials;
   private readonly sim: Sim;
   private readonly identity: Identity;
   private readonly trace: Trace;
@@ -30,7 +33,6 @@ export class Dpor implements Scheduler {
   private readonly actions = new Actions();
   private readonly forest = new WakeupForest();
   private readonly order: Order;
-  private readonly tried = new Action();
   private readonly sequence: Sequence;
   // By depth: what is still to be run from that node, and which part of `sleep` belongs to it.
   private readonly pending: (WakeupNode | null)[] = [null];
@@ -46,8 +48,8 @@ export class Dpor implements Scheduler {
   private running: WakeupNode | null = null;
   private rewinding = true;
   // Choices made before the first step.
-  private initial: number[] = [];
-  private initialAlternatives: number[] = [];
+  private initial: readonly number[] = [];
+  private initialAlternatives: readonly number[] = [];
 
   constructor(sim: Sim) {
     this.sim = sim;
@@ -55,6 +57,7 @@ export class Dpor implements Scheduler {
     this.trace = new Trace(this.identity);
     this.order = new Order(this.identity);
     this.sequence = new Sequence(this.trace, this.actions);
+    this.trials = new Trials(sim, this.identity, this.trace, this.actions);
     this.reversals = new Reversals(sim, this.identity, this.trace, this.actions);
   }
 
@@ -66,7 +69,7 @@ export class Dpor implements Scheduler {
     return {
       initial: this.initial,
       path: trace.events.slice(0, branch),
-      left: (at) => this.sleep.slice(this.sleepFrom[at], this.sleepTo[at]),
+      left: (at) => this.sleepersAt(at),
       nameOf: (actor) => identity.nameOf(actor),
       leastRest,
     };
@@ -229,6 +232,7 @@ export class Dpor implements Scheduler {
 
   executionEnded(): void {
     const { trace, reversals } = this;
+    this.trials.initial = this.initial;
     reversals.collectEnd();
     for (let at = 0; at <= trace.length; at++) {
       const count = reversals.count(at);
@@ -246,7 +250,9 @@ export class Dpor implements Scheduler {
     const { sequence } = this;
     this.reversals.sequence(reversal, sequence);
     if (reversal.state === TO_BE_TRIED) {
-      reversal.state = this.canRun(first, sequence.steps, sequence.length - 1, reversal.last) ? SURE : IMPOSSIBLE;
+      reversal.state = this.trials.canRun(first, sequence.steps, sequence.length - 1, reversal.last)
+        ? SURE
+        : IMPOSSIBLE;
       if (reversal.state === IMPOSSIBLE) return;
     }
     for (;;) {
@@ -269,7 +275,7 @@ export class Dpor implements Scheduler {
   /** What does the last step of the sequence do there? */
   private tryLast(reversal: Reversal): void {
     const { steps, length } = this.sequence;
-    reversal.last = this.tryOut(reversal.first, steps, length - 1, reversal.last);
+    reversal.last = this.trials.tryOut(reversal.first, steps, length - 1, reversal.last);
     this.sequence.replaceLast(reversal.last);
   }
 
@@ -293,52 +299,7 @@ export class Dpor implements Scheduler {
   private tryNode(at: number, node: WakeupNode): void {
     const path: Action[] = [];
     for (let above = node.parent; above !== null; above = above.parent) path.unshift(above.step);
-    node.step = this.tryOut(at, path, path.length, node.step);
-  }
-
-  /** Could `last` be run after the first `at` steps of the trace and then `steps`? */
-  private canRun(at: number, steps: readonly Action[], count: number, last: Action): boolean {
-    const process = this.runAgain(at, steps, count, last.actor);
-    return process !== undefined && canStep(process);
-  }
-
-  /** Run the first `at` steps of the trace, `steps` and `last`: the last step as it really turns out. */
-  private tryOut(at: number, steps: readonly Action[], count: number, last: Action): Action {
-    const process = this.runAgain(at, steps, count, last.actor);
-    if (process === undefined || !canStep(process)) throw new NotRepeatable('an actor cannot step where it should');
-    this.sim.record(true);
-    this.actAgain(last);
-    this.tried.copy(last);
-    this.tried.setAccesses(process.acted, this.identity, true);
-    return this.actions.share(this.tried);
-  }
-
-  private runAgain(at: number, steps: readonly Action[], count: number, actor: number): Process | undefined {
-    const { sim, identity, trace } = this;
-    this.trials++;
-    sim.choices = this;
-    this.restartWorld();
-    sim.rewind();
-    this.rewinding = false;
-    for (let i = 0; i < at; i++) this.actAgain(trace.events[i]!);
-    for (let i = 0; i < count; i++) this.actAgain(steps[i]!);
-    while (identity.news) identity.meetNext();
-    return identity.processes[actor];
-  }
-
-  private actAgain(step: Action): void {
-    const { identity } = this;
-    while (identity.news) identity.meetNext();
-    const process = identity.processes[step.actor]!;
-    this.script = step.choices;
-    this.choices = null;
-    this.alternatives = null;
-    try {
-      this.sim.act(process);
-    } catch (error) {
-      if (error instanceof NotRepeatable || error instanceof UndeclaredAccess) throw error;
-      process.cut();
-    }
+    node.step = this.trials.tryOut(at, path, path.length, node.step);
   }
 
   /** To the deepest node with something left to run; what was just explored from it goes to sleep. */
@@ -362,24 +323,67 @@ export class Dpor implements Scheduler {
 
   /** Choices made before any step are a search of their own each. */
   private nextInitialChoices(): boolean {
-    for (let i = this.initial.length - 1; i >= 0; i--) {
-      if (this.initial[i]! + 1 >= this.initialAlternatives[i]!) continue;
-      this.initial = [...this.initial.slice(0, i), this.initial[i]! + 1];
-      return true;
-    }
-    return false;
+    const next = nextChoices(this.initial, this.initialAlternatives);
+    if (next !== null) this.initial = next;
+    return next !== null;
   }
-}
 
-/** Choices that none of `sleepers`, which all chose alike so far, has taken; null when all are taken. */
-function untaken(sleepers: readonly Action[], soFar: readonly number[]): readonly number[] | null {
-  const at = soFar.length;
-  const alternatives = sleepers[0]!.alternatives[at];
-  if (alternatives === undefined) return null;
-  for (let choice = 0; choice < alternatives; choice++) {
-    const alike = sleepers.filter((sleeper) => sleeper.choices[at] === choice);
-    const found = alike.length === 0 ? [...soFar, choice] : untaken(alike, [...soFar, choice]);
-    if (found !== null) return found;
+  /** Between executions: all that the rest of the search depends on. */
+  save(): SavedDpor {
+    const { trace, branch, actions } = this;
+    const table = new StepTable();
+    const depths = Array.from({ length: branch + 1 }, (_, at) => at);
+    return {
+      identity: this.identity.save(),
+      owners: this.order.save(),
+      steps: table.steps,
+      initial: [...this.initial],
+      initialAlternatives: [...this.initialAlternatives],
+      path: depths.slice(0, branch).map((at) => table.numberOf(actions.share(trace.events[at]!))),
+      sleep: depths.map((at) => this.sleepersAt(at).map((step) => table.numberOf(step))),
+      pending: depths.map((at) => table.trees(this.pending[at] ?? null)),
+      finished: this.finished,
+    };
   }
-  return null;
+
+  /** Before the first execution: go on where another search of the same world was saved. */
+  restore(saved: SavedDpor): void {
+    this.identity.restore(saved.identity);
+    this.order.restoreOwners(saved.owners);
+    this.initial = saved.initial;
+    this.initialAlternatives = saved.initialAlternatives;
+    this.finished = saved.finished;
+    const steps = saved.steps.map((step) => this.actions.share(restoreStep(step, this.identity)));
+    this.walk(saved.path.map((number) => steps[number]!));
+    this.branch = saved.path.length;
+    let from = 0;
+    for (let at = 0; at <= this.branch; at++) {
+      this.sleepFrom[at] = from;
+      for (const number of saved.sleep[at]!) this.sleep[from++] = steps[number]!;
+      this.sleepTo[at] = from;
+      this.pending[at] = restoreTrees(saved.pending[at]!, steps);
+    }
+  }
+
+  /** Run the first steps of an execution again and look at them as when they were new. */
+  private walk(path: readonly Action[]): void {
+    const { sim, identity } = this;
+    sim.choices = this;
+    this.restartWorld();
+    sim.rewind();
+    this.worldRestarted();
+    sim.record(true);
+    for (const step of path) {
+      const process = identity.processes[step.actor];
+      if (process === undefined || !canStep(process)) throw new NotRepeatable('an actor cannot step where it did');
+      this.script = step.choices;
+      actAgain(sim, process);
+      this.acted(process);
+    }
+    sim.choices = null;
+  }
+
+  private sleepersAt(at: number): readonly Action[] {
+    return this.sleep.slice(this.sleepFrom[at], this.sleepTo[at]);
+  }
 }

@@ -18,6 +18,16 @@ interface Allotment {
   readonly lasting: number;
 }
 
+/** Names and numbers given so far. */
+export interface SavedIdentity {
+  readonly names: readonly string[];
+  /** What actors allotted: key, lasting id. */
+  readonly bases: readonly (readonly [number, number])[];
+  readonly nextLasting: number;
+  /** Lasting ids, by dense number. */
+  readonly dense: readonly number[];
+}
+
 export class Identity {
   /** Actors known so far, in any execution; their numbers are dense. */
   actors = 0;
@@ -141,5 +151,18 @@ export class Identity {
       if (id >= base && id < base + count) return lasting + (id - base);
     }
     return id;
+  }
+
+  save(): SavedIdentity {
+    const { names, bases, nextLasting, denseOf } = this;
+    return { names: [...names], bases: [...bases], nextLasting, dense: [...denseOf.keys()] };
+  }
+
+  /** Before the first execution: give again what was given in another process. */
+  restore({ names, bases, nextLasting, dense }: SavedIdentity): void {
+    for (const name of names) this.numberNamed(name);
+    for (const [key, lasting] of bases) this.bases.set(key, lasting);
+    this.nextLasting = nextLasting;
+    for (const id of dense) this.dense(id);
   }
 }

@@ -30,6 +30,17 @@ export class Order {
     this.identity = identity;
   }
 
+  /** Who touched what, by object. */
+  save(): readonly number[] {
+    return Array.from(this.owners, (owner) => owner ?? NOBODY);
+  }
+
+  restoreOwners(owners: readonly number[]): void {
+    owners.forEach((owner, key) => {
+      this.owners[key] = owner;
+    });
+  }
+
   /** The world was rewound: what was announced is no longer. */
   restart(): void {
     const { ranks } = this;

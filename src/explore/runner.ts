@@ -6,7 +6,7 @@ import { LimitReached } from '../engine/limit.ts';
 import type { Process } from '../engine/process.ts';
 import { type Sim, UndeclaredAccess } from '../engine/sim.ts';
 import type { Step } from '../engine/step.ts';
-import { canStep, NotRepeatable, type Scheduler } from './scheduler.ts';
+import { actAgain, canStep, NotRepeatable, type Scheduler } from './scheduler.ts';
 
 /** One step of a schedule: who acted, at which label, and what the choices inside the step gave. */
 export interface ScheduledStep {
@@ -98,12 +98,7 @@ export class Runner {
     try {
       sim.rewind();
       for (let process = scheduler.nextActor(sim); process !== null; process = scheduler.nextActor(sim)) {
-        try {
-          sim.act(process);
-        } catch (error) {
-          if (error instanceof UndeclaredAccess || error instanceof NotRepeatable) throw error;
-          process.cut();
-        }
+        actAgain(sim, process);
         scheduler.acted?.(process, sim);
       }
     } finally {

@@ -1,7 +1,7 @@
 // What every search is to the runner: something that begins executions, picks who steps next and answers choices.
 // The runner knows no strategy, a strategy knows no model.
 import type { Process } from '../engine/process.ts';
-import type { ChoiceSource, Sim } from '../engine/sim.ts';
+import { type ChoiceSource, type Sim, UndeclaredAccess } from '../engine/sim.ts';
 
 export interface Scheduler extends ChoiceSource {
   /** The last execution could only repeat others: it does not count. */
@@ -28,6 +28,16 @@ export class NotRepeatable extends Error {
 /** May `process` act now? */
 export function canStep(process: Process): boolean {
   return process.state === 'live' && process.enabled;
+}
+
+/** Let `process` act outside of an execution that counts: what ends it there ends it here. */
+export function actAgain(sim: Sim, process: Process): void {
+  try {
+    sim.act(process);
+  } catch (error) {
+    if (error instanceof NotRepeatable || error instanceof UndeclaredAccess) throw error;
+    process.cut();
+  }
 }
 
 /** All processes that may act, in slot order, into `into` (reused: samplers ask at every step). */
