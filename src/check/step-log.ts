@@ -5,7 +5,7 @@ import { mix } from '../engine/hash.ts';
 import type { Process } from '../engine/process.ts';
 import type { Sim, StepObserver } from '../engine/sim.ts';
 import { ADD, READ, type Step } from '../engine/step.ts';
-import { tokenText } from '../hw/token.ts';
+import { changesSince } from './changes.ts';
 
 const KEPT_STEPS = 4096;
 /** Announced objects kept beside them; a step may announce dozens. */
@@ -90,15 +90,9 @@ export class StepLog implements StepObserver {
   }
 
   private changesInWords(from: number): string {
-    const shown: string[] = [];
-    let more = 0;
-    for (const { store, row, old } of this.sim.changes(from)) {
-      const words = changeInWords(store, row, old);
-      if (words === undefined) continue;
-      if (shown.length < CHANGES_SHOWN) shown.push(words);
-      else more++;
-    }
-    return shown.join(', ') + (more > 0 ? `, and ${more} more` : '');
+    if (this.sim.journalSize === from) return '';
+    const { changes, more } = changesSince(this.sim, from, CHANGES_SHOWN);
+    return changes.map(({ text }) => text).join(', ') + (more > 0 ? `, and ${more} more` : '');
   }
 
   /** The steps that touched any of the objects, oldest first: writes and adds always, reads of the last actor too. */
@@ -133,24 +127,4 @@ export class StepLog implements StepObserver {
     }
     return false;
   }
-}
-
-/** `refcount of pfn 1536: 1 -> 1025`. */
-function changeInWords(store: unknown, row: number, old: unknown): string | undefined {
-  const named = store as { nameOf?(row: number): string; name?: string; peek?(row: number): unknown };
-  if (named.nameOf === undefined || named.peek === undefined) return undefined;
-  const now = named.peek(row);
-  if (now === old) return undefined;
-  const field = named.name?.includes('.') === true ? (named.name.split('.').pop() ?? '') : '';
-  const where = named.nameOf(row);
-  const what = field !== '' && !where.includes(field.split('_')[0]!) ? `${field} of ${where}` : where;
-  const words = named.name === 'frame.content' ? (token: unknown) => tokenText(token as number) : valueInWords;
-  return `${what}: ${words(old)} -> ${words(now)}`;
-}
-
-function valueInWords(value: unknown): string {
-  if (value === null || value === undefined) return 'none';
-  if (Array.isArray(value)) return `[${value.length}]`;
-  if (typeof value === 'object') return String((value as { name?: unknown }).name ?? 'changed');
-  return String(value);
 }
