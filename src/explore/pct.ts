@@ -13,7 +13,7 @@ export class Pct implements Scheduler {
   private readonly runs: number;
   private readonly depth: number;
   /** Steps among which change points are drawn; 0 until run 0, which has none, has told. */
-  private horizon: number;
+  horizon: number;
   private readonly draws = new Draws();
   // By slot. Initial priorities are fractions; those of change point i (from 0) are i - depth, below all of them.
   private readonly priorities: number[] = [];

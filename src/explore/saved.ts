@@ -104,3 +104,23 @@ export function restoreTrees(
   }
   return first;
 }
+
+/** JSON has no big integers: in plain data they are objects with this key. */
+const BIG = '$big';
+
+/** `value`, made of plain data and big integers, as JSON can hold it. */
+export function toPlain(value: unknown): unknown {
+  if (typeof value === 'bigint') return { [BIG]: String(value) };
+  if (Array.isArray(value)) return value.map(toPlain);
+  if (typeof value !== 'object' || value === null) return value;
+  return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, toPlain(inner)]));
+}
+
+/** The opposite of `toPlain`. */
+export function fromPlain(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(fromPlain);
+  if (typeof value !== 'object' || value === null) return value;
+  const entries = Object.entries(value);
+  if (entries.length === 1 && entries[0]![0] === BIG) return BigInt(entries[0]![1] as string);
+  return Object.fromEntries(entries.map(([key, inner]) => [key, fromPlain(inner)]));
+}

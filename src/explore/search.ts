@@ -11,6 +11,7 @@ import { PartialOrderSampling } from './pos.ts';
 import { RandomWalk } from './random.ts';
 import { Replay, Retrace } from './replay.ts';
 import { type RunLimits, Runner, type ScheduledStep } from './runner.ts';
+import { fromPlain, type SavedBounded, type SavedDpor, toPlain } from './saved.ts';
 import type { Scheduler } from './scheduler.ts';
 import { parseToken, printToken } from './token.ts';
 
@@ -80,6 +81,26 @@ export interface ExploreResult {
   readonly limits: readonly string[];
 }
 
+/** A search between two executions, as JSON can hold it: another process can go on with it. */
+export interface SavedSearch {
+  readonly strategy: Strategy;
+  readonly executions: number;
+  readonly blocked: number;
+  readonly steps: number;
+  readonly limits: readonly (readonly [string, number])[];
+  readonly findings: readonly SavedFinding[];
+  readonly dpor?: SavedDpor;
+  readonly bounded?: SavedBounded;
+  /** Of PCT: steps of run 0. */
+  readonly horizon?: number;
+}
+
+/** A finding without its schedule, which the token gives. */
+interface SavedFinding extends Omit<FoundFinding, 'finding' | 'schedule'> {
+  readonly finding: unknown;
+  readonly schedule: readonly (readonly [string, string, readonly number[]])[];
+}
+
 /** A search under way. */
 export class Search {
   readonly strategy: Strategy;
@@ -119,6 +140,49 @@ export class Search {
       this.over = options.stopAtFinding ?? false;
     }
     return true;
+  }
+
+  /** All that the rest of the search depends on, and what it has found. Between executions only. */
+  save(): SavedSearch {
+    const { scheduler, runner } = this;
+    return {
+      strategy: this.strategy,
+      executions: this.executions,
+      blocked: this.blocked,
+      steps: runner.totalSteps,
+      limits: [...runner.limitsReached],
+      findings: this.findings.map((found) => ({
+        ...found,
+        finding: toPlain(found.finding),
+        schedule: found.schedule.map(({ actor, label, choices }) => [actor, label, choices]),
+      })),
+      ...(scheduler instanceof Dpor ? { dpor: scheduler.save() } : {}),
+      ...(scheduler instanceof Bounded ? { bounded: scheduler.save() } : {}),
+      ...(scheduler instanceof Pct ? { horizon: scheduler.horizon } : {}),
+    };
+  }
+
+  /**
+   * Before the first execution: go on with a search of the same program under the same options. It then makes the
+   * executions that the other would have made. Throws NotRepeatable when the program has changed and that shows at once.
+   */
+  restore(saved: SavedSearch): void {
+    const { scheduler, runner } = this;
+    if (saved.strategy !== this.strategy)
+      throw new Error(`a ${saved.strategy} search cannot go on as ${this.strategy}`);
+    this.executions = saved.executions;
+    this.blocked = saved.blocked;
+    runner.totalSteps = saved.steps;
+    for (const [limit, times] of saved.limits) runner.limitsReached.set(limit, times);
+    for (const one of saved.findings) {
+      const finding = fromPlain(one.finding) as Finding;
+      const schedule = one.schedule.map(([actor, label, choices]) => ({ actor, label, choices }));
+      this.found.set(finding.identity, { finding: { ...one, schedule, finding }, executions: one.executions });
+    }
+    if (scheduler instanceof Dpor) scheduler.restore(saved.dpor!);
+    if (scheduler instanceof Bounded) scheduler.restore(saved.bounded!);
+    if (scheduler instanceof Pct) scheduler.horizon = saved.horizon!;
+    this.over = (this.options.stopAtFinding ?? false) && this.found.size > 0;
   }
 
   /** Findings so far, each cause once, in the order in which they were met. */
