@@ -1,6 +1,7 @@
 // The benchmarks by name: `npm run bench` runs all, `npm run bench -- hold resume` those named. Every figure that is
-// judged is a ratio within one run, so that the machine cancels out.
+// judged is a ratio within one run, so that the machine cancels out. `--conflicts FILE [CASE] [RUNS]` is a tool instead.
 
+import { runConflicts } from './conflicts.ts';
 import { exploreSearch } from './explore-search.ts';
 import { hold } from './hold.ts';
 import type { Bench } from './measure.ts';
@@ -27,6 +28,7 @@ function main(names: readonly string[]): number {
   return reached ? 0 : 1;
 }
 
-const [first, second] = process.argv.slice(2);
+const [first, second, third, fourth] = process.argv.slice(2);
 if (first === '--scale') runSize(Number(second));
+else if (first === '--conflicts') runConflicts(second!, third, Number(fourth ?? 200));
 else process.exitCode = main(process.argv.slice(2));

@@ -42,7 +42,21 @@ export function* invalidateEnd(vm: Vm, unlock: Step): Steps<void> {
 export function dropInProgress(vm: Vm): void {
   const count = vm.inProgress.value - 1;
   vm.inProgress.value = count;
-  if (count < 0) vm.core.sim.fail(`kvm_mmu_invalidate_end: mmu_invalidate_in_progress of ${vm.name} is ${count}`);
+  if (count < 0) unpaired(vm, count);
+}
+
+/** WARN_ON_ONCE(kvm->mmu_invalidate_in_progress < 0): an end of a window whose start was not counted. */
+function unpaired({ name, inProgress, core: { sim } }: Vm, count: number): void {
+  sim.report({
+    kind: 'refcount-underflow',
+    message: `kvm_mmu_invalidate_end: mmu_invalidate_in_progress of ${name} becomes ${count}`,
+    reasons: ['the start of this window hit no memslot and was not counted, its end does'],
+    actors: sim.current === null ? [] : [sim.current.name],
+    objects: [inProgress.name],
+    steps: [],
+    details: { counter: 'mmu_invalidate_in_progress' },
+    identity: 'refcount-underflow|mmu_invalidate_in_progress',
+  });
 }
 
 /** What a fault remembers of the handshake. */

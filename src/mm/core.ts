@@ -48,6 +48,8 @@ export class ZoneState {
 export interface CoreMmParams {
   /** How many pages one step of a bulk operation covers. Part of the digest. */
   readonly stepPages: number;
+  /** NR_MAX_MIGRATE_PAGES_RETRY: how often a migration tries a page again. 10 in every kernel; searches take fewer. */
+  readonly migratePasses: number;
   /** /sys/kernel/mm/transparent_hugepage/enabled */
   readonly thp: 'always' | 'madvise' | 'never';
   /** PTEs around a read fault on the page cache that are mapped with it (fault_around_bytes / 4096). */
@@ -66,6 +68,7 @@ export interface CoreMmParams {
 
 export const DEFAULT_PARAMS: CoreMmParams = {
   stepPages: 1,
+  migratePasses: 10,
   thp: 'always',
   faultAroundPages: 16,
   swapSlots: 0,

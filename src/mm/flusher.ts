@@ -52,10 +52,13 @@ export class Flusher {
   /** Start the daemons as threads of the task `kernel`. At set-up, when every file is known. */
   start(kernel: Task): readonly Process[] {
     const { sim } = this.core;
-    const ageing = sim.spawn('flusher', () => this.writeOld(), { daemon: true });
-    const waking = sim.spawn('flusher-woken', () => this.writeWoken(), { daemon: true });
-    for (const process of [ageing, waking]) this.core.runAs(process, kernel);
-    return [ageing, waking];
+    const daemons = [sim.spawn('flusher-woken', () => this.writeWoken(), { daemon: true })];
+    // An interval of 0 switches periodic writeback off.
+    if (this.params.intervalNs > 0) {
+      daemons.unshift(sim.spawn('flusher', () => this.writeOld(), { daemon: true }));
+    }
+    for (const process of daemons) this.core.runAs(process, kernel);
+    return daemons;
   }
 
   /** wakeup_flusher_threads: from reclaim that met dirty pages, from sync. */

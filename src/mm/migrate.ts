@@ -26,8 +26,7 @@ const STATS = step('count_vm_events:pgmigrate', 'none');
 const ISOLATE_HUGETLB = step('folio_isolate_hugetlb', 'op');
 const PUTBACK_HUGETLB = step('folio_putback_hugetlb', 'op');
 
-/** NR_MAX_MIGRATE_PAGES_RETRY, and how a synchronous migration since 6.3 divides it. */
-const PASSES = 10;
+/** NR_MAX_MIGRATE_PAGES_RETRY is `params.migratePasses`; a synchronous migration since 6.3 spends these of it first. */
 const ASYNC_PASSES = 3;
 /** NR_MAX_BATCHED_MIGRATION [pages] */
 const BATCH_PAGES = PMD_PAGES;
@@ -120,10 +119,11 @@ function cutBatch(core: CoreMm, heads: number[]): [number[], number[]] {
 /** One batch, in the mode asked for. */
 function* migrateOneBatch(run: Run, batch: number[]): Steps<Left> {
   const { mode } = run.request;
+  const all = run.core.params.migratePasses;
   if (!run.core.kernel.has('migration.batched-unmap')) return yield* call(migratePassByPass(run, batch));
-  if (mode === 'async') return yield* call(migratePagesBatch(run, batch, attempt(run, 'async', true), PASSES));
+  if (mode === 'async') return yield* call(migratePagesBatch(run, batch, attempt(run, 'async', true), all));
   // migrate_pages_sync: first as a batch without waiting, then what is left one by one.
-  const passes = run.core.kernel.way('migration.passes') === 'three-then-seven' ? ASYNC_PASSES : 0;
+  const passes = run.core.kernel.way('migration.passes') === 'three-then-seven' ? Math.min(ASYNC_PASSES, all) : 0;
   const failedBefore = run.failed.length;
   const pagesBefore = run.failedPages;
   const first = yield* call(migratePagesBatch(run, batch, attempt(run, 'async', true), passes));
@@ -134,7 +134,7 @@ function* migrateOneBatch(run: Run, batch: number[]): Steps<Left> {
   let failed = first.failed - left.length;
   const again: number[] = [];
   for (let i = 0; i < left.length; i++) {
-    const one = yield* call(migratePagesBatch(run, [left[i]!], attempt(run, mode, true), PASSES - passes));
+    const one = yield* call(migratePagesBatch(run, [left[i]!], attempt(run, mode, true), all - passes));
     again.push(...one.again);
     failed += one.failed;
     if (one.noMemory) return { again: [...again, ...left.slice(i + 1)], failed, noMemory: true };
@@ -217,7 +217,7 @@ function* migratePassByPass(run: Run, heads: readonly number[]): Steps<Left> {
   const { core, request } = run;
   let todo = [...heads];
   let failed = 0;
-  for (let pass = 0; pass < PASSES && todo.length > 0; pass++) {
+  for (let pass = 0; pass < core.params.migratePasses && todo.length > 0; pass++) {
     const again: number[] = [];
     const how = attempt(run, request.mode, pass > 2);
     for (let i = 0; i < todo.length; i++) {
@@ -261,7 +261,7 @@ function* migrateHugetlbs(run: Run, heads: readonly number[]): Steps<Left> {
   const { core, request } = run;
   let todo = [...heads];
   let failed = 0;
-  for (let pass = 0; pass < PASSES && todo.length > 0; pass++) {
+  for (let pass = 0; pass < core.params.migratePasses && todo.length > 0; pass++) {
     const again: number[] = [];
     for (let i = 0; i < todo.length; i++) {
       const src = todo[i]!;

@@ -51,6 +51,12 @@ export const zHost = z
     dma_entry_limit: zCount(0, 0xffffffff).optional().describe('Module parameter of vfio_iommu_type1.'),
     allow_unsafe_interrupts: z.boolean().optional().describe('Module parameter of vfio_iommu_type1.'),
     step_pages: zCount(1).optional().describe('How many pages one step of a bulk operation covers.'),
+    migrate_passes: zCount(1, 10)
+      .optional()
+      .describe('How often a migration tries a page again: 10 in every kernel; fewer keep a search small.'),
+    dirty_writeback: zDuration
+      .optional()
+      .describe('vm.dirty_writeback_centisecs: when the flusher looks; 0s switches periodic writeback off.'),
     reuse: z
       .enum(['own', 'choose'])
       .optional()

@@ -11,7 +11,8 @@ export function startKernel(world: World): Scanners {
     cpuOfNode: Object.fromEntries(core.machine.zones.map(({ node }) => [node, own])),
   });
   if (core.allInodes().some((inode) => inode.kind === 'file')) {
-    const flusher = new Flusher(core);
+    const intervalNs = world.one.host.dirty_writeback;
+    const flusher = new Flusher(core, intervalNs === undefined ? {} : { intervalNs });
     flusher.start(world.kernelTask());
     installWriteback(core, flusher);
   }

@@ -84,6 +84,7 @@ export function buildParams(scenario: Scenario, host: HostSpec): Partial<CoreMmP
   if (pool['1GiB'] !== undefined) hugePages[18] = pool['1GiB'];
   return {
     stepPages: host.step_pages ?? (mappedBytes(scenario) > BULK_BYTES ? BULK_STEP_PAGES : 1),
+    ...(host.migrate_passes === undefined ? {} : { migratePasses: host.migrate_passes }),
     ...(host.thp === undefined ? {} : { thp: host.thp }),
     ...(host.swap === undefined ? {} : { swapSlots: pagesOf(host.swap) }),
     hugePages,

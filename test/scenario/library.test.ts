@@ -83,7 +83,10 @@ describe('the library of scenarios', () => {
     expect(named('fix off').length).toBeGreaterThan(0);
     expect(named('fix on').length).toBeGreaterThan(0);
     // Where the fix is a refusal, that is what the fixed kernel reports.
-    for (const one of named('fix off')) expect(one.expect.always.length, one.name).toBeGreaterThan(0);
+    // A race is found by a search (races.test.ts); one run may or may not meet it.
+    for (const { name, expect: expected } of named('fix off')) {
+      expect(expected.always.length + expected.possible.length, name).toBeGreaterThan(0);
+    }
     for (const one of named('fix on')) {
       expect(one.expect.always.map(({ kind }) => kind).filter((kind) => kind !== 'pin-failure')).toEqual([]);
       expect(one.expect.possible).toEqual([]);
