@@ -6,7 +6,7 @@ import { TlbEntry } from '../hw/cpu.ts';
 import { FRAME_ACCESS } from '../hw/frames.ts';
 import { PMD_PAGES } from '../hw/machine.ts';
 import type { CoreMm } from './core.ts';
-import { handleMmFault, vmaAllows } from './fault.ts';
+import { type FaultFlags, handleMmFault, vmaAllows } from './fault.ts';
 import { PAGE_DIRTIED } from './ledger.ts';
 import type { Mm } from './mm.ts';
 import { pmdOf } from './page-table.ts';
@@ -14,12 +14,21 @@ import { PMD_LEAF, PMD_TABLE, PTE_DIRTY, PTE_PRESENT, PTE_WRITE, PTE_YOUNG } fro
 
 const ACCESS = step('user:access', 'op');
 const WALK = step('user:page-walk', 'op');
+const LOCKING = step('do_user_addr_fault:mmap_read_lock', 'lock');
 const VMA = step('do_user_addr_fault:find-vma', 'fault');
 
 export type AccessResult = { readonly token: number } | { readonly signal: 'SIGSEGV' | 'SIGBUS' | 'SIGKILL' };
 
-/** Read (null) or write a token at page `vpn` of the running thread's address space. */
-export function* cpuAccess(core: CoreMm, vpn: number, write: { readonly token: number } | null): Steps<AccessResult> {
+/**
+ * Read (null) or write a token at page `vpn` of the running thread's address space. `ahead`: pages from there on that the
+ * caller accesses next, in order (a fault may then take the bulk lane).
+ */
+export function* cpuAccess(
+  core: CoreMm,
+  vpn: number,
+  write: { readonly token: number } | null,
+  ahead = 1,
+): Steps<AccessResult> {
   const { cpu, task } = core.current;
   for (;;) {
     // Only this CPU fills its TLB; others can only take entries away, which the act looks for.
@@ -32,9 +41,18 @@ export function* cpuAccess(core: CoreMm, vpn: number, write: { readonly token: n
       continue;
     }
     if (yield* call(walk(core, mm, vpn, write !== null))) continue;
-    const signal = yield* call(userFault(core, mm, vpn, write !== null));
+    const spared = ahead > 1 ? { faults: 0 } : null;
+    const signal = yield* call(userFault(core, mm, vpn, write !== null, spared === null ? {} : { ahead, spared }));
     if (signal !== null) return { signal };
+    if (spared !== null && spared.faults > 0) yield* call(chargeFaults(core, spared.faults));
   }
+}
+
+/** What entering and leaving the kernel would have cost the pages that a fault in the bulk lane made on the way. */
+function* chargeFaults(core: CoreMm, pages: number): Steps<void> {
+  yield core.sim.local(WALK, pages);
+  yield core.sim.local(LOCKING, 2 * pages);
+  yield core.sim.local(VMA, pages);
 }
 
 function* throughTlb(
@@ -105,7 +123,13 @@ function* walk(core: CoreMm, mm: Mm, vpn: number, write: boolean): Steps<boolean
 }
 
 /** do_user_addr_fault (arch/x86/mm/fault.c). Null: resolved, try again. */
-function* userFault(core: CoreMm, mm: Mm, vpn: number, write: boolean): Steps<'SIGSEGV' | 'SIGBUS' | 'SIGKILL' | null> {
+function* userFault(
+  core: CoreMm,
+  mm: Mm,
+  vpn: number,
+  write: boolean,
+  lane: Pick<FaultFlags, 'ahead' | 'spared'>,
+): Steps<'SIGSEGV' | 'SIGBUS' | 'SIGKILL' | null> {
   const { task } = core.current;
   let tried = false;
   for (;;) {
@@ -125,6 +149,7 @@ function* userFault(core: CoreMm, mm: Mm, vpn: number, write: boolean): Steps<'S
         killable: true,
         memallocPin: false,
         tried,
+        ...lane,
       }),
     );
     // mmap_lock was dropped: done, or start over (FAULT_FLAG_TRIED).

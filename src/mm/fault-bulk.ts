@@ -33,6 +33,12 @@ export function bulkPages(core: CoreMm, fault: Fault): number {
   return absentFrom(fault, limit);
 }
 
+/** The faults that the pages after the first need no more count as if they had been. */
+function noteSpared(core: CoreMm, { flags }: Fault, faults: number): void {
+  core.vmstat.add('pgfault', faults);
+  if (flags.spared !== undefined) flags.spared.faults += faults;
+}
+
 /** Length of the run of none entries from the fault on. */
 function absentFrom(fault: Fault, limit: number): number {
   const { bits } = fault.mm.pageTable.bulk;
@@ -50,7 +56,7 @@ export function* mapZeroPages(core: CoreMm, fault: Fault, pages: number): Steps<
   bits.fill(fault.vpn, last, PTE_PRESENT | PTE_YOUNG | PTE_SPECIAL);
   pfn.fill(fault.vpn, last, core.zeroPfn);
   generation.fill(fault.vpn, last, core.frames.peekGeneration(core.zeroPfn));
-  core.vmstat.add('pgfault', count - 1);
+  noteSpared(core, fault, count - 1);
 }
 
 /** do_anonymous_page for `pages` writes. False: no memory without further ado; the fault goes on page by page. */
@@ -76,7 +82,7 @@ export function* makeAnonPages(core: CoreMm, fault: Fault, pages: number): Steps
   yield core.sim.times(count, fault.willUnlock(SET));
   setEntries(core, fault, used, PTE_PRESENT | PTE_YOUNG | maybeMkwrite(vma));
   fault.unlockNow();
-  core.vmstat.add('pgfault', count - 1);
+  noteSpared(core, fault, count - 1);
   for (const pfn of frames.slice(count)) yield* call(folioPut(core, pfn, 1, 'unused by a page fault'));
   return count > 0;
 }
@@ -112,7 +118,7 @@ export function* makeShmemPages(core: CoreMm, fault: Fault, inode: Inode): Steps
   yield sim.times(count, fault.pass(SET_FILE));
   forRuns(used, (first, last) => folios.mapcount.fill(first, last, 1));
   setEntries(core, fault, used, PTE_PRESENT | PTE_YOUNG | protBits(vma) | (write ? maybeMkwrite(vma) : 0));
-  core.vmstat.add('pgfault', count - 1);
+  noteSpared(core, fault, count - 1);
   for (const pfn of frames.slice(count)) yield* call(folioPut(core, pfn, 1, 'unused by a page fault'));
   return count > 0;
 }

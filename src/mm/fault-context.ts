@@ -32,6 +32,8 @@ export interface FaultFlags {
    * several of them in one act. The outcome is the same without it.
    */
   readonly ahead?: number;
+  /** Where the bulk lane notes how many faults of the pages ahead it made needless. */
+  readonly spared?: { faults: number };
   /** FAULT_FLAG_RETRY_NOWAIT (FOLL_NOWAIT): would have to wait: `retry` without dropping the lock. */
   readonly nowait?: boolean;
 }

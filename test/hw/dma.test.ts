@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
 import { call } from '../../src/engine/process.ts';
+import { step } from '../../src/engine/step.ts';
 import { dmaRead, dmaWrite } from '../../src/hw/dma-device.ts';
 import { FRAME_ACCESS, type FrameAccess } from '../../src/hw/frames.ts';
 import { IO_READ, IO_WRITE } from '../../src/hw/io-entry.ts';
@@ -114,7 +115,7 @@ test('an access through an entry made before the frame was freed says so', () =>
   world.sim.on(FRAME_ACCESS, (access) => accesses.push(access));
   run(world, world.task, function* () {
     yield* call(iommuMap(world.domain, { page: 16, pfn: PFN, pages: 1, prot: RW }));
-    yield world.core.frames.willRelease(PFN, 0, { label: 'test:free', latency: 'none', latencyIndex: 0 });
+    yield world.core.frames.willRelease(PFN, 0, step('test:free', 'none'));
     world.core.frames.release(PFN, 0, 'test');
     yield* call(dmaRead(device, 16));
     yield* call(dmaRead(device, 16));
@@ -151,7 +152,7 @@ test('a 2 MiB leaf over frames of different ages remembers each of them', () => 
   run(world, world.task, function* () {
     yield* call(iommuMap(world.domain, { page: 512, pfn: 2048, pages: 512, prot: RW }));
     for (const page of [512, 519]) yield* call(dmaRead(device, page));
-    yield frames.willRelease(2048 + 8, 0, { label: 'test:free', latency: 'none', latencyIndex: 0 });
+    yield frames.willRelease(2048 + 8, 0, step('test:free', 'none'));
     frames.release(2048 + 8, 0, 'test');
     for (const page of [519, 520]) yield* call(dmaRead(device, page));
   });

@@ -1,13 +1,15 @@
 // Strict and lazy DMA-API domains: rows 42 to 45 of the IOMMU conformance table.
+
 import { expect, test } from 'vitest';
 import { call } from '../../src/engine/process.ts';
+import { step } from '../../src/engine/step.ts';
 import { dmaRead } from '../../src/hw/dma-device.ts';
 import { DmaCookie, defaultDomainType } from '../../src/iommu/dma-api.ts';
 import { Kernel } from '../../src/kernel/kernel.ts';
 import { type IoWorld, makeDevice, makeIoWorld } from '../support/io-world.ts';
 import { actor, run } from '../support/world.ts';
 
-const AT = { label: 'test:later', latency: 'none', latencyIndex: 0 };
+const AT = step('test:later', 'none');
 
 function lazyWorld(type: 'dma' | 'dma-fq', shared = false): IoWorld & { readonly cookie: DmaCookie } {
   const world = makeIoWorld('vtd', { domain: { type } });

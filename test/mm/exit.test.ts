@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { call } from '../../src/engine/process.ts';
+import { step } from '../../src/engine/step.ts';
 import { runTimed } from '../../src/engine/timed.ts';
 import { exec } from '../../src/mm/exec.ts';
 import { exit, mmgetNotZero, mmput } from '../../src/mm/exit.ts';
@@ -63,7 +64,7 @@ describe.each(RECORDED)('process exit on %s', (kernel) => {
     actor(lab.world, lab.task, 'owner', function* () {
       yield* call(
         fork(core, { name: 'child' }, function* () {
-          yield sim.sleep(1_000_000, { label: 'wait', latency: 'none', latencyIndex: 0 });
+          yield sim.sleep(1_000_000, step('wait', 'none'));
           yield* call(lruAddDrainAll(core));
           seen = `${lab.deviceRead()} ${lab.refcount()}`;
           yield* call(exit(core));
@@ -107,13 +108,13 @@ describe('exit_mmap', () => {
     const seen: boolean[] = [];
     actor(lab.world, lab.task, 'remote', function* () {
       seen.push(yield* call(mmgetNotZero(lab.mm)));
-      yield core.sim.sleep(1_000_000, { label: 'remote pin', latency: 'none', latencyIndex: 0 });
+      yield core.sim.sleep(1_000_000, step('remote pin', 'none'));
       seen.push(lab.pfn() !== 0);
       yield* call(mmput(core, lab.mm));
       seen.push(lab.pfn() !== 0, yield* call(mmgetNotZero(lab.mm)));
     });
     actor(lab.world, lab.task, 'exiting', function* () {
-      yield core.sim.sleep(1_000, { label: 'later', latency: 'none', latencyIndex: 0 });
+      yield core.sim.sleep(1_000, step('later', 'none'));
       yield* call(exit(core));
     });
     expect(runTimed(core.sim).end).toBe('done');

@@ -4,6 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { LatencyModel } from '../../src/engine/latency.ts';
 import { call } from '../../src/engine/process.ts';
 import { tokenOf } from '../../src/hw/token.ts';
+import { cpuAccess } from '../../src/mm/access.ts';
 import { handleMmFault } from '../../src/mm/fault.ts';
 import { mmPopulate } from '../../src/mm/populate.ts';
 import { Vma } from '../../src/mm/vma.ts';
@@ -28,7 +29,7 @@ const CASES: fc.Arbitrary<Case> = fc.record({
   pages: fc.integer({ min: 1, max: 700 }),
   offset: fc.integer({ min: 0, max: 511 }),
   touched: fc.array(fc.nat(699), { maxLength: 6 }),
-  cached: fc.array(fc.nat(729), { maxLength: 4 }),
+  cached: fc.oneof(fc.array(fc.nat(729), { maxLength: 4 }), fc.constantFrom([0, 1, 2, 3, 4, 5], [16, 17, 18, 19])),
   kernel: fc.constantFrom('v6.1.192' as const, 'v6.12.117' as const),
   write: fc.boolean(),
   shmem: fc.boolean(),
@@ -112,6 +113,26 @@ describe('a run of faults in the bulk lane', () => {
         expect(state(fast.b, fast.from, c.pages)).toEqual(state(slow.b, slow.from, c.pages));
       }),
       { numRuns: 100 },
+    );
+  });
+
+  it('is entered by user code that touches a range, at the same cost', () => {
+    const touchAll = ({ b, from }: { b: Bench; from: number }, { pages, write }: Case, told: boolean): void => {
+      run(b, b.task, function* () {
+        for (let i = 0; i < pages; i++) {
+          yield* call(cpuAccess(b.core, from + i, write ? { token: A } : null, told ? pages - i : 1));
+        }
+      });
+    };
+    fc.assert(
+      fc.property(CASES, (c) => {
+        const slow = world(c, 512);
+        const fast = world(c, 512);
+        touchAll(slow, c, false);
+        touchAll(fast, c, true);
+        expect(state(fast.b, fast.from, c.pages)).toEqual(state(slow.b, slow.from, c.pages));
+      }),
+      { numRuns: 60 },
     );
   });
 

@@ -1,6 +1,8 @@
 // do_wp_page on an anonymous page: when it is kept and when it is copied, by kernel and by who else has the page.
+
 import { describe, expect, it } from 'vitest';
 import { call } from '../../src/engine/process.ts';
+import { step } from '../../src/engine/step.ts';
 import { runTimed } from '../../src/engine/timed.ts';
 import { tokenOf } from '../../src/hw/token.ts';
 import { cpuAccess } from '../../src/mm/access.ts';
@@ -186,9 +188,9 @@ describe('a write fault on v5.4', () => {
       order.push('written');
     });
     actor(b, b.task, 'holder', function* () {
-      yield b.sim.sleep(1_000_000, { label: 'think', latency: 'none', latencyIndex: 0 });
+      yield b.sim.sleep(1_000_000, step('think', 'none'));
       expect(b.mm.pageTable.ptl.ownerOf(BASE / 512)).toBe(null);
-      yield willUnlock(b.core, pfn, { label: 'unlock', latency: 'none', latencyIndex: 0 });
+      yield willUnlock(b.core, pfn, step('unlock', 'none'));
       unlockNow(b.core, pfn);
       order.push('unlocked');
       yield* call(folioPut(b.core, pfn, 1, 'holder'));

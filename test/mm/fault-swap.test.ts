@@ -1,6 +1,8 @@
 // Swap-in, waiting for a migration, poisoned pages, userfaultfd, raw frames.
+
 import { describe, expect, it } from 'vitest';
 import { call } from '../../src/engine/process.ts';
+import { step } from '../../src/engine/step.ts';
 import { runTimed } from '../../src/engine/timed.ts';
 import { tokenOf } from '../../src/hw/token.ts';
 import { cpuAccess } from '../../src/mm/access.ts';
@@ -165,11 +167,11 @@ describe('a fault on an entry that is no page', () => {
       order.push('touched');
     });
     actor(b, b.task, 'migrator', function* () {
-      yield b.sim.sleep(1_000_000, { label: 'copy', latency: 'none', latencyIndex: 0 });
+      yield b.sim.sleep(1_000_000, step('copy', 'none'));
       expect(folios.refcount.peek(pfn)).toBe(references);
-      yield b.mm.pageTable.willUpdatePte(BASE, { label: 'restore', latency: 'none', latencyIndex: 0 });
+      yield b.mm.pageTable.willUpdatePte(BASE, step('restore', 'none'));
       b.mm.pageTable.setPte(BASE, pfn, bits, generation);
-      yield willUnlock(b.core, pfn, { label: 'unlock', latency: 'none', latencyIndex: 0 });
+      yield willUnlock(b.core, pfn, step('unlock', 'none'));
       unlockNow(b.core, pfn);
       order.push('migrated');
     });
@@ -219,7 +221,7 @@ describe('userfaultfd', () => {
       order.push(JSON.stringify(seen));
     });
     actor(b, b.task, 'handler', function* () {
-      yield b.sim.sleep(1_000_000, { label: 'think', latency: 'none', latencyIndex: 0 });
+      yield b.sim.sleep(1_000_000, step('think', 'none'));
       order.push('copy');
       expect(yield* call(uffdCopy(b.core, b.mm, BASE, B))).toBe(null);
       expect(yield* call(uffdCopy(b.core, b.mm, BASE, B))).toBe('EEXIST');

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { call } from '../../src/engine/process.ts';
+import { step } from '../../src/engine/step.ts';
 import { runTimed } from '../../src/engine/timed.ts';
 import { join } from '../../src/engine/wait.ts';
 import { tokenOf, tokenText } from '../../src/hw/token.ts';
@@ -25,7 +26,7 @@ function forkCase(lab: Lab, how: 'parent-writes' | 'child-writes' | 'child-reads
     const child = yield* call(
       fork(core, { name: 'child' }, function* (task) {
         if (how === 'child-writes') yield* call(cpuAccess(core, lab.vpn, { token: tokenOf('C') }));
-        yield core.sim.sleep(1_000_000, { label: 'wait', latency: 'none', latencyIndex: 0 });
+        yield core.sim.sleep(1_000_000, step('wait', 'none'));
         seen.childSees = text(yield* call(cpuAccess(core, lab.vpn, null)));
         seen.childHasPinnedPage = task.mm.peek()!.pageTable.peekFrame(lab.vpn) === lab.f0;
         yield* call(exit(core));

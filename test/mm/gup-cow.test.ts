@@ -1,7 +1,9 @@
 // tools/testing/selftests/mm/cow.c: who sees whose writes after fork, with references and pins around. The rows that
 // collapse huge pages are not here.
+
 import { describe, expect, it } from 'vitest';
 import { call } from '../../src/engine/process.ts';
+import { step } from '../../src/engine/step.ts';
 import { tokenText } from '../../src/hw/token.ts';
 import { exit } from '../../src/mm/exit.ts';
 import { fork } from '../../src/mm/fork.ts';
@@ -26,7 +28,7 @@ function made(kind: Kind, kernel: string): Lab {
 function forked(lab: Lab): Lab {
   const result = lab.do(() =>
     fork(lab.core, {}, function* () {
-      yield lab.world.sim.local({ label: 'pause', latency: 'none', latencyIndex: 0 });
+      yield lab.world.sim.local(step('pause', 'none'));
     }),
   );
   if ('errno' in result) throw new Error(`fork: ${result.errno}`);

@@ -1,7 +1,9 @@
 // GUP-fast against those who take the memory away or share it, in random orders: what must hold whoever wins, and that
 // switching the kernel's guard off lets the known bug through.
+
 import { describe, expect, it } from 'vitest';
 import { call, type Steps } from '../../src/engine/process.ts';
+import { step } from '../../src/engine/step.ts';
 import { exploreSim } from '../../src/explore/explore.ts';
 import { tokenOf } from '../../src/hw/token.ts';
 import { cpuAccess } from '../../src/mm/access.ts';
@@ -56,7 +58,7 @@ function forker(r: Race): void {
   actor(lab.world, lab.task, 'forker', function* () {
     const forked = yield* call(
       fork(lab.core, {}, function* () {
-        yield lab.world.sim.local({ label: 'pause', latency: 'none', latencyIndex: 0 });
+        yield lab.world.sim.local(step('pause', 'none'));
       }),
     );
     if ('task' in forked) r.child = forked.task.mm.peek();

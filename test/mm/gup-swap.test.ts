@@ -1,6 +1,8 @@
 // Steps that announced nothing in common commute: pins, unpins, zaps, writes, forks and registered buffers, two at a time.
+
 import { describe, expect, it } from 'vitest';
 import { call, type Steps } from '../../src/engine/process.ts';
+import { step } from '../../src/engine/step.ts';
 import { swapTest } from '../../src/explore/swap.ts';
 import { tokenOf } from '../../src/hw/token.ts';
 import { IoUring, registerBuffers, unregisterBuffers } from '../../src/iouring/index.ts';
@@ -50,7 +52,7 @@ const ACTS: Readonly<Record<string, Act>> = {
   *fork(lab) {
     yield* call(
       fork(lab.core, {}, function* () {
-        yield lab.world.sim.local({ label: 'pause', latency: 'none', latencyIndex: 0 });
+        yield lab.world.sim.local(step('pause', 'none'));
       }),
     );
   },

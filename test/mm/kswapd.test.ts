@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { call } from '../../src/engine/process.ts';
+import { step } from '../../src/engine/step.ts';
 import { tokenOf } from '../../src/hw/token.ts';
 import { cpuAccess } from '../../src/mm/access.ts';
 import { startReclaim } from '../../src/mm/kswapd.ts';
@@ -97,10 +98,10 @@ describe('kswapd', () => {
     startReclaim(world.core);
     const kswapd = world.sim.processes.find(({ name }) => name === 'kswapd0');
     actor(world, makeTask(world, 'idle'), 'idle', function* () {
-      yield world.sim.sleep(1_000_000, { label: 'idle', latency: 'none', latencyIndex: 0 });
+      yield world.sim.sleep(1_000_000, step('idle', 'none'));
     });
     run(world, makeTask(world, 'other'), function* () {
-      yield world.sim.local({ label: 'x', latency: 'none', latencyIndex: 0 });
+      yield world.sim.local(step('x', 'none'));
     });
     expect(kswapd?.state).toBe('live');
     expect(kswapd?.stepCount).toBe(0);

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { call } from '../../src/engine/process.ts';
+import { step } from '../../src/engine/step.ts';
 import { runTimed } from '../../src/engine/timed.ts';
 import { brk, mmap, munmap } from '../../src/mm/mmap.ts';
 import { Lab } from '../support/lab.ts';
@@ -94,12 +95,12 @@ describe('mmap', () => {
     let result = '';
     actor(lab.world, lab.task, 'holder', function* () {
       yield* call(lab.mm.mmapLock.read());
-      yield sim.sleep(1_000_000, { label: 'hold', latency: 'none', latencyIndex: 0 });
+      yield sim.sleep(1_000_000, step('hold', 'none'));
       expect(result).toBe('EINTR');
       yield lab.mm.mmapLock.up();
     });
     actor(lab.world, lab.task, 'unmapper', function* () {
-      yield sim.sleep(1_000, { label: 'later', latency: 'none', latencyIndex: 0 });
+      yield sim.sleep(1_000, step('later', 'none'));
       result = yield* call(munmap(lab.core, 16, 1));
     });
     expect(runTimed(sim).end).toBe('done');

@@ -112,7 +112,7 @@ describe.each(KERNELS)('shrink_folio_list on %s', (kernel) => {
     const { world, task, vma, mm, folios } = world1(kernel);
     const pfn = anonPage(world, task, vma, 1001);
     run(world, task, function* () {
-      folios.flags.willUpdate(pfn, { label: 'lock', latency: 'none', latencyIndex: 0 });
+      folios.flags.willUpdate(pfn, step('lock', 'none'));
       return yield* call(addToSwap(world.core, pfn));
     });
     pinByHand(world.core, pfn);

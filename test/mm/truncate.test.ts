@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { call } from '../../src/engine/process.ts';
+import { step } from '../../src/engine/step.ts';
 import { runTimed } from '../../src/engine/timed.ts';
 import { cpuAccess } from '../../src/mm/access.ts';
 import { lruAddDrainAll } from '../../src/mm/lru.ts';
@@ -189,8 +190,8 @@ describe('truncation', () => {
       order.push('truncated');
     });
     actor(lab.world, lab.task, 'device', function* () {
-      yield sim.sleep(1_000_000, { label: 'io', latency: 'none', latencyIndex: 0 });
-      yield lab.core.folios.refcount.willUpdate(pfn, { label: 'unpin', latency: 'none', latencyIndex: 0 });
+      yield sim.sleep(1_000_000, step('io', 'none'));
+      yield lab.core.folios.refcount.willUpdate(pfn, step('unpin', 'none'));
       lab.core.folios.refcount.set(pfn, 1);
       order.push('unpinned');
     });

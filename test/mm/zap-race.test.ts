@@ -1,6 +1,8 @@
 // Known races of unmapping, each with the schedule that shows it: with the fix off the bug appears, with it on it cannot.
+
 import { describe, expect, it } from 'vitest';
 import { call, type Process, type Steps } from '../../src/engine/process.ts';
+import { step } from '../../src/engine/step.ts';
 import { FRAME_ACCESS } from '../../src/hw/frames.ts';
 import { tokenOf } from '../../src/hw/token.ts';
 import { type AccessResult, cpuAccess } from '../../src/mm/access.ts';
@@ -16,8 +18,8 @@ import { folioClearDirtyForIo } from '../../src/mm/writeback.ts';
 import { Lab } from '../support/lab.ts';
 import { actor, type WorldOptions } from '../support/world.ts';
 
-const LOCK = { label: 'test:folio_lock', latency: 'none', latencyIndex: 0 };
-const COPY = { label: 'test:disk-write', latency: 'none', latencyIndex: 0 };
+const LOCK = step('test:folio_lock', 'none');
+const COPY = step('test:disk-write', 'none');
 
 /** Let `process` go on until it acted `label`, is blocked, or has ended. */
 function advance(lab: Lab, process: Process, label?: string): void {
@@ -42,7 +44,7 @@ function writer(lab: Lab): { process: Process; result: () => AccessResult | null
   let result: AccessResult | null = null;
   const process = spawn(lab, 'writer', function* () {
     yield* call(cpuAccess(lab.core, lab.vpn, { token: tokenOf('first') }));
-    yield lab.world.sim.local({ label: 'between', latency: 'none', latencyIndex: 0 });
+    yield lab.world.sim.local(step('between', 'none'));
     result = yield* call(cpuAccess(lab.core, lab.vpn, { token: tokenOf('second') }));
   });
   advance(lab, process, 'user:access');

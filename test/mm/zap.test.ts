@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { call } from '../../src/engine/process.ts';
+import { step } from '../../src/engine/step.ts';
 import { runTimed } from '../../src/engine/timed.ts';
 import { lruAddDrainAll } from '../../src/mm/lru.ts';
 import { madvise } from '../../src/mm/madvise.ts';
@@ -120,7 +121,7 @@ describe('munmap', () => {
       },
     };
     actor(lab.world, lab.task, 'other', function* () {
-      yield sim.local({ label: 'idle', latency: 'none', latencyIndex: 0 });
+      yield sim.local(step('idle', 'none'));
     });
     actor(lab.world, lab.task, 'unmapper', function* () {
       yield* call(munmap(core, lab.vpn, 8));

@@ -1,6 +1,8 @@
 // The memory kinds of the recorded case tables, made as the recording programs made them, eight pages each (2 MiB where
 // the kind is huge).
+
 import { call, type Steps } from '../../src/engine/process.ts';
+import { step } from '../../src/engine/step.ts';
 import { tokenOf } from '../../src/hw/token.ts';
 import { fork } from '../../src/mm/fork.ts';
 import { folioIsolateLru, lruAddDrainAll } from '../../src/mm/lru.ts';
@@ -158,7 +160,7 @@ export function forkedChild(lab: Lab): void {
   const { sim } = lab.world;
   const forked = lab.do(() =>
     fork(lab.core, {}, function* () {
-      yield sim.local({ label: 'pause', latency: 'none', latencyIndex: 0 });
+      yield sim.local(step('pause', 'none'));
     }),
   );
   if ('errno' in forked) throw new Error(`fork: ${forked.errno}`);

@@ -1,6 +1,8 @@
 // Small worlds for tests of the memory model: checked mode on, deterministic, no scenario file needed.
+
 import { call, type Process, type Steps } from '../../src/engine/process.ts';
 import { Sim, type SimOptions } from '../../src/engine/sim.ts';
+import { step } from '../../src/engine/step.ts';
 import { runTimed } from '../../src/engine/timed.ts';
 import { Machine, S390X, X86_64, type ZoneSpec } from '../../src/hw/machine.ts';
 import { Kernel, type KernelChanges } from '../../src/kernel/kernel.ts';
@@ -55,7 +57,7 @@ export function makeTask(
 /** Start an actor as a thread of `task`. The body starts with a step, so that the thread is known by then. */
 export function actor(world: TestWorld, task: Task, name: string, body: () => Steps<void>): Process {
   const process = world.sim.spawn(name, function* () {
-    yield world.sim.local({ label: 'start', latency: 'none', latencyIndex: 0 });
+    yield world.sim.local(step('start', 'none'));
     yield* call(body());
   });
   world.core.runAs(process, task);

@@ -1,6 +1,8 @@
 // Rows of the type1 conformance table about MAP_DMA, beyond what is recorded as arguments and accounting.
+
 import { describe, expect, test } from 'vitest';
 import { call, type Steps } from '../../src/engine/process.ts';
+import { step } from '../../src/engine/step.ts';
 import { iommuDriver } from '../../src/iommu/driver.ts';
 import type { Inode, InodeKind } from '../../src/mm/inode.ts';
 import { Inode as MemoryObject } from '../../src/mm/inode.ts';
@@ -33,7 +35,7 @@ import {
 } from '../support/vfio-world.ts';
 import { actor, makeTask } from '../support/world.ts';
 
-const AT = { label: 'test', latency: 'none', latencyIndex: 0 };
+const AT = step('test', 'none');
 
 /** Open a station and run `body` in it. */
 function inStation<R>(

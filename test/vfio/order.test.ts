@@ -1,7 +1,9 @@
 // What may come between the steps of MAP and UNMAP: the interleaving points of type1, each played by hand.
+
 import { expect, test } from 'vitest';
 import type { Process } from '../../src/engine/process.ts';
 import { call } from '../../src/engine/process.ts';
+import { step } from '../../src/engine/step.ts';
 import { tokenOf } from '../../src/hw/token.ts';
 import { iommuDriver } from '../../src/iommu/driver.ts';
 import { munmap } from '../../src/mm/mmap.ts';
@@ -28,7 +30,7 @@ import {
 } from '../support/vfio-world.ts';
 import { actor, makeTask } from '../support/world.ts';
 
-const AT = { label: 'test', latency: 'none', latencyIndex: 0 };
+const AT = step('test', 'none');
 
 /** Act until `process` is about to take the `nth` step of that label. */
 function until(lab: Lab, process: Process, label: string, nth = 1): void {

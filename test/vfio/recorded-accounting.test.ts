@@ -1,6 +1,8 @@
 // Recorded on 6.1.192 and 6.12.117 (type1/limit, type1/memlock, type1/acct): who is charged, and when it is too much [kB].
+
 import { describe, expect, test } from 'vitest';
 import { call } from '../../src/engine/process.ts';
+import { step } from '../../src/engine/step.ts';
 import { join } from '../../src/engine/wait.ts';
 import { exit, fput } from '../../src/mm/exit.ts';
 import { fork } from '../../src/mm/fork.ts';
@@ -42,7 +44,7 @@ function* need(lab: Lab, station: ReturnType<typeof makeStation>, name = 'contai
 
 /** drop_to_user: uid 1000, no capabilities, a limit [pages]. */
 function* dropToUser(task: Task, pages: number) {
-  const at = { label: 'setresuid', latency: 'none', latencyIndex: 0 };
+  const at = step('setresuid', 'none');
   task.memlockBytes.willWrite(at);
   yield task.capabilities.willWrite(at);
   task.memlockBytes.value = pages * 4096;

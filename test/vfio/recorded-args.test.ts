@@ -1,7 +1,9 @@
 // Recorded on 6.1.192 and 6.12.117 (type1/map, type1/container, type1/group): the errno of every request, in the order
 // in which the program made them.
+
 import { describe, expect, test } from 'vitest';
 import { call } from '../../src/engine/process.ts';
+import { step } from '../../src/engine/step.ts';
 import { fput } from '../../src/mm/exit.ts';
 import { OpenFile } from '../../src/mm/task.ts';
 import {
@@ -171,7 +173,7 @@ describe.each(KERNELS)('%s', (kernel) => {
       log.badType = yield* call(vfioSetIommu(container, 99));
       log.spapr = yield* call(vfioSetIommu(container, 2));
       log.noRemapping = yield* call(vfioSetIommu(container, 3));
-      yield lab.module.allowUnsafeInterrupts.willWrite({ label: 'echo 1', latency: 'none', latencyIndex: 0 });
+      yield lab.module.allowUnsafeInterrupts.willWrite(step('echo 1', 'none'));
       lab.module.allowUnsafeInterrupts.value = true;
       log.type1v2 = yield* call(vfioSetIommu(container, 3));
       log.setIommuTwice = yield* call(vfioSetIommu(container, 3));

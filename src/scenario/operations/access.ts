@@ -20,9 +20,10 @@ function* accessRange(
   const { core } = context.performance.world;
   const { vpn, pages } = mustRange(context, args);
   const text = args.value ?? (args.write ? ownContent(context) : '');
+  const write = args.write ? { token: tokenOf(text) } : null;
   const seen: string[] = [];
   for (let i = 0; i < pages; i++) {
-    const result = yield* call(cpuAccess(core, vpn + i, args.write ? { token: tokenOf(text) } : null));
+    const result = yield* call(cpuAccess(core, vpn + i, write, pages - i));
     if ('signal' in result) return { errno: result.signal, shows: { page: i } };
     const value = tokenText(result.token);
     if (seen[seen.length - 1] !== value) seen.push(value);
