@@ -104,11 +104,16 @@ function* pinAll(
   const flags = gupFlags({ owner: inode.name, write: true, longterm: true }, 'pin');
   const align = inode.kind === 'hugetlb' ? 2 ** inode.hugeOrder : 1;
   let index = first - (first % align);
+  // The variable that holds what memfd_alloc_folio returned: -EEXIST as a pointer?
+  let holdsError = false;
   while (index <= last && pins.length < max) {
     const head = yield* call(filemapGetFolio(core, inode, index));
+    if (holdsError) putOfError(core, inode, index);
+    holdsError = false;
     if (head === undefined) {
-      const refused = yield* call(memfdAllocFolio(core, inode, index));
-      if (refused !== null) return refused;
+      const made = yield* call(memfdAllocFolio(core, inode, index));
+      if (made !== null && made !== 'exists') return made;
+      holdsError = made === 'exists' && !core.kernel.has('gup.memfd-pin-eexist-resets-folio');
       continue;
     }
     yield willCount(core, head, GRAB);
@@ -122,11 +127,25 @@ function* pinAll(
   return null;
 }
 
+/** folio_put of the loop's variable, which holds no folio but an errno: the kernel stops at a bad address. */
+function putOfError({ sim, current }: CoreMm, inode: Inode, index: number): void {
+  sim.report({
+    kind: 'use-after-free',
+    message: `memfd_pin_folios by ${current.task.name} puts -EEXIST at page ${index} of ${inode.name}, as if it were a folio`,
+    reasons: ['somebody else made the page first, and the variable keeps the errno as a pointer for the next round'],
+    actors: [current.process.name],
+    objects: [inode.name],
+    steps: [],
+    details: { page: index },
+    identity: 'use-after-free|memfd_pin_folios|EEXIST',
+  });
+}
+
 /**
- * memfd_alloc_folio: make the page in the cache. Null also when somebody else was first. The look-up that follows takes
- * a reference of its own; before c56b6f3d801d a huge page made here kept the one that it was made with.
+ * memfd_alloc_folio: make the page in the cache; `exists`: somebody else was first. The look-up that follows takes a
+ * reference of its own; before c56b6f3d801d a huge page made here kept the one that it was made with.
  */
-function* memfdAllocFolio(core: CoreMm, inode: Inode, index: number): Steps<Refusal | null> {
+function* memfdAllocFolio(core: CoreMm, inode: Inode, index: number): Steps<Refusal | 'exists' | null> {
   if (inode.kind === 'shmem') {
     const got = yield* call(shmemGetFolio(core, inode, index, false));
     if (typeof got === 'string') {
@@ -149,5 +168,5 @@ function* memfdAllocFolio(core: CoreMm, inode: Inode, index: number): Steps<Refu
   if (!added || core.kernel.has('gup.memfd-pin-no-extra-ref')) {
     yield* call(folioPut(core, head, 1, 'memfd_alloc_folio'));
   }
-  return null;
+  return added ? null : 'exists';
 }

@@ -272,6 +272,14 @@ export const gup = subject({
     in: { since: '6.12, 6.11.3' },
     requires: ['gup.memfd-pin-folios'],
   },
+  'gup.memfd-pin-eexist-resets-folio': {
+    summary: 'memfd_pin_folios forgets the errno of an allocation that came too late, instead of putting it as a folio.',
+    commit: 'ce645b9fdc78',
+    source: 'bugs.json memfd-pin-folios-eexist-pointer',
+    evidence: 'changelog',
+    in: { since: '6.12, 6.11.3' },
+    requires: ['gup.memfd-pin-folios'],
+  },
   'gup.unpin-skips-null': {
     summary: 'unpin_user_pages skips empty slots of the array.',
     commit: 'a1268be280d8',
