@@ -153,6 +153,7 @@ export class Process {
         const caller = this.stack.pop();
         if (caller === undefined) {
           this.state = 'ended';
+          sim.progress++;
           break;
         }
         top = caller;

@@ -88,6 +88,8 @@ export class Sim {
   /** Simulated time [ns]; stays 0 when explored. */
   nowNs = 0;
   current: Process | null = null;
+  /** Counts what was achieved: a script's step done, an actor at its end. A run in which it stands still may turn for ever. */
+  progress = 0;
   choices: ChoiceSource | null = null;
   observer: StepObserver | null = null;
   /** Told of every allotment of object ids (a search gives objects names that do not depend on the interleaving). */
@@ -378,6 +380,12 @@ export class Sim {
     const after = hashValue(value);
     this.digestLow = (this.digestLow + mix(key, after) - mix(key, before)) | 0;
     this.digestHigh = (this.digestHigh + mix(key ^ 0x5bd1e995, after) - mix(key ^ 0x5bd1e995, before)) | 0;
+  }
+
+  /** The state digest together with `more`, as one number for maps: 53 bits. Needs `digested`. */
+  digestKey(more: number): number {
+    const low = mix(this.digestLow, more) >>> 0;
+    return ((this.digestHigh ^ more) & 0x1fffff) * 4294967296 + low;
   }
 
   /** 64-bit digest of all shared state, as 16 hex digits. Needs `digested`. */

@@ -1,6 +1,7 @@
 // The timed clock: a discrete-event loop. A step acts at its announce time plus its cost; events of equal time run in
 // order of (priority, sequence). A step whose gate is shut waits until an object it announced is written.
 import { deadlockFinding } from './deadlock.ts';
+import { LivelockWatch } from './livelock.ts';
 import type { Process } from './process.ts';
 import { EventHeap } from './queue.ts';
 import type { Sim } from './sim.ts';
@@ -18,12 +19,15 @@ export interface TimedLimits {
 export interface TimedResult {
   readonly steps: number;
   readonly timeNs: number;
-  readonly end: 'done' | 'deadlock' | 'step-limit' | 'time-limit';
+  readonly end: 'done' | 'deadlock' | 'livelock' | 'step-limit' | 'time-limit';
 }
 
 const PROGRESS_EVERY = 1 << 16;
 
-/** Run every process of `sim` to its end. Drains deferred work and reports a deadlock. */
+/**
+ * Run every process of `sim` to its end. Drains deferred work and reports a deadlock, or (where the sim keeps its state
+ * digest) a livelock.
+ */
 export function runTimed(sim: Sim, limits: TimedLimits = {}): TimedResult {
   const queue = new EventHeap();
   const waiting: Process[] = [];
@@ -31,6 +35,7 @@ export function runTimed(sim: Sim, limits: TimedLimits = {}): TimedResult {
   let steps = 0;
   let unfinished = 0;
   let end: TimedResult['end'] = 'done';
+  const livelocks = sim.digested ? new LivelockWatch(sim) : null;
   const maxSteps = limits.maxSteps ?? Number.POSITIVE_INFINITY;
   const maxTimeNs = limits.maxTimeNs ?? Number.POSITIVE_INFINITY;
 
@@ -82,6 +87,12 @@ export function runTimed(sim: Sim, limits: TimedLimits = {}): TimedResult {
       if (!process.daemon) unfinished--;
     } else schedule(process);
     if (waiting.length > 0) wake(process);
+    const livelock = livelocks?.stepActed(process) ?? null;
+    if (livelock !== null) {
+      end = 'livelock';
+      sim.report(livelock);
+      break;
+    }
     if (steps % PROGRESS_EVERY === 0) limits.onProgress?.(steps, sim.nowNs);
   }
   sim.spawned = null;
@@ -89,7 +100,7 @@ export function runTimed(sim: Sim, limits: TimedLimits = {}): TimedResult {
     end = 'deadlock';
     sim.report(deadlockFinding(sim, waiting));
   }
-  if (end !== 'step-limit' && end !== 'time-limit') sim.drain();
+  if (end === 'done' || end === 'deadlock') sim.drain();
   return { steps, timeNs: sim.nowNs, end };
 }
 

@@ -76,6 +76,7 @@ export function* performScript(
         break;
       }
     }
+    sim.progress++;
     if (scriptStep.name !== undefined) yield* call(reach(world, actor.name, scriptStep.name));
   }
 }
