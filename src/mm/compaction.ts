@@ -183,7 +183,9 @@ export function* compactZone(core: CoreMm, zone: ZoneState, control: CompactCont
       success = yield* call(blockFree(zone, control.order));
     }
   }
+  core.vmstat.willAdd('compact_migrate_scanned', STATS);
   yield core.vmstat.willAdd(success || control.order === null ? 'compact_success' : 'compact_fail', STATS);
+  core.vmstat.add('compact_migrate_scanned', run.scanned);
   core.vmstat.add(success || control.order === null ? 'compact_success' : 'compact_fail', 1);
   return { success, scanned: run.scanned, migrated: run.migrated, failed: run.failed };
 }

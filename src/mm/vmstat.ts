@@ -20,6 +20,7 @@ export const VMSTAT_NAMES = [
   'thp_split_pmd',
   'pgscan',
   'pgsteal',
+  'compact_migrate_scanned',
   'compact_success',
   'compact_fail',
   'ksm_merged',

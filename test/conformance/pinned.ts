@@ -127,7 +127,7 @@ export class Pinned {
   }
 
   /** fin(): unmap, and report. */
-  *finish(result: Result | 'ok' | string): Steps<void> {
+  *finish(result: Result | 'ok' | string, unsupported?: string): Steps<void> {
     const { s, observed } = this;
     if (this.pinned) {
       const unmap = yield* call(vfUnmap(s, IOVA0, this.mem.bytes));
@@ -137,7 +137,7 @@ export class Pinned {
       const { flags } = yield* call(this.kpage(this.f0));
       observed.old_page_freed_after_unmap = !flags.split('|').some((flag) => IN_USE.includes(flag));
     }
-    s.emit(this.name, result, this.args, observed);
+    s.emit(this.name, result, this.args, observed, unsupported);
   }
 }
 
@@ -154,7 +154,7 @@ export function pinPrograms(
   types: readonly string[],
   pinned: readonly boolean[],
   body: (p: Pinned) => Steps<void>,
-  how: { readonly flags?: number; readonly boot?: Boot } = {},
+  how: { readonly flags?: number; readonly boot?: Boot; readonly before?: (s: Session) => Steps<void> } = {},
 ): readonly Program[] {
   return types.flatMap((type) =>
     pinned.map((pins) => ({
@@ -162,6 +162,7 @@ export function pinPrograms(
       boot: how.boot ?? MEM_BOOT,
       *run(s: Session): Steps<void> {
         const p = new Pinned(s, name, type, pins, how.flags ?? VRW);
+        if (how.before !== undefined) yield* call(how.before(s));
         if (yield* call(p.begin())) yield* call(body(p));
       },
     })),

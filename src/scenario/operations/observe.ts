@@ -2,6 +2,7 @@
 import * as z from 'zod';
 import { step } from '../../engine/step.ts';
 import { PMD_PAGES, type Zone, type ZoneKind } from '../../hw/machine.ts';
+import { memInfo, willReadMemInfo } from '../../mm/meminfo.ts';
 import { PG_ANON } from '../../mm/page-flags.ts';
 import { pmdOf } from '../../mm/page-table.ts';
 import { kpagecount, kpageflags, memoryStatus } from '../../mm/pagemap.ts';
@@ -154,13 +155,23 @@ export const observeOperations = [
   }),
   defineOperation({
     name: 'meminfo',
-    summary: '/proc/meminfo: what the pool of huge pages of 2 MiB holds.',
+    summary: '/proc/meminfo: free memory in bytes, and what the pool of huge pages of 2 MiB holds.',
     args: z.strictObject({}),
-    shows: { HugePages_Free: 'Pages of the pool that nobody has.' },
+    shows: {
+      MemFree: 'Free memory.',
+      MemAvailable: 'What could be had without swapping.',
+      HugePages_Free: 'Pages of the pool that nobody has.',
+    },
     *run(context) {
-      const pool = context.performance.world.core.hugePool.get(9);
-      yield pool === undefined ? context.performance.world.sim.local(MEMINFO) : pool.willRead(MEMINFO);
-      return { returns: 0, shows: { HugePages_Free: pool?.value.length ?? 0 } };
+      const { core } = context.performance.world;
+      const pool = core.hugePool.get(9);
+      pool?.willRead(MEMINFO);
+      yield willReadMemInfo(core, MEMINFO);
+      const { free, available } = memInfo(core);
+      return {
+        returns: 0,
+        shows: { MemFree: free * 4096, MemAvailable: available * 4096, HugePages_Free: pool?.value.length ?? 0 },
+      };
     },
   }),
   defineOperation({

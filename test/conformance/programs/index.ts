@@ -10,6 +10,7 @@ import { pinsFork } from './pins-fork.ts';
 import { pinsLife } from './pins-life.ts';
 import { pinsMadvise } from './pins-madvise.ts';
 import { pinsMigrate } from './pins-migrate.ts';
+import { pinsPressure } from './pins-pressure.ts';
 import { pinsProc } from './pins-proc.ts';
 import { pinsTruncate } from './pins-truncate.ts';
 import { pinsUnmap } from './pins-unmap.ts';
@@ -50,4 +51,5 @@ export const PROGRAMS: readonly Program[] = [
   ...pinsMigrate,
   ...pinsLife,
   ...pinsProc,
+  ...pinsPressure,
 ];
