@@ -1,16 +1,14 @@
 // `pinsim explore`: searches the interleavings of scenario files, case by case, and says what that shows.
-import { performance } from 'node:perf_hooks';
 import type { CaseStatus } from '../scenario/result.ts';
 import type { Scenario } from '../scenario/scenario.ts';
 import type { CaseSearch, ScenarioSearch } from '../scenario/search/result.ts';
 import type { SearchOptions } from '../scenario/search/search-case.ts';
 import type { Command, ExitCode, Parts } from './command.ts';
 import { countOption, durationOption, textOption } from './command.ts';
+import type { Drive } from './drive-search.ts';
+import { Interrupt } from './interrupt.ts';
 import type { Io } from './io.ts';
 import { caseChanges, loadScenarios } from './scenarios.ts';
-
-/** Executions between looks at the clock. */
-const CHUNK = 64;
 
 export const exploreCommand: Command = {
   name: 'explore',
@@ -42,6 +40,11 @@ export const exploreCommand: Command = {
       .option('depth', { type: 'string', requiresArg: true, describe: 'Bug depth, for pct [default: 3]' })
       .option('runs', { type: 'string', requiresArg: true, describe: 'Stop each case after so many executions' })
       .option('for', { type: 'string', requiresArg: true, describe: 'Stop each case after so long, such as 60s' })
+      .option('frontier', {
+        type: 'string',
+        requiresArg: true,
+        describe: 'Keep the state of the search in this file, and go on from it when it is there',
+      })
       .option('seed', { type: 'string', requiresArg: true, describe: 'Seed of the random streams [default: 1]' })
       .option('case', { type: 'string', requiresArg: true, describe: 'Only the case of this name (or start of one)' })
       .option('kernel', { type: 'string', requiresArg: true, describe: 'Search on this kernel, such as v6.1' })
@@ -50,12 +53,17 @@ export const exploreCommand: Command = {
       .option('verbose', { type: 'boolean', alias: 'v', describe: 'Explain expected findings, too' })
       .option('output', { type: 'string', alias: 'o', requiresArg: true, describe: 'Write the report to a file' })
       .example('pinsim explore scenarios/bugs/gup-fast-vs-fork.yaml', 'Every inequivalent interleaving')
+      .example('pinsim explore a.yaml --for 10min --frontier a.json', 'Ten minutes more of it, each time')
       .example('pinsim explore a.yaml --strategy bounded --bound 2', 'Those with at most two preemptions'),
   run,
 };
 
 async function run(args: Readonly<Record<string, unknown>>, io: Io, parts: Parts): Promise<ExitCode> {
   const { checkOutput, writeWhole } = await import('./output.ts');
+  const { driveSearch } = await import('./drive-search.ts');
+  const { FrontierFile } = await import('./frontier-file.ts');
+  const { SearchProgress } = await import('./search-progress.ts');
+  const { plural } = await import('../report/value.ts');
   const { renderScenarioSearch } = await import('../report/search.ts');
   const { NO_PAINT } = await import('../report/paint.ts');
   const { paintFor } = await import('./colour.ts');
@@ -65,6 +73,7 @@ async function run(args: Readonly<Record<string, unknown>>, io: Io, parts: Parts
   if (output !== undefined) checkOutput(io, output);
   const options = searchOptions(args);
   const forMs = durationOption(args, 'for');
+  const frontier = textOption(args, 'frontier');
   const scenarios = await loadScenarios((args.files as readonly unknown[]).map(String), io, parts);
   const changes = caseChanges(args);
   for (const scenario of scenarios) selectCases(scenario, changes);
@@ -73,32 +82,41 @@ async function run(args: Readonly<Record<string, unknown>>, io: Io, parts: Parts
   const width = Math.max(60, Math.min(120, (output === undefined ? io.stdout.columns : undefined) ?? 100));
   const statuses: CaseStatus[] = [];
   let text = '';
+  let left = scenarios.flatMap((scenario) => selectCases(scenario, changes)).length;
+  const drive: Drive = {
+    forMs,
+    interrupt: new Interrupt(io),
+    progress: new SearchProgress(io, left),
+    frontier: frontier === undefined ? undefined : new FrontierFile(io, frontier),
+  };
   for (const scenario of scenarios) {
-    const cases = selectCases(scenario, changes).map((one): CaseSearch => {
+    const cases: CaseSearch[] = [];
+    for (const one of selectCases(scenario, changes)) {
+      if (drive.interrupt.requested) break;
       const searcher = new CaseSearcher(scenario, one, options);
-      return searcher.result(drive(searcher, forMs));
-    });
+      drive.frontier?.resume(searcher);
+      drive.progress.begin(`${scenario.file} ${one.name}`, searcher);
+      cases.push(searcher.result(await driveSearch(searcher, drive)));
+    }
+    left -= cases.length;
+    if (cases.length === 0) break;
     statuses.push(...cases.map(({ status }) => status));
     const rendered = renderScenarioSearch(resultOf(scenario, cases), { paint, verbose, width });
     if (output === undefined) io.stdout.write(rendered);
     else text += rendered;
   }
+  drive.interrupt.end();
   if (output !== undefined) writeWhole(io, output, text);
+  if (left > 0) {
+    io.stderr.write(`pinsim: ${plural(left, 'case')} not searched: it was interrupted\n`);
+    statuses.push('incomplete');
+  }
   return exitCode(statuses);
 }
 
 function resultOf(scenario: Scenario, cases: readonly CaseSearch[]): ScenarioSearch {
   const { file, title, bug } = scenario;
   return { file, title, ...(bug === undefined ? {} : { bug }), cases };
-}
-
-/** Search until the end or until time is up; says then why it stopped. */
-function drive(searcher: { next(): boolean }, forMs: number | undefined): string | undefined {
-  const endMs = forMs === undefined ? Number.POSITIVE_INFINITY : performance.now() + forMs;
-  for (;;) {
-    for (let i = 0; i < CHUNK; i++) if (!searcher.next()) return undefined;
-    if (performance.now() >= endMs) return 'the time for this case was up (--for)';
-  }
 }
 
 function searchOptions(args: Readonly<Record<string, unknown>>): SearchOptions {

@@ -12,9 +12,21 @@ export interface Io {
   readonly env: Readonly<Record<string, string | undefined>>;
   /** Folder that relative paths start from. */
   readonly cwd: string;
+  /** Call `handler` the first time that the user asks to stop; the function returned ends that. Absent: nobody can. */
+  readonly onInterrupt?: (handler: () => void) => () => void;
 }
 
 /** Those of this process. */
 export function processIo(): Io {
-  return { stdout: process.stdout, stderr: process.stderr, env: process.env, cwd: process.cwd() };
+  const { stdout, stderr, env } = process;
+  return { stdout, stderr, env, cwd: process.cwd(), onInterrupt };
+}
+
+const SIGNALS = ['SIGINT', 'SIGTERM'] as const;
+
+function onInterrupt(handler: () => void): () => void {
+  for (const signal of SIGNALS) process.once(signal, handler);
+  return () => {
+    for (const signal of SIGNALS) process.off(signal, handler);
+  };
 }

@@ -97,7 +97,9 @@ export class Runner {
     sim.choices = scheduler;
     try {
       sim.rewind();
-      for (let process = scheduler.nextActor(sim); process !== null; process = scheduler.nextActor(sim)) {
+      for (let step = 0; step < this.maxSteps; step++) {
+        const process = scheduler.nextActor(sim);
+        if (process === null) break;
         actAgain(sim, process);
         scheduler.acted?.(process, sim);
       }

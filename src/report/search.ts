@@ -19,18 +19,40 @@ export function renderScenarioSearch(result: ScenarioSearch, options: TextOption
 export function verdictInWords(one: CaseSearch): string {
   const ran = plural(one.executions, 'interleaving');
   switch (one.verdict) {
-    case 'verified':
-      return `verified: all ${ran}${one.method.strategy === 'dpor' ? '' : `, ${one.method.words}`}`;
+    case 'verified': {
+      const which = one.method.strategy === 'dpor' ? '' : `, ${one.method.words}`;
+      const all = one.executions === 1 ? 'its only interleaving' : `all ${ran}`;
+      return `verified: ${all}${which}, within these bounds`;
+    }
     case 'violated': {
       const kinds = [...new Set(one.findings.map(({ finding }) => finding.kind))].join(', ');
       const shown = Math.max(...one.findings.map(({ executions }) => executions));
-      return `violated: ${kinds}, in ${formatCount(shown)} of ${ran}`;
+      const of = one.method.exhaustive && !isWhole(one) ? `${ran} run, of ${estimated(one)}` : ran;
+      return `violated: ${kinds}, in ${formatCount(shown)} of ${of}`;
     }
     case 'no-finding':
       return `no finding in ${plural(one.executions, 'run')} (${one.method.words}); this proves nothing`;
     case 'incomplete':
-      return `incomplete: nothing found in ${ran}`;
+      if (isWhole(one)) return `incomplete: all ${ran} were run, some only up to a limit; nothing found in them`;
+      return `incomplete: ${formatCount(one.executions)} of ${estimated(one)} interleavings; nothing found in them`;
   }
+}
+
+/** Was everything run, though not always to its end? */
+function isWhole({ estimate, executions }: CaseSearch): boolean {
+  return estimate !== null && estimate.error === 0 && estimate.total === executions;
+}
+
+function estimated({ estimate }: CaseSearch): string {
+  return estimate === null ? 'an unknown number' : `an estimated ${formatEstimate(estimate)}`;
+}
+
+/** `131,000 ± 4,000`, to three digits; `about 131,000` when nobody knows how far off it is. */
+export function formatEstimate({ total, error }: { readonly total: number; readonly error: number | null }): string {
+  const round = (value: number, digits: number): string => formatCount(Number(value.toPrecision(digits)));
+  if (error === null) return `about ${round(total, 2)}`;
+  if (error === 0) return formatCount(Math.round(total));
+  return `${round(total, 3)} ± ${round(error, 2)}`;
 }
 
 const STATUS_WORDS: Readonly<Record<CaseStatus, string>> = {

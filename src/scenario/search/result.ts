@@ -90,3 +90,5 @@ export interface ScenarioSearch {
   readonly bug?: string;
   readonly cases: readonly CaseSearch[];
 }
+  /** How many executions a complete search makes: two standard errors; null: nobody knows. */
+  readonly estimate: { readonly total: number; readonly error: number | null } | null;

@@ -1,13 +1,15 @@
 // The search of one case: a strategy over its interleavings, judged against what the scenario expects.
 import type { Finding } from '../../engine/finding.ts';
 import { type ExploreOptions, type FoundFinding, Search, type Strategy, tokenOf } from '../../explore/search.ts';
+import { canonicalKernel } from '../catalogue.ts';
 import { type FindingPattern, formatPattern, matchesFinding } from '../expectation.ts';
 import type { CaseStatus, Missing } from '../result.ts';
 import type { Scenario, ScenarioCase } from '../scenario.ts';
+import { checkSame, fingerprint, type SavedCase, type SearchIdentity } from './frontier.ts';
 import { replayCase } from './replay-case.ts';
 import type { Absent, CaseSearch, SearchFinding, SearchMethod, Verdict } from './result.ts';
 import { Subject } from './subject.ts';
-import { caseToken, printCaseToken, type Shown, shownAbsence, shownFinding } from './token.ts';
+import { caseToken, printCaseToken, type Shown, scenarioDigest, shownAbsence, shownFinding } from './token.ts';
 
 export interface SearchOptions extends Pick<ExploreOptions, 'runs' | 'depth' | 'bound' | 'maxExecutions' | 'maxSteps'> {
   readonly strategy: Exclude<Strategy, 'replay'>;
@@ -36,6 +38,8 @@ export class CaseSearcher {
   readonly subject: Subject;
   readonly search: Search;
   readonly method: SearchMethod;
+  /** The method, however long it goes on. */
+  private readonly words: string;
   private readonly seed: string;
   /** By pattern of `always`: executions that did not show it. */
   private readonly unmet = new Map<FindingPattern, Unmet>();
@@ -45,6 +49,11 @@ export class CaseSearcher {
     const { strategy, runs, depth, bound, maxExecutions, maxSteps, stopAtFinding } = options;
     this.seed = options.seed ?? scenario.seed;
     this.method = methodOf(options);
+    this.words = methodOf({
+      strategy,
+      ...(depth === undefined ? {} : { depth }),
+      ...(bound === undefined ? {} : { bound }),
+    }).words;
     this.subject = new Subject(scenario, one, {
       seed: this.seed,
       checked: options.checked ?? true,
@@ -89,6 +98,45 @@ export class CaseSearcher {
     }
   }
 
+  /** What this search is, for another to go on with it. */
+  get identity(): SearchIdentity {
+    const { scenario, one } = this.subject;
+    const { expect } = one;
+    return {
+      file: scenario.file,
+      case: one.name,
+      scenario: scenarioDigest(scenario, one),
+      expects: JSON.stringify([expect.always.map(formatPattern), expect.possible.map(formatPattern), scenario.reaches]),
+      kernel: canonicalKernel(one.kernel),
+      with: one.with,
+      without: one.without,
+      seed: this.seed,
+      strategy: this.words,
+      model: fingerprint(this.search.runner),
+    };
+  }
+
+  /** Between executions: all that another process needs to go on. */
+  save(): SavedCase {
+    return {
+      identity: this.identity,
+      search: this.search.save(),
+      labels: [...this.subject.labels()],
+      absent: [...this.unmet].map(([pattern, { executions, token }]) => [formatPattern(pattern), executions, token]),
+    };
+  }
+
+  /** Before the first execution: go on with a saved search. Throws FrontierError when it is one of something else. */
+  restore(saved: SavedCase): void {
+    checkSame(saved.identity, this.identity);
+    this.search.restore(saved.search);
+    for (const label of saved.labels) this.subject.reached.add(label);
+    for (const [text, executions, token] of saved.absent) {
+      const pattern = this.subject.one.expect.always.find((other) => formatPattern(other) === text);
+      if (pattern !== undefined) this.unmet.set(pattern, { executions, token });
+    }
+  }
+
   private token(schedule: string, shows: Shown): string {
     const { scenario, one } = this.subject;
     return printCaseToken(caseToken(scenario, one, this.seed, schedule, { shows }));
@@ -129,6 +177,7 @@ export class CaseSearcher {
       executions: explored.executions,
       blocked: explored.blocked,
       steps: explored.steps,
+      estimate: explored.estimate,
       limits,
       restsOn: RESTS_ON,
       findings,

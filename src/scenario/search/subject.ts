@@ -21,6 +21,8 @@ export class Subject {
   readonly world: World;
   /** Steps that somebody acted, in any execution. */
   readonly acted = new Set<Step>();
+  /** Labels that somebody acted in a search that this one goes on with. */
+  readonly reached = new Set<string>();
 
   /** Throws ScenarioError when the world cannot be built as described. */
   constructor(scenario: Scenario, one: ScenarioCase, options: SubjectOptions) {
@@ -60,6 +62,6 @@ export class Subject {
 
   /** Labels acted so far. */
   labels(): ReadonlySet<string> {
-    return new Set([...this.acted].map(({ label }) => label));
+    return new Set([...this.reached, ...[...this.acted].map(({ label }) => label)]);
   }
 }
