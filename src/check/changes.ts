@@ -88,7 +88,8 @@ function textOf({ store, row, old, now }: Field): string {
   const what = field !== '' && !where.includes(field.split('_')[0]!) ? `${field} of ${where}` : where;
   if (store.name === 'folio.flags') return `${what}: ${flagsInWords(old as number, now as number)}`;
   const words = store.name === 'frame.content' ? (token: unknown) => tokenText(token as number) : valueInWords;
-  return `${what}: ${words(old)} -> ${words(now)}`;
+  const [from, to] = [words(old), words(now)];
+  return from === to ? `${what} changes` : `${what}: ${from} -> ${to}`;
 }
 
 /** `+LOCKED -LRU`. */

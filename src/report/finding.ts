@@ -1,14 +1,19 @@
 // One finding as text: what went wrong, why, the steps in order, what would have been enough, how to see it again.
 import type { FindingStep, ReportedFinding } from '../scenario/result.ts';
+import type { SearchFinding } from '../scenario/search/result.ts';
 import type { Paint } from './paint.ts';
+import { fixInWords, renderNearest, renderStory, shrinkInWords } from './story.ts';
 import { formatDetail, formatTime, wrap } from './value.ts';
 
 /** Most steps of a story that a reader wants at once; the JSON has all. */
 const STEPS_MAX = 40;
 
+/** A finding with what a search adds to it. */
+export type ToldFinding = ReportedFinding & Partial<Pick<SearchFinding, 'shrunk' | 'story' | 'fixes' | 'nearest'>>;
+
 /** The finding in at most `width` columns where words allow it; no line break at the end. */
-export function renderFinding(reported: ReportedFinding, paint: Paint, width: number): string {
-  const { finding, expected, replay, preventedBy } = reported;
+export function renderFinding(reported: ToldFinding, paint: Paint, width: number): string {
+  const { finding, expected, replay, preventedBy, story, shrunk, nearest, fixes } = reported;
   const kind = expected === 'no' ? paint.bad(finding.kind) : paint.warn(finding.kind);
   const lines = [`${kind}${expected === 'no' ? '' : paint.faint(` (expected: ${expected})`)}`];
   lines.push(...wrap(finding.message, width - 2).map((line) => `  ${paint.strong(line)}`));
@@ -19,11 +24,18 @@ export function renderFinding(reported: ReportedFinding, paint: Paint, width: nu
       '',
       ...field('facts', details.map(([key, value]) => `${key} ${formatDetail(key, value)}`).join(', '), width),
     );
-  if (finding.steps.length > 0) lines.push('', ...stepTable(finding.steps, paint));
+  if (story !== undefined) lines.push('', ...renderStory(story, paint, width - 2).map((line) => `  ${line}`));
+  else if (finding.steps.length > 0) lines.push('', ...stepTable(finding.steps, paint));
+  if (nearest !== undefined) lines.push('', ...renderNearest(nearest, paint, width - 2).map((line) => `  ${line}`));
   lines.push('');
+  for (const fix of fixes ?? []) {
+    lines.push(...field('fixed by', `${fix.behaviour}: ${fix.summary}`, width));
+    lines.push(...field('', fixInWords(fix), width));
+  }
   if (finding.remedy !== undefined) lines.push(...field('to pass', finding.remedy, width));
-  for (const { behaviour, summary } of preventedBy)
+  for (const { behaviour, summary } of fixes === undefined ? preventedBy : [])
     lines.push(...field('prevented', `by ${behaviour}: ${summary}`, width));
+  if (shrunk !== undefined) lines.push(...field('shrunk', shrinkInWords(shrunk), width));
   lines.push(...field('replay', replay, Number.POSITIVE_INFINITY));
   return lines.join('\n');
 }

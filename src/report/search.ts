@@ -81,11 +81,11 @@ function renderCase(one: CaseSearch, options: TextOptions): readonly string[] {
   for (const { what, where } of one.missingLabels)
     block(`${where.file}:${where.line}:${where.column}: ${paint.bad('missing')}: no interleaving reached ${what}`);
   if (one.verdict === 'verified' && options.verbose === true) block(paint.faint(`rests on ${one.restsOn.join('; ')}`));
-  for (const { finding, expected, token, preventedBy } of one.findings) {
-    if (expected !== 'no' && options.verbose !== true) continue;
+  for (const found of one.findings) {
+    if (found.expected !== 'no' && options.verbose !== true) continue;
     lines.push('');
-    const replay = `pinsim replay '${token}'`;
-    block(renderFinding({ finding, expected, replay, preventedBy }, paint, (options.width ?? 100) - 4));
+    const replay = `pinsim replay '${found.token}'`;
+    block(renderFinding({ ...found, replay }, paint, (options.width ?? 100) - 4));
   }
   if (lines.length > 1 && lines.at(-1) !== '') lines.push('');
   return lines;

@@ -30,6 +30,8 @@ export class Bench {
   readonly owners: (ScriptStep | undefined)[] = [];
   /** Called after every step, with its number (from 0), when somebody wants to know. */
   listener: ((process: Process, changesFrom: number, step: number) => void) | null = null;
+  /** Findings of the set-up. */
+  readonly findingsBefore: number;
   private readonly announcedFor = new Map<string, ScriptStep | undefined>();
 
   /** Throws ScenarioError or KernelError when the world cannot be built. */
@@ -50,6 +52,7 @@ export class Bench {
       this.owners.length = 0;
       this.announcedFor.clear();
     });
+    this.findingsBefore = sim.findings.length;
     this.runner = new Runner(sim, this.subject.limits);
     this.trials = new Trials(this.runner, wanted, budget);
   }

@@ -1,5 +1,6 @@
 // The result of a search as plain data: what its reports are made from. Nothing here knows the model.
 import type { Finding } from '../../engine/finding.ts';
+import type { Where } from '../diagnostic.ts';
 import type { CaseStatus, Missing, Prevention } from '../result.ts';
 
 /** Changes when a reader of the JSON would have to. */
@@ -23,6 +24,77 @@ export interface ShrinkSize {
   readonly preemptions: number;
 }
 
+/** A row of the table that tells a counterexample: one step that matters. */
+export interface StoryRow {
+  /** Number of the step in its run, from 1. */
+  readonly step: number;
+  readonly actor: string;
+  readonly label: string;
+  /** The operation of the script that it belongs to, and its line in the file. */
+  readonly operation?: string;
+  readonly line?: number;
+  /** What it changed, in words, as far as it matters. */
+  readonly changed: readonly string[];
+  /** What it saw that matters later, or whose view it overturned. */
+  readonly notes: readonly string[];
+}
+
+/** A switch away from an actor that could have gone on. */
+export interface StorySwitch {
+  /** Steps acted before it. */
+  readonly after: number;
+  readonly actor: string;
+  /** The label before which it was stopped. */
+  readonly before: string;
+  /** Who went on instead. */
+  readonly to: string;
+}
+
+/** What happened, as a table: a column per actor, time downwards. */
+export interface Story {
+  readonly actors: readonly string[];
+  readonly rows: readonly StoryRow[];
+  readonly switches: readonly StorySwitch[];
+  /** Steps of the whole run. */
+  readonly steps: number;
+  /** The step that showed the finding; absent when the end of the run did. */
+  readonly shownAt?: number;
+}
+
+/** What another kernel does with the same schedule. */
+export interface Fix {
+  /** As `--with` takes it. */
+  readonly behaviour: string;
+  readonly summary: string;
+  /** The step of the story from which on the run differs, and the row that does not happen so any more. */
+  readonly step: number;
+  readonly row?: StoryRow;
+  /** What its actor does there instead; absent: it waits or has ended. */
+  readonly instead?: { readonly actor: string; readonly label: string };
+  /** What the same workload does with it: `all 62 interleavings`, `200 of its interleavings`. */
+  readonly searched: string;
+}
+
+/** The nearest interleaving that does not show the finding, beside the one that does. */
+export interface Nearest {
+  /** How it differs, in words. */
+  readonly change: string;
+  readonly token: string;
+  /** Number of the first step that differs. */
+  readonly differsAt: number;
+  readonly failing: Story;
+  readonly passing: Story;
+}
+
+/** What shrinking came to. */
+export interface ShrinkReport {
+  readonly before: ShrinkSize;
+  readonly after: ShrinkSize;
+  readonly executions: number;
+  readonly minimal: boolean;
+  readonly omitted: readonly string[];
+}
+
 /** One step of a schedule. */
 export interface SearchStep {
   readonly actor: string;
@@ -41,6 +113,13 @@ export interface SearchFinding {
   readonly firstExecution: number;
   readonly executions: number;
   readonly preventedBy: readonly Prevention[];
+  /** The line of the scenario that it belongs to: of the step that showed it, or of the case's `expect`. */
+  readonly where?: Where;
+  /** What shrinking came to; absent: it was not tried, or the finding does not come again. */
+  readonly shrunk?: ShrinkReport;
+  readonly story?: Story;
+  readonly fixes?: readonly Fix[];
+  readonly nearest?: Nearest;
 }
 
 /** An interleaving in which a finding that must always appear did not. */
@@ -72,6 +151,8 @@ export interface CaseSearch {
   readonly blocked: number;
   /** Steps of all executions. */
   readonly steps: number;
+  /** How many executions a complete search makes: two standard errors; null: nobody knows. */
+  readonly estimate: { readonly total: number; readonly error: number | null } | null;
   /** What kept the search from being complete, in words. */
   readonly limits: readonly string[];
   /** What `verified` rests on, in words. */
@@ -90,5 +171,3 @@ export interface ScenarioSearch {
   readonly bug?: string;
   readonly cases: readonly CaseSearch[];
 }
-  /** How many executions a complete search makes: two standard errors; null: nobody knows. */
-  readonly estimate: { readonly total: number; readonly error: number | null } | null;
