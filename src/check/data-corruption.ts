@@ -71,7 +71,13 @@ function judge(context: CheckContext, { mm, owner }: DirectReadDone, pfn: number
     reasons: ['the page was replaced or dropped between the look-up of the buffer and the end of the IO'],
     objects: [mm.name, `pfn ${pfn}`],
     about: [folios.refcount.base + pfn, folios.mapcount.base + pfn, folios.flags.base + pfn, frames.content.base + pfn],
-    details: { owner, address: vpn * 4096, pfn, process: own, lost: tokenText(frames.content.peek(pfn)) },
+    details: {
+      owner,
+      address: vpn * 4096,
+      pfn,
+      process: own === 0 ? 'no page' : own,
+      lost: tokenText(frames.content.peek(pfn)),
+    },
     objectClass: own === 0 ? 'no page' : 'other page',
     labels: ['direct read'],
   });

@@ -127,7 +127,7 @@ function compare(context: CheckContext, view: View): void {
       address: (view.page + first) * 4096,
       pages: apart,
       through,
-      process: own,
+      process: own > 0 ? own : own === 0 ? 'no page' : 'unmapped',
       kind: view.kind,
     },
     objectClass: `${view.kind} ${own > 0 ? 'other frame' : 'no frame'}`,

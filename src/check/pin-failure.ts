@@ -8,7 +8,7 @@ export const pinFailure: Checker = {
   kind: 'step',
   attach(context) {
     context.sim.on(PIN_REFUSED, (refused) => {
-      const range = `0x${(refused.vpn * 4096).toString(16)}..0x${((refused.vpn + refused.pages) * 4096 - 1).toString(16)}`;
+      const range = `0x${(refused.vpn * 4096).toString(16)}..0x${((refused.vpn + refused.pages) * 4096).toString(16)}`;
       reportFinding(context, {
         kind: 'pin-failure',
         message: `${refused.who} of ${range} fails with ${refused.errno} (-${errnoNumber(refused.errno)})`,

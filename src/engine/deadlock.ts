@@ -24,7 +24,11 @@ export function deadlockFinding(sim: Sim, waiting: readonly Process[]): Finding 
   const stuck = waiting.filter((process) => !process.daemon);
   const cycle = cycleOf(stuck);
   const shown = cycle.length > 0 ? cycle : stuck;
-  const line = (p: Process) => `${p.name} waits for ${p.announced.gate?.name} at ${p.announced.step.label}`;
+  const line = (p: Process) => {
+    const { gate, step } = p.announced;
+    // A condition without a name of its own is called as its step.
+    return `${p.name} waits ${gate === null || gate.name === step.label ? '' : `for ${gate.name} `}at ${step.label}`;
+  };
   return {
     kind: 'deadlock',
     message:

@@ -68,7 +68,9 @@ export function* unregisterBuffers(core: CoreMm, ring: IoUring): Steps<Errno | n
     yield ring.lock.unlock(UNLOCK);
     return 'ENXIO';
   }
-  yield until(core.sim, [ring.requests], () => ring.requests.peek() === 0, QUIESCE);
+  yield until(core.sim, [ring.requests], () => ring.requests.peek() === 0, QUIESCE, {
+    name: `requests that use buffers of ${ring.name}`,
+  });
   yield* call(dropBuffers(core, ring));
   yield ring.lock.unlock(UNLOCK);
   return null;

@@ -157,7 +157,9 @@ function* resolve(vm: Vm, gpc: GfnToPfnCache, vpn: number, first: number): Steps
     yield* call(releasePfn(vm.core, frame));
     // While a window stays open every round ends here again: wait for its end instead, then take a new snapshot.
     vm.seq.willRead(AGAIN);
-    yield until(vm.core.sim, [vm.mnActive], () => vm.mnActive.peek() === 0, AGAIN);
+    yield until(vm.core.sim, [vm.mnActive], () => vm.mnActive.peek() === 0, AGAIN, {
+      name: `the end of all invalidations of ${vm.name}`,
+    });
     seq = vm.seq.value;
   }
 }

@@ -30,7 +30,8 @@ export function userLockedVmOf(user: User): string {
 
 /**
  * ENOMEM of a memlock limit, with the limit that would have sufficed. `check` is the kernel function that compared;
- * `account` says which counter stood at `chargedPages` when `pages` more were asked for.
+ * `account` says which counter stood at `chargedPages` when `pages` more were asked for; `pendingPages` are counted against
+ * the limit already, and will be charged at the end of the call.
  */
 export function overLimit(
   check: string,
@@ -38,16 +39,19 @@ export function overLimit(
   chargedPages: number,
   pages: number,
   limitPages: number,
+  pendingPages = 0,
 ): Refusal {
-  const needed = (chargedPages + pages) * PAGE_SIZE;
+  const needed = (chargedPages + pendingPages + pages) * PAGE_SIZE;
   const limit = limitPages * PAGE_SIZE;
+  const pending = pendingPages === 0 ? '' : `, plus ${bytes(pendingPages)} pending in this call,`;
   return refuse(
     'ENOMEM',
-    `${check}: ${account} is ${bytes(chargedPages)} and ${bytes(pages)} more would exceed RLIMIT_MEMLOCK, ${limit} bytes (${limitPages} pages)`,
+    `${check}: ${account} is ${bytes(chargedPages)}${pending} and ${bytes(pages)} more would exceed RLIMIT_MEMLOCK, ${limit} bytes (${limitPages} pages)`,
     `RLIMIT_MEMLOCK of at least ${needed} bytes, ${needed - limit} more than now, or CAP_IPC_LOCK`,
     {
       'limit-bytes': limit,
       'charged-bytes': chargedPages * PAGE_SIZE,
+      ...(pendingPages === 0 ? {} : { 'pending-bytes': pendingPages * PAGE_SIZE }),
       'asked-bytes': pages * PAGE_SIZE,
       'needed-bytes': needed,
       'short-by': needed - limit,
@@ -56,7 +60,7 @@ export function overLimit(
 }
 
 function bytes(pages: number): string {
-  return `${pages * PAGE_SIZE} bytes (${pages} pages)`;
+  return `${pages * PAGE_SIZE} bytes (${pages} page${pages === 1 ? '' : 's'})`;
 }
 
 /** Tell the ledger of a change that the caller made to a counter. */

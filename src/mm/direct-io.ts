@@ -20,7 +20,9 @@ const GROW = step('ext4_handle_inode_extension', 'op');
 
 /** inode_dio_wait: truncation waits here, with i_rwsem held, until no direct IO of the file is under way. */
 export function inodeDioWait(inode: Inode): Announced {
-  return until(inode.sim, [inode.dioCount], () => inode.dioCount.peek() === 0, DIO_WAIT);
+  return until(inode.sim, [inode.dioCount], () => inode.dioCount.peek() === 0, DIO_WAIT, {
+    name: `direct IO of ${inode.name}`,
+  });
 }
 
 /** read(2) of an O_DIRECT file into pages from `vpn` on. EINVAL: no O_DIRECT here, or the end; EFAULT: the buffer. */

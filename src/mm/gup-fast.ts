@@ -80,6 +80,7 @@ function* fastFallback(core: CoreMm, name: string, vpn: number, pages: number, f
   }
   for (const run of rest.runs.runs) walk.runs.add(run.pfn, run.pages);
   walk.failure = rest.failure;
+  walk.failedAt = rest.failedAt;
   return finish(core, name, mm, vpn, pages, flags, walk, fast + slow);
 }
 

@@ -53,6 +53,7 @@ export function* gupLongtermLocked(
     walk.runs.clear();
     if (core.kernel.has('gup.longterm.migration-failure-is-error')) {
       walk.failure = verdict;
+      walk.failedAt = -1;
       return 0;
     }
     // Before 5.13 what could not be moved was pinned where it is.

@@ -39,10 +39,21 @@ export interface Walk {
   locked: boolean;
   /** Why the last call stopped; null: it did not, or it would have had to wait. */
   failure: Refusal | null;
+  /** The page at which it stopped; -1: at none in particular. A request may take several walks, each of a part of it. */
+  failedAt: number;
 }
 
 export function newWalk(core: CoreMm, locked: boolean): Walk {
-  return { runs: new RunList(core.zeroPfn), locked, failure: null };
+  return { runs: new RunList(core.zeroPfn), locked, failure: null, failedAt: -1 };
+}
+
+/** Why a request for pages [vpn, vpn + pages) stopped, and at which of its pages. */
+export function failureOf({ failure, failedAt }: Walk, vpn: number, pages: number): Refusal | null {
+  if (failure === null || failedAt < 0) return failure;
+  const failed = failedAt - vpn;
+  return within(`__get_user_pages: page ${failed} of ${pages}, at ${hex(failedAt)}`, failure, {
+    'failed-page': failed,
+  });
 }
 
 /**
@@ -62,6 +73,7 @@ export function* walkUserPages(
   const { killed } = core.current.task;
   const end = vpn + pages;
   walk.failure = null;
+  walk.failedAt = -1;
   let vma: Vma | undefined;
   let at = vpn;
   let refused: Refusal | 'stop' | null = null;
@@ -104,9 +116,8 @@ export function* walkUserPages(
     if (refused !== null) break;
   }
   if (refused !== null && refused !== 'stop') {
-    const failed = at - vpn;
-    const where = `__get_user_pages: page ${failed} of ${pages}, at ${hex(at)}`;
-    walk.failure = within(where, refused, { 'failed-page': failed });
+    walk.failure = refused;
+    walk.failedAt = at;
   }
   return at - vpn;
 }

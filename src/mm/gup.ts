@@ -4,7 +4,7 @@ import { call, type Steps } from '../engine/process.ts';
 import type { CoreMm } from './core.ts';
 import { flagsText, type GupFlags, type GupRequest, type GupResult, gupFlags, refuse, within } from './gup-flags.ts';
 import { gupLongtermLocked } from './gup-longterm.ts';
-import { getUserPagesLocked, newWalk, type Walk, walkUserPages } from './gup-slow.ts';
+import { failureOf, getUserPagesLocked, newWalk, type Walk, walkUserPages } from './gup-slow.ts';
 import { PIN_TAKEN, type Refusal } from './ledger.ts';
 import { lruAddDrain } from './lru.ts';
 import type { Mm } from './mm.ts';
@@ -113,7 +113,8 @@ export function* populateUserPages(
   const walk = newWalk(core, true);
   const done = yield* call(walkUserPages(core, mm, vpn, pages, flags, walk));
   yield* call(lruAddDrain(core));
-  return walk.failure === null ? { done } : { done, reason: walk.failure };
+  const reason = failureOf(walk, vpn, pages);
+  return reason === null ? { done } : { done, reason };
 }
 
 /** The address space of the running thread. */
@@ -158,7 +159,8 @@ export function finish(
     core.sim.emit(PIN_TAKEN, { runs, owner, mm: mm.name, vpn, longterm, write });
   }
   const result = { runs, pinned: done, locked: walk.locked };
-  if (done === pages || walk.failure === null) return result;
-  const reason = within(asked(name, mm, vpn, pages, flags), walk.failure);
+  const failure = failureOf(walk, vpn, pages);
+  if (done === pages || failure === null) return result;
+  const reason = within(asked(name, mm, vpn, pages, flags), failure);
   return done > 0 ? { ...result, reason } : { ...result, errno: reason.errno, reason };
 }

@@ -54,6 +54,9 @@ export interface NotifierOps {
   clearFlushYoung?(mm: Mm, start: number, end: number): Steps<boolean>;
 }
 
+/** What readers of an interval wait for. */
+const INTERVALS_END = 'the end of the invalidations under way';
+
 /** An interval notifier (HMM users). Immutable placement; `seq` is its own sequence number. */
 export class IntervalNotifier {
   readonly name: string;
@@ -331,7 +334,7 @@ export class NotifierList {
     }
     this.tree.value = tree({ ...state, deferredRemovals: [...state.deferredRemovals, interval] });
     const seq = state.seq;
-    yield until(this.sim, [this.tree], () => this.tree.peek().seq !== seq, READ_WAIT);
+    yield until(this.sim, [this.tree], () => this.tree.peek().seq !== seq, READ_WAIT, { name: INTERVALS_END });
   }
 
   /** mmu_interval_read_begin: the sequence to check later; waits out a running invalidation of this interval. */
@@ -340,7 +343,7 @@ export class NotifierList {
     yield this.tree.willRead(READ_BEGIN);
     const seq = interval.seq.value;
     if (this.tree.value.seq === seq) {
-      yield until(this.sim, [this.tree], () => this.tree.peek().seq !== seq, READ_WAIT);
+      yield until(this.sim, [this.tree], () => this.tree.peek().seq !== seq, READ_WAIT, { name: INTERVALS_END });
     }
     return seq;
   }

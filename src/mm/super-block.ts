@@ -47,7 +47,7 @@ export class SuperBlock {
   *startWrite(level: WriteLevel): Steps<void> {
     const section = this.sections[level];
     section.willUpdate(START);
-    yield until(this.sim, [this.frozen], () => this.admits(level), START);
+    yield until(this.sim, [this.frozen], () => this.admits(level), START, { name: `the thaw of ${this.name}` });
     section.value += 1;
   }
 
@@ -78,7 +78,10 @@ export class SuperBlock {
 
   private *drain(level: WriteLevel): Steps<void> {
     const section = this.sections[level];
-    yield until(this.sim, [section], () => section.peek() === 0, DRAIN, { lasting: true });
+    yield until(this.sim, [section], () => section.peek() === 0, DRAIN, {
+      name: `${level === 'write' ? 'writers' : 'faulting writers'} of ${this.name}`,
+      lasting: true,
+    });
   }
 
   /** FITHAW. EINVAL: not frozen. */

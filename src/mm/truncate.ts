@@ -134,7 +134,9 @@ function* breakLayouts(core: CoreMm, inode: Inode, from: number, to: number): St
   for (let index = nextCached(inode, from, to); index < to; index = nextCached(inode, index + 1, to)) {
     const pfn = inode.pages.peek(index) - 1;
     const count = { id: core.folios.refcount.base + pfn };
-    yield until(core.sim, [count], () => core.folios.refcount.peek(pfn) <= 1, LAYOUT);
+    yield until(core.sim, [count], () => core.folios.refcount.peek(pfn) <= 1, LAYOUT, {
+      name: `the end of IO to pfn ${pfn} of ${inode.name}`,
+    });
   }
 }
 

@@ -14,7 +14,7 @@ import type { Mm } from './mm.ts';
 import { allocFolio } from './page-alloc.ts';
 import { filemapAddFolio, unlockFolio } from './page-cache.ts';
 import { PG_UPTODATE } from './page-flags.ts';
-import { pmdOf } from './page-table.ts';
+import { hex, pmdOf } from './page-table.ts';
 import { PMD_TABLE, PTE_MARKER, PTE_NONE, PTE_PRESENT, PTE_UFFD_WP, PTE_WRITE, PTE_YOUNG } from './pte.ts';
 import { folioPut } from './refcount.ts';
 import { flushTlbRange } from './tlb.ts';
@@ -67,7 +67,7 @@ export function* handleUserfault(core: CoreMm, fault: Fault, why: 'missing' | 'w
     const { bits } = pageTable.peekLeaf(vpn).pte;
     return why === 'missing' ? bits !== 0 : (bits & PTE_UFFD_WP) === 0;
   };
-  yield until(core.sim, [killed], resolved, WAIT, { name: `userfault at ${vpn} of ${mm.name}` });
+  yield until(core.sim, [killed], resolved, WAIT, { name: `whoever handles userfaults, at ${hex(vpn)} of ${mm.name}` });
   return 'retry';
 }
 

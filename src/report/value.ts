@@ -23,9 +23,9 @@ export function formatCount(count: number): string {
   return String(count).replace(/\B(?=(\d{3})+$)/g, ',');
 }
 
-const ADDRESS_KEYS = /(^|[-_])(iova|gpa|gfn|pfn|va|addr|address|start|end)$/;
+const ADDRESS_KEYS = /(^|[-_])(iova|gpa|va|addr|address|start|end)$/;
 
-/** A detail of a finding; addresses and frame numbers in hexadecimal, by the name of their key. */
+/** A detail of a finding; addresses in hexadecimal, by the name of their key; frames are counted, here as in all texts. */
 export function formatDetail(key: string, value: FindingValue): string {
   if (Array.isArray(value)) return value.map((item: FindingValue) => formatDetail(key, item)).join(', ');
   if (

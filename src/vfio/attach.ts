@@ -112,7 +112,7 @@ function newWindows(iommu: VfioIommu, group: IommuGroup, domain: IommuDomain): r
   const conflict = reservedConflict(iommu, group.reserved);
   if (conflict !== null) {
     const { kind, firstPage, pages } = conflict.region;
-    const range = `${hexBytes(BigInt(firstPage) << 12n)}..${hexBytes((BigInt(firstPage + pages) << 12n) - 1n)}`;
+    const range = `${hexBytes(BigInt(firstPage) << 12n)}..${hexBytes(BigInt(firstPage + pages) << 12n)}`;
     const what = `vfio_iommu_resv_conflict: the ${kind} window ${range} of ${group.name} lies in the mapping`;
     tellAttach(iommu, group, conflict.dma, refuse('EINVAL', what, 'no mapping there before the group joins'));
     return null;

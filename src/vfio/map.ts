@@ -110,7 +110,7 @@ function checkRange({ iova, vaddr, size }: MapAttempt): Refusal | null {
 function checkRoom(iommu: VfioIommu, iova: number, pages: number): Refusal | null {
   const other = iommu.findDma(iova, pages);
   if (other !== undefined) {
-    const range = `${page(other.iova)}..${page(other.end - 1)}`;
+    const range = `${page(other.iova)}..${page(other.end)}`;
     return refuse(
       'EEXIST',
       `vfio_find_dma: the range overlaps the mapping ${range}`,
@@ -132,7 +132,7 @@ function checkRoom(iommu: VfioIommu, iova: number, pages: number): Refusal | nul
     return refuse(
       'EINVAL',
       `vfio_iommu_iova_dma_valid: the range does not lie whole inside one allowed window; these are ${allowed}`,
-      'IOVAs below the aperture and outside reserved windows (VFIO_IOMMU_GET_INFO lists what is allowed)',
+      'IOVAs within the aperture and outside reserved windows (VFIO_IOMMU_GET_INFO lists what is allowed)',
     );
   }
   return null;

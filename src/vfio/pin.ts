@@ -139,7 +139,7 @@ export function* pinPagesRemote(
       const vpn = dma.fields.vaddr + offset + run.pages;
       const got = yield* call(vaddrGetPfns(iommu, dma, mm, vpn, Math.min(pages - run.pages, batch.capacity)));
       if ('errno' in got) {
-        refused = got;
+        refused = atPage(got, offset + run.pages, vpn);
         break;
       }
       batch.runs = got.runs;
@@ -151,7 +151,7 @@ export function* pinPagesRemote(
     }
     const end = run.consume(batch, pages, lockedVm, limitPages);
     if (end === 'over-limit') {
-      refused = overLimit('vfio_pin_pages_remote', lockedVmOf(mm), lockedVm + run.toCharge, 1, limitPages);
+      refused = overLimit('vfio_pin_pages_remote', lockedVmOf(mm), lockedVm, 1, limitPages, run.toCharge);
     } else if (end === 'other-run' || batch.capacity === 1) break;
   }
   if (refused === null) refused = yield* call(lockAcct(iommu, dma.iova, run.toCharge, false));
@@ -297,6 +297,12 @@ function computedPfn(core: CoreMm, vma: Vma, mapping: PfnMapping, vpn: number): 
   const pfn = mapping.frameAt(vma.indexOf(vpn));
   if (pfn === undefined) return notMapped(vma, vpn);
   return [{ pfn, pages: 1, generation: core.frames.peekGeneration(pfn) }];
+}
+
+/** GUP counts from the start of a batch; whoever asked for the mapping counts from its start. */
+function atPage(refusal: Refusal, page: number, vpn: number): Refusal {
+  const outer = within(`vaddr_get_pfns: page ${page} of the mapping, at ${hex(vpn)}`, refusal);
+  return { ...outer, details: { ...outer.details, 'failed-page': page } };
 }
 
 function notMapped(vma: Vma, vpn: number): Refusal {

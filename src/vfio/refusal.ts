@@ -59,7 +59,9 @@ export function explainLimit(iommu: VfioIommu, dma: VfioDma, pages: number, done
   if (refusal.errno !== 'ENOMEM' || refusal.details['limit-bytes'] === undefined) return refusal;
   const limit = Number(refusal.details['limit-bytes']);
   const ours = iommu.entry(dma.iova).fields.lockedVm;
-  const others = (dma.fields.mm.lockedVm.peek() - ours) * PAGE_SIZE;
+  const charged = dma.fields.mm.lockedVm.peek() * PAGE_SIZE;
+  const others = charged - ours * PAGE_SIZE;
+  const pending = refusal.details['pending-bytes'];
   const needed = others + pages * PAGE_SIZE;
   const container = iommu.held.entries.reduce((sum, entry) => sum + entry.fields.lockedVm, 0) - ours;
   return {
@@ -67,8 +69,10 @@ export function explainLimit(iommu: VfioIommu, dma: VfioDma, pages: number, done
     remedy: `RLIMIT_MEMLOCK of at least ${needed} bytes, ${needed - limit} more than now, or CAP_IPC_LOCK`,
     details: {
       'limit-bytes': limit,
-      // locked_vm without this request: other mappings, and mlock.
-      'charged-bytes': others,
+      // locked_vm as the check saw it; what this call had charged by then is part of it.
+      'charged-bytes': charged,
+      ...(ours === 0 ? {} : { 'charged-by-this-call-bytes': ours * PAGE_SIZE }),
+      ...(pending === undefined ? {} : { 'pending-bytes': pending }),
       'asked-bytes': pages * PAGE_SIZE,
       'done-bytes': done * PAGE_SIZE,
       'container-charged-bytes': container * PAGE_SIZE,

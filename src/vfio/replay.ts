@@ -116,7 +116,9 @@ function* waitAllValid(iommu: VfioIommu): Steps<void> {
     yield iommu.lock.unlock();
     const { killed } = current.task;
     const ready = () => iommu.vaddrInvalidCount.peek() === 0 || killed.peek();
-    yield until(sim, [iommu.vaddrInvalidCount, killed], ready, SLEEP);
+    yield until(sim, [iommu.vaddrInvalidCount, killed], ready, SLEEP, {
+      name: `valid addresses of all mappings of ${iommu.name}`,
+    });
     yield iommu.acquire(START);
     if (killed.peek()) return;
   }

@@ -127,7 +127,7 @@ test('a group that cannot join says which window lies in which mapping', () => {
   expect(seen[0]).toMatchObject({ errno: 'EINVAL', who: 'vfio_iommu_type1_attach_group by root', pages: 1 });
   expect(seen[0]!.reasons).toEqual([
     'group of gpu joins container0, asked by root: its mapping of 0x10000000 (1 pages)',
-    'vfio_iommu_resv_conflict: the direct window 0x10000000..0x1000ffff of group of gpu lies in the mapping',
+    'vfio_iommu_resv_conflict: the direct window 0x10000000..0x10010000 of group of gpu lies in the mapping',
   ]);
 });
 

@@ -145,7 +145,7 @@ export const processOperations = [
     *run(context, args) {
       const { world } = context.performance;
       const { exited } = world.task(args.process.name);
-      yield until(world.sim, [exited], () => exited.peek(), WAITPID);
+      yield until(world.sim, [exited], () => exited.peek(), WAITPID, { name: `the exit of ${args.process.name}` });
       return { returns: 0 };
     },
   }),
