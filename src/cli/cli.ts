@@ -1,14 +1,13 @@
 // The command line: finds the command, hands it its arguments, and turns every mistake of a user into a message and an
 // exit code. No mistake of a user shows a stack trace.
 import yargs, { type Argv } from 'yargs';
-import { renderDiagnostics, ScenarioError } from '../scenario/diagnostic.ts';
-import { diagnosticPaintFor } from './colour.ts';
 import type { Command, ExitCode, Parts } from './command.ts';
 import { explainCommand } from './explain.ts';
 import { exploreCommand } from './explore.ts';
 import type { Io } from './io.ts';
 import { listCommand } from './list.ts';
 import { newCommand } from './new.ts';
+import { reportError } from './report-error.ts';
 import { runCommand } from './run.ts';
 import { schemaCommand } from './schema.ts';
 import { type Known, translateUsage, UsageError } from './usage.ts';
@@ -37,7 +36,7 @@ export async function main(argv: readonly string[], io: Io, parts: Parts = LAZY_
   try {
     return await dispatch(argv, io, parts);
   } catch (error) {
-    return report(error, io);
+    return reportError(error, io);
   }
 }
 
@@ -88,21 +87,4 @@ function parserOf(argv: readonly string[], io: Io, known: Known, chosen: Chosen)
     parser.command(usage, command.summary, command.declare, (args) => chosen(command, args));
   }
   return parser;
-}
-
-function report(error: unknown, io: Io): ExitCode {
-  if (error instanceof ScenarioError) {
-    io.stderr.write(`${renderDiagnostics(error.diagnostics, diagnosticPaintFor(io.stderr, io.env))}\n`);
-    return 2;
-  }
-  if (error instanceof UsageError) {
-    io.stderr.write(`pinsim: ${error.message}\n`);
-    if (error.hint !== undefined) io.stderr.write(`  ${error.hint}\n`);
-    return 2;
-  }
-  const { message, stack } = error instanceof Error ? error : new Error(String(error));
-  io.stderr.write(`pinsim: this is a defect of pinsim, please report it: ${message}\n`);
-  if ((io.env.PINSIM_DEBUG ?? '') !== '') io.stderr.write(`${stack}\n`);
-  else io.stderr.write('  PINSIM_DEBUG=1 shows where it happened\n');
-  return 1;
 }

@@ -4,15 +4,16 @@ import type { ScenarioResult, Tally, TraceLine } from '../scenario/result.ts';
 import type { RunOptions, RunScenario } from '../scenario/run.ts';
 import type { Scenario } from '../scenario/scenario.ts';
 import type { Command, ExitCode, Parts } from './command.ts';
-import { textOption } from './command.ts';
+import { countOption, textOption } from './command.ts';
 import type { Io } from './io.ts';
+import { reportError } from './report-error.ts';
 import { caseChanges, loadScenarios } from './scenarios.ts';
 
 export const runCommand: Command = {
   name: 'run',
   positionals: '<files..>',
   summary: 'Run scenario files, or all of a folder',
-  options: ['seed', 'case', 'kernel', 'with', 'without', 'trace', 'verbose', 'format', 'output'],
+  options: ['seed', 'case', 'kernel', 'with', 'without', 'max-steps', 'trace', 'verbose', 'format', 'output'],
   declare: (yargs) =>
     yargs
       .positional('files', { type: 'string', array: true, describe: 'Scenario files or folders' })
@@ -21,6 +22,7 @@ export const runCommand: Command = {
       .option('kernel', { type: 'string', requiresArg: true, describe: 'Run on this kernel, such as v6.1' })
       .option('with', { type: 'string', array: true, nargs: 1, describe: 'Switch a behaviour on (id, or id=way)' })
       .option('without', { type: 'string', array: true, nargs: 1, describe: 'Switch a behaviour off' })
+      .option('max-steps', { type: 'string', requiresArg: true, describe: 'Give a case up after so many steps' })
       .option('trace', { type: 'boolean', describe: 'Show every step' })
       .option('verbose', { type: 'boolean', alias: 'v', describe: 'Explain expected findings, too' })
       .option('format', { choices: ['text', 'json'] as const, default: 'text', describe: 'Form of the report' })
@@ -40,12 +42,18 @@ async function run(args: Readonly<Record<string, unknown>>, io: Io, parts: Parts
   const runScenario = await parts.runScenario();
   const asJson = args.format === 'json';
   const report = asJson ? await jsonReport() : await textReport(args, io, output, scenarios.length);
-  const results = await runAll(scenarios, runScenario, options, args.trace === true, asJson, report, io);
+  const troubles: unknown[] = [];
+  const results = await runAll(scenarios, runScenario, options, args.trace === true, asJson, report, io, troubles);
   const tally = tallyOf(results);
-  report.end(results, tally);
-  if (output === undefined) io.stdout.write(report.take());
-  else writeWhole(io, output, report.take());
-  return exitCode(tally);
+  // A report of nothing would only hide that nothing ran.
+  if (results.length > 0) {
+    report.end(results, tally);
+    if (output === undefined) io.stdout.write(report.take());
+    else writeWhole(io, output, report.take());
+  }
+  const codes = troubles.map((error) => reportError(error, io));
+  if (codes.length === 0) return exitCode(tally);
+  return codes.includes(2) ? 2 : 1;
 }
 
 /** Options that concern the cases, judged against every scenario before the first one runs. */
@@ -55,7 +63,12 @@ async function checkedOptions(
 ): Promise<RunOptions> {
   const { selectCases } = await import('../scenario/select-cases.ts');
   const seed = textOption(args, 'seed');
-  const options: RunOptions = { ...caseChanges(args), ...(seed === undefined ? {} : { seed }) };
+  const maxSteps = countOption(args, 'max-steps');
+  const options: RunOptions = {
+    ...caseChanges(args),
+    ...(seed === undefined ? {} : { seed }),
+    ...(maxSteps === undefined ? {} : { maxSteps }),
+  };
   for (const scenario of scenarios) selectCases(scenario, options);
   return options;
 }
@@ -121,6 +134,7 @@ async function runAll(
   keepTrace: boolean,
   report: Report,
   io: Io,
+  troubles: unknown[],
 ): Promise<readonly ScenarioResult[]> {
   const { ProgressLine } = await import('./progress.ts');
   const progress = new ProgressLine(io, scenarios.length);
@@ -131,12 +145,20 @@ async function runAll(
   };
   for (const scenario of scenarios) {
     progress.begin(scenario.file);
-    const cases = runScenario(scenario, {
-      ...options,
-      ...(traced && !keepTrace ? { trace: listen } : {}),
-      ...(traced && keepTrace ? { keepTrace } : {}),
-      progress: (now) => progress.update(now),
-    });
+    let cases: ScenarioResult['cases'];
+    try {
+      cases = runScenario(scenario, {
+        ...options,
+        ...(traced && !keepTrace ? { trace: listen } : {}),
+        ...(traced && keepTrace ? { keepTrace } : {}),
+        progress: (now) => progress.update(now),
+      });
+    } catch (error) {
+      // One file that cannot be run does not keep the others from it.
+      troubles.push(inFile(error, scenario.file));
+      progress.clear();
+      continue;
+    }
     const { file, title, bug } = scenario;
     const result = { file, title, ...(bug === undefined ? {} : { bug }), cases };
     results.push(result);
@@ -144,6 +166,12 @@ async function runAll(
     report.add(result);
   }
   return results;
+}
+
+/** A defect of ours says in which file it showed. */
+function inFile(error: unknown, file: string): unknown {
+  if (error instanceof Error && error.name !== 'ScenarioError') error.message = `${file}: ${error.message}`;
+  return error;
 }
 
 function exitCode(tally: Tally): ExitCode {

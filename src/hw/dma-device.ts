@@ -6,7 +6,7 @@ import { call, type Steps } from '../engine/process.ts';
 import type { Sim } from '../engine/sim.ts';
 import { step } from '../engine/step.ts';
 import { FRAME_ACCESS } from './frames.ts';
-import { IO_READ, IO_WRITE, sameGeneration } from './io-entry.ts';
+import { IO_READ, IO_WRITE, inWindows, sameGeneration } from './io-entry.ts';
 import type { IoFault, IommuUnit, Translation } from './iommu-unit.ts';
 import { type Iotlb, IotlbEntry, type TranslatingDevice } from './iotlb.ts';
 import { ZERO_TOKEN } from './token.ts';
@@ -114,6 +114,7 @@ function* transaction(device: DmaDevice, page: number, prot: number, token: numb
   if (!device.busMaster.value) return { token: ZERO_TOKEN, fault: 'blocked' };
   if (through === 'identity') return yield* call(access(device, null, page, page, prot, token));
   if (through === null) return yield* call(fault(device, page, prot, 'blocked'));
+  if (!inWindows(page)) return yield* call(fault(device, page, prot, 'not-present'));
   if (through !== expected) return yield* call(transaction(device, page, prot, token));
   const hit = through.iotlb.lookup(page, prot);
   if (hit !== undefined) {

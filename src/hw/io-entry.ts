@@ -82,10 +82,14 @@ export function rowAt(row: number, level: number): number {
   return level === 0 ? row : Math.floor(row / SPANS[level]!);
 }
 
+/** Do tables hold this page? Between the two windows nothing can be mapped, and so nothing is. */
+export function inWindows(page: number): boolean {
+  return page < WINDOW_PAGES || page - SPACE_PAGES + 2 * WINDOW_PAGES >= WINDOW_PAGES;
+}
+
 export function rowOf(page: number): number {
   if (page < WINDOW_PAGES) return page;
-  const row = page - SPACE_PAGES + 2 * WINDOW_PAGES;
-  if (row >= WINDOW_PAGES) return row;
+  if (inWindows(page)) return page - SPACE_PAGES + 2 * WINDOW_PAGES;
   throw new Error(`IOVA 0x${(page * 4096).toString(16)} lies between 2^51 and 2^64 - 2^51, which is not modelled`);
 }
 

@@ -1,10 +1,15 @@
 // The cases of a scenario: kernels judged by the kernel room, machines merged, expectations inherited.
+import { LATENCY_DEFAULTS } from '../hw/latency-defaults.ts';
 import { Kernel, KernelError } from '../kernel/index.ts';
 import { type Diagnostic, didYouMean, nameList } from './diagnostic.ts';
 import type { ExpectedFindings, ScenarioCase } from './scenario.ts';
 import type { CaseSpec, FindingsSpec, ScenarioSpec } from './schema.ts';
 import { type HostSpec, mergeHost } from './schema-host.ts';
 import type { Path, Source } from './source.ts';
+import { formatSize } from './units.ts';
+
+/** The least memory a machine starts with: zero pages and what is allotted at boot. */
+const KERNEL_BYTES = 4n << 20n;
 
 /** The kernel of scenarios that name none: the newest whose outcomes were recorded. */
 export const DEFAULT_KERNEL = 'v6.12.117';
@@ -109,10 +114,34 @@ function checkHost(
         expected: `\`memory\` as a list of ${nodes}, or \`nodes: ${entries}\``,
       }),
     );
+  const classes = Object.keys(LATENCY_DEFAULTS);
+  for (const name of Object.keys(host.latencies ?? {})) {
+    if (classes.includes(name)) continue;
+    const hint = didYouMean(name, classes);
+    const what = {
+      message: `no step costs \`${name}\``,
+      expected: nameList(classes),
+      ...(hint === undefined ? {} : { hint }),
+    };
+    const there = source.has([...path, 'host', 'latencies', name]) ? path : [];
+    complain(source.diagnostic([...there, 'host', 'latencies', name], what, 'key'));
+  }
+  checkZones(host, source, source.has([...path, 'host', 'memory']) ? path : [], complain);
   if (host.cpus === undefined) return;
   for (const [name, actor] of Object.entries(spec.actors))
     if (actor.cpu !== undefined && actor.cpu >= host.cpus)
       complain(source.diagnostic(['actors', name, 'cpu'], { message: `the host has ${host.cpus} CPUs, from 0` }));
+}
+
+/** The kernel itself needs some memory that is neither movable nor far away. */
+function checkZones(host: HostSpec, source: Source, path: Path, complain: (d: Diagnostic) => void): void {
+  if (host.memory === undefined) return;
+  const nodes = Array.isArray(host.memory) ? host.memory : [host.memory];
+  const own = nodes.map((zones) => zones.normal ?? zones.dma32 ?? 0n);
+  if (own.some((size) => size >= KERNEL_BYTES)) return;
+  const message = 'this host has no room for the kernel';
+  const expected = `\`normal\` or \`dma32\` memory of at least ${formatSize(KERNEL_BYTES)} on some node`;
+  complain(source.diagnostic([...path, 'host', 'memory'], { message, expected }));
 }
 
 function checkKernel(

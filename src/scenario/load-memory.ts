@@ -34,8 +34,28 @@ export function buildProcesses(
       checkMapping(mapping, object, source, path, complain);
       maps.push(mapping);
     }
+    checkOverlaps(name, maps, source, complain);
     return { name, spec: process, maps, where: source.where(['processes', name], 'key') };
   });
+}
+
+/** Two mappings at fixed addresses cannot share one: the second would take the first away. */
+function checkOverlaps(
+  process: string,
+  maps: readonly Mapping[],
+  source: Source,
+  complain: (d: Diagnostic) => void,
+): void {
+  for (const [index, map] of maps.entries()) {
+    const { at } = map;
+    if (at === undefined) continue;
+    const other = maps
+      .slice(0, index)
+      .find((one) => one.at !== undefined && one.at < at + map.length && at < one.at + one.length);
+    if (other === undefined) continue;
+    const message = `\`${map.name}\` would be mapped over \`${other.name}\``;
+    complain(source.diagnostic(['processes', process, 'maps', map.name, 'at'], { message }));
+  }
 }
 
 function unknownMemory(name: string, memory: readonly Memory[], source: Source, path: Path): Diagnostic {

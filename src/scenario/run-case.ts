@@ -3,9 +3,15 @@ import type { Finding } from '../engine/finding.ts';
 import { hashText } from '../engine/hash.ts';
 import { LimitReached } from '../engine/limit.ts';
 import { runTimed } from '../engine/timed.ts';
+import { ScenarioError } from './diagnostic.ts';
+import { ScriptMistake } from './mistake.ts';
 import type { RunOptions } from './run.ts';
 import type { Scenario, ScenarioCase } from './scenario.ts';
+import type { World } from './world.ts';
 import { type Stage, setStage } from './world-setup.ts';
+
+/** Steps after which a run is given up: a quarter of an hour or so. */
+const MAX_STEPS = 1_000_000_000;
 
 /** What a run left behind, before it is judged. */
 export interface CaseRun {
@@ -17,7 +23,19 @@ export interface CaseRun {
   readonly digest: string;
 }
 
-/** Run one case to its end. */
+function limitInWords(end: 'step-limit' | 'time-limit', maxSteps: number): string {
+  return end === 'step-limit' ? `after ${maxSteps} steps (--max-steps)` : 'the time limit was reached';
+}
+
+/** The mistake at the step that made it. */
+function located({ message }: ScriptMistake, { sim, performing }: World): ScenarioError {
+  const at = sim.current === null ? undefined : performing.get(sim.current.name);
+  if (at === undefined) return new ScenarioError([{ message }]);
+  const what = at.kind === 'operation' ? at.operation.name : at.kind;
+  return new ScenarioError([{ where: at.where, message: `\`${what}\`: ${message}` }]);
+}
+
+/** Run one case to its end. Throws ScenarioError when a script asks for what is not there. */
 export function runToEnd(scenario: Scenario, one: ScenarioCase, options: RunOptions): CaseRun {
   const seed = options.seed ?? scenario.seed;
   const stage = setStage(scenario, one, { seed, checked: options.checked ?? false, rewindable: false, stories: true });
@@ -32,6 +50,7 @@ export function runToEnd(scenario: Scenario, one: ScenarioCase, options: RunOpti
   try {
     const progress = options.progress;
     const ended = runTimed(sim, {
+      maxSteps: options.maxSteps ?? MAX_STEPS,
       ...(progress === undefined
         ? {}
         : { onProgress: (done: number, timeNs: number) => progress({ caseName: one.name, steps: done, timeNs }) }),
@@ -39,8 +58,10 @@ export function runToEnd(scenario: Scenario, one: ScenarioCase, options: RunOpti
     steps = ended.steps;
     // Actors that are stuck still hold what they took: the end checkers would only repeat the deadlock.
     if (ended.end === 'done') checkers.atEnd();
-    if (ended.end === 'step-limit' || ended.end === 'time-limit') limit = `the ${ended.end} was reached`;
+    if (ended.end === 'step-limit' || ended.end === 'time-limit')
+      limit = limitInWords(ended.end, options.maxSteps ?? MAX_STEPS);
   } catch (error) {
+    if (error instanceof ScriptMistake) throw located(error, stage.world);
     if (!(error instanceof LimitReached)) throw error;
     limit = error.message;
   }

@@ -18,6 +18,8 @@ export interface Progress {
 export interface RunOptions extends CaseChanges {
   /** Default: the scenario's. */
   readonly seed?: string;
+  /** Steps after which a case is given up as incomplete. Default a thousand million. */
+  readonly maxSteps?: number;
   /** Called for every step acted, in order; nobody listening costs nothing. */
   readonly trace?: (line: TraceLine) => void;
   /** Keep the trace in the result. */

@@ -3,6 +3,14 @@
 import * as z from 'zod';
 import { zAddress, zCount, zDuration, zLimit, zSize } from './scalar.ts';
 
+const zDimm = z
+  .strictObject({
+    size: zSize.describe('A multiple of 128 MiB, the size of a memory block.'),
+    zone: z.enum(['normal', 'movable']).describe('online_kernel or online_movable.'),
+    kernel: zSize.optional().describe('How much of it the kernel has taken for itself (normal only); default 0.'),
+  })
+  .describe('A DIMM that was plugged in while the machine ran: whole memory blocks, which can go offline.');
+
 const zZones = z
   .strictObject({
     dma32: zSize.optional().describe('ZONE_DMA32: below 4 GiB of physical address space.'),
@@ -10,6 +18,7 @@ const zZones = z
     movable: zSize.optional().describe('ZONE_MOVABLE: long-term pins have to leave it.'),
     cma: zSize.optional().describe('Pages of the contiguous memory allocator: long-term pins have to leave them.'),
     device: zSize.optional().describe('Device memory without struct page.'),
+    dimm: zDimm.optional(),
   })
   .describe('How much memory each zone has.');
 
@@ -22,11 +31,16 @@ const zRange = z.strictObject({ start: zAddress, end: zAddress }).describe('Addr
 
 export const IOMMU_DRIVERS = ['vtd', 'amd', 'smmu', 's390'] as const;
 
+const zPageSize = zSize.refine((size) => size >= 4096n && (size & (size - 1n)) === 0n, {
+  message: 'no entry of an IO page table has this size',
+  params: { expected: 'a power of two from 4KiB on' },
+});
+
 const zIommu = z
   .strictObject({
     driver: z.enum(IOMMU_DRIVERS).optional().describe('Which IOMMU the machine has.'),
     mode: z.enum(['strict', 'lazy']).optional().describe('Invalidate the IOTLB at unmap, or later from a flush queue.'),
-    page_sizes: z.array(zSize).min(1).optional().describe('Sizes of an IO page table entry.'),
+    page_sizes: z.array(zPageSize).min(1).optional().describe('Sizes of an IO page table entry.'),
     aperture: zRange.optional().describe('IOVAs that the hardware can translate.'),
     reserved: z.array(zRange).optional().describe('IOVAs that cannot be mapped, such as the MSI window.'),
     coherent: z.boolean().optional().describe('Whether DMA snoops CPU caches (no-snoop is blocked).'),

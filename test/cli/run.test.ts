@@ -83,7 +83,7 @@ describe('a run', () => {
     const cwd = folderWith({ 'a.yaml': GOOD });
     const { code, err } = await pinsim(['run', 'a.yaml'], { cwd, runScenario });
     expect(code).toBe(1);
-    expect(err).toContain('this is a defect of pinsim, please report it: frame 3 has two owners\n');
+    expect(err).toContain('this is a defect of pinsim, please report it: a.yaml: frame 3 has two owners\n');
     expect(err).not.toMatch(/\n\s+at /);
     expect((await pinsim(['run', 'a.yaml'], { cwd, runScenario, env: { PINSIM_DEBUG: '1' } })).err).toMatch(/\n\s+at /);
   });

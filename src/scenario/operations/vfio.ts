@@ -47,7 +47,7 @@ function containerOf(context: OperationContext, args: OfArgs): VfioContainer {
   const { world } = context.performance;
   const name = args.container?.name ?? args.device?.name ?? `container of ${processOf(context)}`;
   const known = containerNamed(world, name) ?? containerNamed(world, `container of ${processOf(context)}`);
-  if (known === undefined) throw new ScriptMistake(`no container ${name} is open`);
+  if (known === undefined) throw new ScriptMistake(`there is no open VFIO container for ${name}`);
   return known;
 }
 

@@ -1,0 +1,66 @@
+// Mistakes of a scenario's author that only show when it runs: pointed at, and no reason to leave other files out.
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { main } from '../../src/cli/cli.ts';
+
+const HEAD = `title: T
+kernel: v6.12
+memory: {ram: {kind: anon, size: 4KiB}}
+processes: {p: {maps: {ram: {}}}}
+`;
+const FILES: Readonly<Record<string, string>> = {
+  'container.yaml': `${HEAD}actors: {p: [{vfio.map: {iova: 0, memory: ram}}]}\n`,
+  'exec.yaml': `${HEAD}actors: {p: [exec, {touch: {memory: ram}}]}\n`,
+  'file.yaml': `${HEAD}actors: {p: [{truncate: {memory: ram, size: 0}}]}\n`,
+  'fine.yaml': `${HEAD}actors: {p: [{touch: {memory: ram}}]}\n`,
+  'endless.yaml': `${HEAD}actors: {p: [{repeat: {times: 100000, do: [{touch: {memory: ram}}]}}]}\n`,
+};
+
+let folder = '';
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), 'pinsim-mistakes-'));
+  for (const [name, text] of Object.entries(FILES)) writeFileSync(join(folder, name), text);
+});
+afterAll(() => rmSync(folder, { recursive: true }));
+
+async function pinsim(...argv: readonly string[]) {
+  let stdout = '';
+  let stderr = '';
+  const io = {
+    stdout: { write: (text: string) => (stdout += text) },
+    stderr: { write: (text: string) => (stderr += text) },
+    env: {},
+    cwd: folder,
+  };
+  const code = await main(argv, io);
+  return { code, stdout, stderr };
+}
+
+describe('a mistake that shows in the run', () => {
+  it.each([
+    ['container.yaml', 'container.yaml:5:14: error: `vfio.map`:'],
+    ['exec.yaml', 'exec.yaml:5:20: error: `touch`: p does not map ram'],
+    ['file.yaml', 'file.yaml:5:14: error: `truncate`: ram has no file behind it'],
+  ])('%s is pointed at, with exit code 2', async (file, message) => {
+    const { code, stderr, stdout } = await pinsim('run', file);
+    expect(stderr).toContain(message);
+    expect(stderr).not.toContain('defect');
+    expect(stdout).toBe('');
+    expect(code).toBe(2);
+  });
+
+  it('does not keep other files from running', async () => {
+    const { code, stdout } = await pinsim('run', 'exec.yaml', 'fine.yaml');
+    expect(stdout).toContain('fine.yaml');
+    expect(stdout).toContain('1 as expected');
+    expect(code).toBe(2);
+  });
+
+  it('a run without end is given up where the user says, and says so', async () => {
+    const { code, stdout } = await pinsim('run', 'endless.yaml', '--max-steps', '5_000');
+    expect(stdout).toContain('stopped early: after 5000 steps (--max-steps)');
+    expect(code).toBe(3);
+  });
+});
