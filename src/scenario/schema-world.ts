@@ -65,6 +65,10 @@ export const zDevice = z
       .describe('How it is attached at the start; none: an operation does it.'),
     group: zName.optional().describe('IOMMU group; devices that name the same one share it.'),
     container: zName.optional().describe('VFIO container; default: one per process.'),
+    emulated: z
+      .boolean()
+      .optional()
+      .describe('A mediated device: no DMA of its own; its driver pins pages (mdev.pin).'),
     bars: z.array(zBar).optional(),
     dma_mask_bits: zCount(1, 64).optional().describe('Width of the addresses that it can emit.'),
   })

@@ -11,6 +11,7 @@ import { OpenFile } from '../mm/task.ts';
 import { vfioMmapBar } from '../vfio/bar.ts';
 import { VfioContainer, vfioSetIommu } from '../vfio/container.ts';
 import { type VfioBar, VfioDevice, vfioGroupGetDeviceFd } from '../vfio/device.ts';
+import { EmulatedDevice } from '../vfio/emulated.ts';
 import { VfioGroup, vfioGroupOpen, vfioGroupSetContainer } from '../vfio/group.ts';
 import { VFIO_TYPE1_IOMMU, VFIO_TYPE1v2_IOMMU } from '../vfio/info.ts';
 import { ScenarioError } from './diagnostic.ts';
@@ -67,9 +68,15 @@ export function addDevices(world: World, frames: DeviceFrames): void {
       reserved,
       isolatedMsi,
     });
-    const group = new VfioGroup(core, iommuGroup);
+    const group = new VfioGroup(
+      core,
+      iommuGroup,
+      list.some(({ device }) => device.spec.emulated) ? 'emulated' : 'iommu',
+    );
     for (const { device, dma } of list) {
-      const vfio = new VfioDevice(core, { name: device.name, group, dma, bars: barsOf(world, device, frames) });
+      const bars = barsOf(world, device, frames);
+      const emulated = device.spec.emulated === true ? { emulated: new EmulatedDevice(core, device.name) } : {};
+      const vfio = new VfioDevice(core, { name: device.name, group, dma, bars, ...emulated });
       world.devices.set(device.name, { name: device.name, dma, group, vfio });
     }
   }

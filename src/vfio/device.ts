@@ -15,7 +15,10 @@ import { fput } from '../mm/exit.ts';
 import { Inode } from '../mm/inode.ts';
 import { Mm } from '../mm/mm.ts';
 import { OpenFile, Task, User } from '../mm/task.ts';
+import type { EmulatedDevice } from './emulated.ts';
+import { registerDevice, unregisterDevice } from './external.ts';
 import type { VfioGroup } from './group.ts';
+import { IOVA_SPACE_PAGES, VfioIommu } from './iommu.ts';
 
 const OPEN_GROUP = step('vfio_df_group_open:group_lock', 'lock');
 const OPEN = step('vfio_df_open', 'lock');
@@ -36,6 +39,8 @@ export interface VfioDeviceOptions {
   readonly group: VfioGroup;
   readonly dma: DmaDevice;
   readonly bars?: readonly VfioBar[];
+  /** A device that the CPU plays: no DMA of its own, its driver pins pages. */
+  readonly emulated?: EmulatedDevice;
   /** SR-IOV VF (or s390 function): the memory bit of its command register is ignored. */
   readonly virtualFunction?: boolean;
 }
@@ -48,6 +53,7 @@ export class VfioDevice {
   readonly dma: DmaDevice;
   readonly bars: readonly VfioBar[];
   readonly virtualFunction: boolean;
+  readonly emulated: EmulatedDevice | null;
   /** device->dev_set->lock */
   readonly devSetLock: Mutex;
   readonly openCount: Cell<number>;
@@ -73,6 +79,7 @@ export class VfioDevice {
     this.dma = options.dma;
     this.bars = options.bars ?? [];
     this.virtualFunction = options.virtualFunction ?? false;
+    this.emulated = options.emulated ?? null;
     this.devSetLock = new Mutex(sim, `dev_set lock of ${name}`);
     this.openCount = new Cell(sim, `open_count of ${name}`, 0, this.devSetLock);
     this.memoryLock = new RwSem(sim, `memory_lock of ${name}`);
@@ -161,22 +168,34 @@ function* openDevice(group: VfioGroup, device: VfioDevice): Steps<Errno | null> 
     }
   }
   if (errno === null) device.openCount.value += 1;
-  device.devSetLock.releaseNow();
+  const { emulated } = device;
+  const iommu = container.driver.peek();
+  if (errno === null && emulated !== null && device.openCount.value === 1 && iommu instanceof VfioIommu) {
+    // vfio_device_container_register; the locks of device set and group are held.
+    yield* call(registerDevice(iommu, emulated));
+    yield device.devSetLock.unlock(OPEN);
+  } else device.devSetLock.releaseNow();
   return errno;
 }
 
 /** vfio_device_fops_release, and the put of the group's file that follows the last close. */
 function* releaseDevice(device: VfioDevice): Steps<void> {
-  const { group } = device;
+  const { group, emulated } = device;
   yield group.groupLock.lock(CLOSE_GROUP);
   const file = group.openedFile.value;
+  const iommu = group.container.value?.driver.peek() ?? null;
   device.dma.busMaster.willWrite(CLOSE);
   yield device.devSetLock.lock(CLOSE);
   const last = device.openCount.value === 1;
   // vfio_pci_core_disable: the device is silent before its mappings can go.
   if (last) device.dma.busMaster.value = false;
   device.openCount.value -= 1;
-  device.devSetLock.releaseNow();
+  if (last && emulated !== null && iommu instanceof VfioIommu) {
+    // close_device of the driver gives its pins back, then the container forgets the device.
+    yield* call(emulated.dmaUnmap(iommu, 0, IOVA_SPACE_PAGES));
+    yield* call(unregisterDevice(iommu, emulated));
+    yield device.devSetLock.unlock(CLOSE);
+  } else device.devSetLock.releaseNow();
   yield group.groupLock.willChange(UNUSE);
   if (last) group.containerUsers.value -= 1;
   group.groupLock.releaseNow();

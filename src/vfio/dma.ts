@@ -31,7 +31,7 @@ export interface VfioDmaFields {
   readonly mm: Mm;
   /** Pages charged by this entry. */
   readonly lockedVm: number;
-  /** Pages pinned by emulated drivers, ascending. Nobody pins so yet: the list is empty. */
+  /** Pages pinned by emulated drivers, ascending. */
   readonly pfnList: readonly VfioPfn[];
   /** Only while dirty tracking is on. */
   readonly bitmap: DirtyBits | null;

@@ -4,6 +4,8 @@ import { Cell } from '../engine/cell.ts';
 import { hashText, mix } from '../engine/hash.ts';
 import { Mutex } from '../engine/lock.ts';
 import { OrderedTable } from '../engine/ordered.ts';
+import type { Steps } from '../engine/process.ts';
+import { RwSem } from '../engine/rwsem.ts';
 import type { Announced, Step } from '../engine/step.ts';
 import type { IommuDomain } from '../iommu/domain.ts';
 import type { IommuGroup } from '../iommu/group.ts';
@@ -52,6 +54,13 @@ export class IovaWindow {
   }
 }
 
+/** Who is asked to unpin before an entry goes: an open device of a driver that pins. */
+export interface UnmapListener {
+  readonly name: string;
+  readonly identity: number;
+  dmaUnmap(iommu: VfioIommu, iova: number, pages: number): Steps<void>;
+}
+
 export class VfioIommu {
   readonly core: CoreMm;
   readonly name: string;
@@ -75,6 +84,11 @@ export class VfioIommu {
   /** Hardware groups that never declared their writes by pinning: with one of them, everything mapped is dirty. */
   readonly numNonPinnedGroups: Cell<number>;
   readonly dirtyPageTracking: Cell<boolean>;
+  /** Open devices that pin: changed with both locks held, read with either. */
+  readonly deviceList: Cell<readonly UnmapListener[]>;
+  readonly deviceListLock: Mutex;
+  /** Until 5.19: the rwsem of the notifier chain. */
+  readonly notifierLock: RwSem;
 
   constructor(core: CoreMm, name: string, type: { v2: boolean; nesting: boolean }, dmaEntryLimit: number) {
     const { sim } = core;
@@ -93,6 +107,9 @@ export class VfioIommu {
     this.vaddrInvalidCount = new Cell(sim, `vaddr_invalid_count of ${name}`, 0, this.lock);
     this.numNonPinnedGroups = new Cell(sim, `num_non_pinned_groups of ${name}`, 0, this.lock);
     this.dirtyPageTracking = new Cell(sim, `dirty_page_tracking of ${name}`, false, this.lock);
+    this.deviceList = new Cell<readonly UnmapListener[]>(sim, `device_list of ${name}`, []);
+    this.deviceListLock = new Mutex(sim, `device_list_lock of ${name}`);
+    this.notifierLock = new RwSem(sim, `notifier of ${name}`);
   }
 
   /** mutex_lock(&iommu->lock); the act may look at and change everything under it. */

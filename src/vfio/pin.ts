@@ -223,7 +223,13 @@ interface Got {
 }
 
 /** vaddr_get_pfns: pin through GUP, or follow a raw mapping. mmap_lock is held for read only in here. */
-function* vaddrGetPfns(iommu: VfioIommu, dma: VfioDma, mm: Mm, vpn: number, pages: number): Steps<Got | Refusal> {
+export function* vaddrGetPfns(
+  iommu: VfioIommu,
+  dma: VfioDma,
+  mm: Mm,
+  vpn: number,
+  pages: number,
+): Steps<Got | Refusal> {
   const { core } = iommu;
   const { owner, prot, lockCap } = dma.fields;
   const write = (prot & IO_WRITE) !== 0;

@@ -5,6 +5,7 @@ import { step } from '../engine/step.ts';
 import type { Errno } from '../mm/errno.ts';
 import { badBitmap, type DirtyRange, dirtyOf, type VfioBitmap } from './dirty.ts';
 import type { VfioDma } from './dma.ts';
+import { notifyDmaUnmap, tooManyRetries } from './external.ts';
 import { IOVA_SPACE_PAGES, type VfioIommu } from './iommu.ts';
 import { removeDma } from './unmap-unpin.ts';
 import { removeViews } from './views.ts';
@@ -16,6 +17,9 @@ const UNLOCK = step('vfio_dma_do_unmap:unlock', 'lock');
 export const VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP = 1;
 export const VFIO_DMA_UNMAP_FLAG_ALL = 2;
 export const VFIO_DMA_UNMAP_FLAG_VADDR = 4;
+
+/** UNMAP asks devices that pin the same entry again and again so often, and then stops the kernel. */
+const MAX_RETRIES = 10;
 
 /** sizeof(struct vfio_iommu_type1_dma_unmap), and of struct vfio_bitmap behind it. */
 const UNMAP_ARGSZ = 24;
@@ -53,11 +57,14 @@ export function* vfioUnmapDma(iommu: VfioIommu, arg: VfioDmaUnmap | null): Steps
   const all = (arg.flags & VFIO_DMA_UNMAP_FLAG_ALL) !== 0;
   const iova = Number(arg.iova >> 12n);
   const pages = all ? IOVA_SPACE_PAGES : Number(arg.size >> 12n);
-  const found = entriesOf(iommu, iova, pages, all);
-  const done =
-    (arg.flags & VFIO_DMA_UNMAP_FLAG_VADDR) !== 0
-      ? invalidateVaddrs(iommu, found)
-      : yield* call(removeAll(iommu, found, iova, arg));
+  const removal = new Removal();
+  for (;;) {
+    const found = entriesOf(iommu, iova, pages, all);
+    if ((arg.flags & VFIO_DMA_UNMAP_FLAG_VADDR) !== 0) removal.end(invalidateVaddrs(iommu, found));
+    else yield* call(removeAll(iommu, found, iova, arg, removal));
+    if (!removal.again) break;
+  }
+  const { done } = removal;
   yield iommu.will(UNLOCK);
   iommu.lock.releaseNow();
   if (done.errno !== null) return { errno: done.errno, size: arg.size, dirty: done.dirty };
@@ -137,25 +144,61 @@ function invalidateVaddrs(iommu: VfioIommu, { errno, entries }: Found): Done {
   return { errno: null, pages: entries.reduce((sum, dma) => sum + dma.pages, 0), dirty: [] };
 }
 
+/** Removing what a range covers: starts over after each time that devices were asked to unpin. */
+class Removal {
+  again = false;
+  done: Done = { errno: null, pages: 0, dirty: [] };
+  /** The entry whose pins were asked for last, and how often since. */
+  private asked: string | null = null;
+  private retries = 0;
+
+  end(done: Done): void {
+    this.done = done;
+    this.again = false;
+  }
+
+  /** How often the devices have been asked for the pins of this entry before. */
+  ask(dma: VfioDma): number {
+    this.retries = this.asked === dma.fields.owner ? this.retries + 1 : 0;
+    this.asked = dma.fields.owner;
+    this.again = true;
+    return this.retries;
+  }
+}
+
 /** Entry by entry: dirty bits out, then remove. An error leaves those removed before it removed. */
-function* removeAll(iommu: VfioIommu, found: Found, iova: number, arg: VfioDmaUnmap): Steps<Done> {
-  if (found.errno !== null) return { errno: found.errno, pages: 0, dirty: [] };
+function* removeAll(iommu: VfioIommu, found: Found, iova: number, arg: VfioDmaUnmap, removal: Removal): Steps<void> {
+  const before = removal.done;
+  if (found.errno !== null) {
+    removal.end({ ...before, errno: found.errno });
+    return;
+  }
   const bitmap = (arg.flags & VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP) !== 0 ? arg.bitmap : undefined;
-  const dirty: DirtyRange[] = [];
-  let pages = 0;
+  const dirty: DirtyRange[] = [...before.dirty];
+  let { pages } = before;
   for (const { iova: at } of found.entries) {
     yield iommu.will(NEXT);
     const dma = iommu.entry(at);
     // Until some release before 6.1 only the address space that mapped could unmap; others got 0 bytes and no errno.
     const { current, kernel } = iommu.core;
     if (!kernel.has('type1.unmap-by-any-mm') && dma.fields.task.mm.peek() !== current.task.mm.peek()) break;
+    if (dma.fields.pfnList.length > 0) {
+      removal.done = { errno: null, pages, dirty };
+      const retries = removal.ask(dma);
+      if (retries > MAX_RETRIES) yield* call(tooManyRetries(iommu, dma, retries));
+      yield* call(notifyDmaUnmap(iommu, dma));
+      return;
+    }
     if (bitmap !== undefined) {
       const answer = dirtyOf(iommu, dma, iova, bitmap);
-      if ('errno' in answer) return { errno: answer.errno, pages, dirty };
+      if ('errno' in answer) {
+        removal.end({ errno: answer.errno, pages, dirty });
+        return;
+      }
       dirty.push(...answer.dirty);
     }
     pages += dma.pages;
     yield* call(removeDma(iommu, at));
   }
-  return { errno: null, pages, dirty };
+  removal.end({ errno: null, pages, dirty });
 }

@@ -273,7 +273,8 @@ export const gup = subject({
     requires: ['gup.memfd-pin-folios'],
   },
   'gup.memfd-pin-eexist-resets-folio': {
-    summary: 'memfd_pin_folios forgets the errno of an allocation that came too late, instead of putting it as a folio.',
+    summary:
+      'memfd_pin_folios forgets the errno of an allocation that came too late, instead of putting it as a folio.',
     commit: 'ce645b9fdc78',
     source: 'bugs.json memfd-pin-folios-eexist-pointer',
     evidence: 'changelog',

@@ -3,7 +3,10 @@ import * as z from 'zod';
 import { call, type Steps } from '../../engine/process.ts';
 import { dmaRead, dmaWrite } from '../../hw/dma-device.ts';
 import { tokenOf, tokenText } from '../../hw/token.ts';
+import type { EmulatedDevice } from '../../vfio/emulated.ts';
+import { VfioIommu } from '../../vfio/iommu.ts';
 import type { OperationContext } from '../context.ts';
+import { ScriptMistake } from '../mistake.ts';
 import { defineOperation, type Outcome } from '../operation.ts';
 import { type Ref, zRef } from '../reference.ts';
 import { zAddress, zContent, zSize } from '../scalar.ts';
@@ -42,7 +45,42 @@ function* transfer(
   return { returns: 0, shows: { value: seen.join(' '), fault: fault ?? 'none' } };
 }
 
+/** The emulated device that acts or is named, and the container that it is in. */
+function emulatedOf(context: OperationContext, device: Ref | undefined): { device: EmulatedDevice; iommu: VfioIommu } {
+  const { vfio, group } = context.performance.world.devices.get(device?.name ?? context.subject)!;
+  const iommu = group.container.peek()?.driver.peek();
+  if (vfio.emulated === null) throw new ScriptMistake(`\`${vfio.name}\` is no emulated device`);
+  if (!(iommu instanceof VfioIommu)) throw new ScriptMistake(`\`${vfio.name}\` is in no container`);
+  return { device: vfio.emulated, iommu };
+}
+
 export const dmaOperations = [
+  defineOperation({
+    name: 'mdev.pin',
+    summary: 'The driver of an emulated device pins the page at an IOVA (vfio_pin_pages), unless it has it.',
+    on: ['device', 'process'],
+    args: z.strictObject({
+      device: ARGS.device,
+      iova: zAddress,
+      again: z.boolean().optional().describe('Wait until it is unpinned first, and pin it anew.'),
+    }),
+    *run(context, args) {
+      const { device, iommu } = emulatedOf(context, args.device);
+      const result = yield* call(device.pin(iommu, Number(args.iova / PAGE), args.again === true));
+      return result === 'ok' ? { returns: 0 } : { errno: result };
+    },
+  }),
+  defineOperation({
+    name: 'mdev.unpin',
+    summary: 'The driver of an emulated device gives the page at an IOVA back (vfio_unpin_pages).',
+    on: ['device', 'process'],
+    args: z.strictObject({ device: ARGS.device, iova: zAddress }),
+    *run(context, args) {
+      const { device, iommu } = emulatedOf(context, args.device);
+      yield* call(device.unpin(iommu, Number(args.iova / PAGE)));
+      return { returns: 0 };
+    },
+  }),
   defineOperation({
     name: 'dma.read',
     summary: 'The device reads memory at an IOVA.',
