@@ -4,7 +4,7 @@ import { OrderedMap } from 'js-sdsl';
 import { hashText } from './hash.ts';
 import type { Named } from './names.ts';
 import type { Sim, Undoable } from './sim.ts';
-import { type Announced, READ, type Step, UPDATE } from './step.ts';
+import { type Announced, PERHAPS, READ, type Step, UPDATE } from './step.ts';
 
 const ABSENT = Symbol('absent');
 
@@ -104,5 +104,9 @@ export class OrderedTable<V> implements Named, Undoable {
 
   willUpdate(step: Step): Announced {
     return this.sim.announce(this.id, this.id, UPDATE, step);
+  }
+
+  willPerhaps(step: Step): Announced {
+    return this.sim.announce(this.id, this.id, PERHAPS, step);
   }
 }

@@ -124,31 +124,23 @@ class Run {
     const { zone } = this;
     for (;;) {
       // The look tells which frame to announce; the act looks again.
-      const expected = this.highest(zone.freeRuns.peek());
+      const expected = core.sim.unwatched(() => this.highest());
       if (expected !== undefined) core.folios.refcount.willUpdate(expected, FREE);
       zone.freePages.willAdd(FREE);
       yield zone.freeRuns.willUpdate(FREE);
-      const pfn = this.highest(zone.freeRuns.value);
+      const pfn = this.highest();
       if (pfn === undefined) return undefined;
       if (pfn !== expected) continue;
-      zone.freeRuns.value = zone.freeRuns.value
-        .map(([first, pages]): readonly [number, number] =>
-          first + pages - 1 === pfn ? [first, pages - 1] : [first, pages],
-        )
-        .filter(([, pages]) => pages > 0);
+      zone.freeRuns.cut(pfn, 1);
       zone.freePages.add(-1);
       core.folios.refcount.set(pfn, 1);
       return pfn;
     }
   }
 
-  private highest(runs: readonly (readonly [number, number])[]): number | undefined {
-    let best: number | undefined;
-    for (const [first, pages] of runs) {
-      const last = first + pages - 1;
-      if (last > this.migratePfn && (best === undefined || last > best)) best = last;
-    }
-    return best;
+  private highest(): number | undefined {
+    const { highest } = this.zone.freeRuns;
+    return highest === undefined || highest <= this.migratePfn ? undefined : highest;
   }
 }
 
@@ -194,7 +186,7 @@ export function* compactZone(core: CoreMm, zone: ZoneState, control: CompactCont
 function* blockFree(zone: ZoneState, order: number): Steps<boolean> {
   yield zone.freeRuns.willRead(FINISHED);
   const pages = 2 ** order;
-  return zone.freeRuns.value.some(([first, count]) => Math.ceil(first / pages) * pages + pages <= first + count);
+  return zone.freeRuns.place(pages, pages) !== undefined;
 }
 
 /** /proc/sys/vm/compact_memory: every zone, whole, waiting for what can be waited for. */

@@ -9,6 +9,7 @@ import type { Machine, Zone } from '../hw/machine.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import type { AnonVma } from './anon-vma.ts';
 import { Folios } from './folio.ts';
+import { FreeRuns } from './free-runs.ts';
 import type { Inode } from './inode.ts';
 import { PG_ANON, PG_RESERVED } from './page-flags.ts';
 import { PerCpu } from './per-cpu.ts';
@@ -19,8 +20,8 @@ import { Vmstat } from './vmstat.ts';
 /** Free memory of a zone beyond the per-CPU lists. */
 export class ZoneState {
   readonly zone: Zone;
-  /** Runs of free frames [first, pages], in the order they will be handed out. */
-  readonly freeRuns: Cell<readonly (readonly [number, number])[]>;
+  /** In the order in which they will be handed out. */
+  readonly freeRuns: FreeRuns;
   readonly freePages: Tally;
   /** Watermarks [pages]. */
   readonly minPages: number;
@@ -31,9 +32,7 @@ export class ZoneState {
 
   constructor(sim: Sim, zone: Zone) {
     this.zone = zone;
-    this.freeRuns = new Cell<readonly (readonly [number, number])[]>(sim, `free lists of ${zone.name}`, [
-      [zone.firstPfn, zone.pages],
-    ]);
+    this.freeRuns = new FreeRuns(sim, `free lists of ${zone.name}`, zone.firstPfn, zone.pages);
     this.freePages = new Tally(sim, `free pages of ${zone.name}`, zone.pages);
     // mm/page_alloc.c: min_free_kbytes = sqrt(16 * lowmem_kB), low = min + δ, high = low + δ, δ = max(min/4, 0.1 %).
     const minKb = Math.floor(Math.sqrt(16 * zone.pages * 4));
@@ -195,13 +194,9 @@ function bootAllocations(core: CoreMm): {
   const host = zones.find((z) => z.zone.kind === 'NORMAL') ?? zones.find((z) => z.zone.kind === 'DMA32') ?? zones[0];
   if (host === undefined) throw new Error('a machine needs at least one zone with memory');
   const takeBlocks = (state: ZoneState, pages: number): number | undefined => {
-    const runs = state.freeRuns.value;
-    const at = runs.findIndex(([first, count]) => first % Math.min(pages, 512) === 0 && count >= pages);
-    const run = runs[at];
+    const run = state.freeRuns.value.find(([first, count]) => first % Math.min(pages, 512) === 0 && count >= pages);
     if (run === undefined) return undefined;
-    state.freeRuns.value = runs
-      .map((r, i): readonly [number, number] => (i === at ? [r[0] + pages, r[1] - pages] : r))
-      .filter(([, count]) => count > 0);
+    state.freeRuns.cut(run[0], pages);
     state.freePages.add(-pages);
     return run[0];
   };

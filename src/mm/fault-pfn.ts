@@ -113,7 +113,7 @@ export function* daxBlock(core: CoreMm, inode: Inode, index: number): Steps<numb
   for (const state of core.zones) {
     if (state.zone.kind !== 'DEVICE') continue;
     // Frames of the device are handed out one by one; the block's contents move in with it.
-    const next = state.freeRuns.peek()[0]?.[0];
+    const next = state.freeRuns.peekLowest();
     if (next === undefined) continue;
     state.freePages.willAdd(ALLOCATE);
     state.isolated.willRead(ALLOCATE);
@@ -123,7 +123,7 @@ export function* daxBlock(core: CoreMm, inode: Inode, index: number): Steps<numb
     core.folios.refcount.willWrite(next, ALLOCATE);
     yield inode.pages.willUpdate(index, ALLOCATE);
     if (inode.pages.get(index) > 0) return inode.pages.get(index) - 1;
-    if (state.freeRuns.value[0]?.[0] !== next) return yield* call(daxBlock(core, inode, index));
+    if (state.freeRuns.from(0)?.[0] !== next) return yield* call(daxBlock(core, inode, index));
     takeRun(state, 1, 1);
     inode.pages.set(index, next + 1);
     frames.content.set(next, inode.disk.get(index));
