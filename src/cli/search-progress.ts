@@ -9,9 +9,6 @@ const LIVE_FIRST_MS = 1000;
 const LIVE_AGAIN_MS = 200;
 const PLAIN_FIRST_MS = 5000;
 const PLAIN_AT_MOST_MS = 60_000;
-/** Random walks for the estimate between two lines, and what they may cost. */
-const WALKS = 10;
-const WALKS_MS = 20;
 
 export class SearchProgress {
   private readonly io: Io;
@@ -59,12 +56,7 @@ export class SearchProgress {
 
   private line({ search }: CaseSearcher, now: number): string {
     const { executions, blocked } = search;
-    let estimate = search.estimate(WALKS);
-    while (estimate !== null && performance.now() < now + WALKS_MS) {
-      const better = search.estimate(WALKS);
-      if (better?.total === estimate.total) break;
-      estimate = better;
-    }
+    const estimate = search.estimate();
     const parts = [
       `${formatCount(executions)} of ${estimate === null ? 'an unknown number' : formatEstimate(estimate)}`,
     ];

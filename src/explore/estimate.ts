@@ -41,9 +41,9 @@ export interface Explored {
 }
 
 const WALKS = 4000;
-/** Walks that only teach the policy, and how often it may be taught again by a later one. */
-const LESSONS = 100;
-const NEWS = 20;
+/** So many walks only teach the policy; up to so many, one that teaches it something new makes those before void. */
+const LESSONS = 40;
+const NEWS = 100;
 /** Walks that must agree to be believed. */
 const SURE = 50;
 /** Steps of all walks, and numbers kept of them: what an estimate may cost in time and in memory. */
@@ -66,30 +66,25 @@ export class Estimator {
   private readonly walker: Walker;
   private readonly walks: Walk[] = [];
   private readonly limit: number;
-  private lessons = 0;
-  private news = 0;
+  private drawn = 0;
   private steps = 0;
   private kept = 0;
 
-  /** Draws at most `limit` walks from `seed`; fewer when they are long. */
+  /** Makes at most `limit` walks from `seed`; fewer when they are long. */
   constructor(runner: Runner, seed: string, limit = WALKS) {
     this.runner = runner;
     this.limit = limit;
     this.walker = new Walker(runner.sim, seed, runner.maxSteps);
   }
 
-  /** Are there as many walks as there will be? */
-  get drawn(): boolean {
-    return this.walks.length >= this.limit || this.steps >= STEPS || this.kept >= KEPT;
-  }
-
-  /** Draw up to `count` more walks. Between executions only. */
-  draw(count: number): void {
+  /** See to it that `count` walks have been made in all, as far as the budget goes. Between executions only. */
+  drawTo(count: number): void {
     const { runner } = this;
     const { observer } = runner.sim;
+    const most = Math.min(count, this.limit);
     runner.sim.observer = null;
     try {
-      for (let i = 0; i < count && !this.drawn; i++) this.drawOne();
+      while (this.drawn < most && this.steps < STEPS && this.kept < KEPT) this.drawOne();
     } finally {
       runner.sim.observer = observer;
     }
@@ -99,22 +94,20 @@ export class Estimator {
     const { walker, runner, walks } = this;
     const { policy, trace } = walker;
     runner.retrace(walker);
+    this.drawn++;
     this.steps += trace.length;
-    const learning = this.lessons < Math.min(LESSONS, this.limit / 4);
+    const learning = this.drawn <= LESSONS;
     walker.learn(learning);
     if (learning) {
-      this.lessons++;
       policy.changed = false;
       return;
     }
-    if (policy.changed) {
+    if (policy.changed && this.drawn < NEWS) {
       // The draws so far took steps to be quiet that are not, or groups to be apart that meet: they miss traces.
       policy.changed = false;
-      if (this.news++ < NEWS) {
-        walks.length = 0;
-        this.kept = 0;
-        return;
-      }
+      walks.length = 0;
+      this.kept = 0;
+      return;
     }
     const walk = walker.walk();
     walks.push(walk);

@@ -6,6 +6,7 @@ import { LimitReached } from '../engine/limit.ts';
 import type { Process } from '../engine/process.ts';
 import { type Sim, UndeclaredAccess } from '../engine/sim.ts';
 import type { Step } from '../engine/step.ts';
+import { GatePromises } from './promises.ts';
 import { actAgain, canStep, NotRepeatable, type Scheduler } from './scheduler.ts';
 
 /** One step of a schedule: who acted, at which label, and what the choices inside the step gave. */
@@ -52,6 +53,7 @@ export class Runner {
   private readonly labels: Step[] = [];
   private readonly choiceAt: number[] = [];
   private readonly choiceValue: number[] = [];
+  private readonly promises: GatePromises | null;
   private scheduler: Scheduler | null = null;
 
   /** `sim` is set up and nothing has acted yet; its present state becomes the mark. */
@@ -60,6 +62,7 @@ export class Runner {
     this.sim = sim;
     this.maxSteps = limits.maxSteps ?? MAX_STEPS;
     this.atEnd = limits.atEnd ?? null;
+    this.promises = sim.checked ? new GatePromises(sim) : null;
     sim.mark();
     this.findingsBefore = sim.findings.length;
   }
@@ -113,6 +116,8 @@ export class Runner {
     const sim = this.sim;
     let cut = false;
     let last: Process | null = null;
+    const { promises } = this;
+    promises?.forget();
     this.preemptions = 0;
     for (;;) {
       const process = scheduler.nextActor(sim);
@@ -134,6 +139,11 @@ export class Runner {
         cut = true;
       }
       this.steps++;
+      // What was checked when it ran first is not watched.
+      if (promises !== null) {
+        if (sim.watching) promises.check(process);
+        else promises.forget();
+      }
       scheduler.acted?.(process, sim);
     }
   }

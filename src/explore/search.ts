@@ -48,6 +48,8 @@ export interface ExploreOptions extends RunLimits {
 const RUNS = 1000;
 const DEPTH = 3;
 const BOUND = 2;
+const WALKS = 200;
+const WALKS_PER_EXECUTION = 0.125;
 
 /** One cause, with the shortest schedule that was met: fewest preemptions, then fewest steps, then the first. */
 export interface FoundFinding {
@@ -191,15 +193,15 @@ export class Search {
   }
 
   /**
-   * How many executions this search makes in all, as far as can be told by now. Exhaustive searches learn more from
-   * `walks` more random walks, up to a number of their own. The same walks whenever they are drawn.
+   * How many executions this search makes in all, as far as can be told by now. An exhaustive search makes random walks
+   * to find out: at least `walks`, more the more has been executed, so that they cost a part of the search.
    */
-  estimate(walks = Number.POSITIVE_INFINITY): Estimate | null {
+  estimate(walks = 0): Estimate | null {
     const { scheduler, executions } = this;
     if (scheduler.finished === true) return { total: executions, error: 0 };
     if (scheduler instanceof Dpor) {
       this.estimator ??= new Estimator(this.runner, String(this.options.seed ?? '0'));
-      this.estimator.draw(walks);
+      this.estimator.drawTo(Math.max(walks, WALKS + Math.floor(executions * WALKS_PER_EXECUTION)));
       return this.estimator.total(executions, scheduler.explored);
     }
     if (scheduler instanceof Bounded) {

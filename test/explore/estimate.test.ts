@@ -32,7 +32,7 @@ describe('estimated number of interleavings', () => {
     const search = searchOf(program);
     for (const part of [0, 0.1, 0.5, 0.9]) {
       while (search.executions < exact * part) search.next();
-      const { total, error } = search.estimate()!;
+      const { total, error } = search.estimate(4000)!;
       expect(Math.abs(total - exact)).toBeLessThanOrEqual(1.5 * error! + 1);
     }
     while (search.next());
@@ -53,7 +53,7 @@ describe('estimated number of interleavings', () => {
     const off: number[] = [];
     for (const executions of [1, 4000, 8400, 9200]) {
       while (search.executions < executions) search.next();
-      off.push(Math.abs(search.estimate()!.total - 9326));
+      off.push(Math.abs(search.estimate(4000)!.total - 9326));
     }
     expect(off[0]).toBeGreaterThan(off[1]!);
     expect(off[1]).toBeGreaterThan(off[2]!);
@@ -82,7 +82,7 @@ describe('estimated number of interleavings', () => {
       const tokens: string[] = [];
       while (search.next()) {
         tokens.push(JSON.stringify(search.runner.schedule()));
-        if (estimating) search.estimate(20);
+        if (estimating) search.estimate();
       }
       return tokens;
     };
