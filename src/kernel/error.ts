@@ -4,6 +4,7 @@ export type KernelErrorKind =
   | 'unknown-kernel'
   | 'unknown-behaviour'
   | 'unknown-way'
+  | 'unasked'
   | 'malformed'
   | 'contradiction'
   | 'requires'

@@ -8,4 +8,5 @@ export { type Answer, Kernel, type KernelChanges } from './kernel.ts';
 export { type Explanation, explainBehaviour, listBehaviours, listKernels } from './listing.ts';
 export { namedProfiles, type Profile, resolveProfile } from './profile.ts';
 export { suggest } from './suggest.ts';
+export { checkAsked, isAsked } from './unasked.ts';
 export { formatVersion, parseVersion, type Version } from './version.ts';

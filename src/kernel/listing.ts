@@ -5,6 +5,7 @@ import { KernelError } from './error.ts';
 import { type Answer, type Kernel, profileAnswer } from './kernel.ts';
 import { namedProfiles } from './profile.ts';
 import { suggest } from './suggest.ts';
+import { isAsked } from './unasked.ts';
 import { describeRange } from './version.ts';
 
 /** One line of `list kernels`. */
@@ -35,6 +36,8 @@ export interface BehaviourLine {
   readonly where: string;
   readonly evidence: Evidence;
   readonly proposal: boolean;
+  /** Whether any part of the model asks about it yet. */
+  readonly asked: boolean;
   /** What the kernel asked about answers; absent when none was named. */
   readonly answer?: Answer;
 }
@@ -49,6 +52,7 @@ export function listBehaviours(kernel?: Kernel): readonly BehaviourLine[] {
       where: whereabouts(behaviour),
       evidence: behaviour.evidence,
       proposal: behaviour.proposal === true,
+      asked: isAsked(behaviour.id),
     };
     return kernel === undefined ? line : { ...line, answer: kernel.answer(behaviour.id) };
   });

@@ -4,6 +4,7 @@ import {
   BEHAVIOURS,
   explainBehaviour,
   findBehaviour,
+  isAsked,
   listBehaviours,
   listKernels,
   resolveProfile,
@@ -27,7 +28,10 @@ export function listEntries(list: ListName, registry: OperationRegistry): readon
     case 'kernels':
       return listKernels().map(({ name, note }) => ({ name, summary: note }));
     case 'behaviours':
-      return listBehaviours().map(({ id, summary, where }) => ({ name: id, summary: `${summary} [${where}]` }));
+      return listBehaviours().map(({ id, summary, where, asked }) => ({
+        name: id,
+        summary: `${summary} [${where}]${asked ? '' : ' (not modelled yet)'}`,
+      }));
     case 'operations':
       return registry.all().map(({ name, summary }) => ({ name, summary }));
     case 'findings':
@@ -80,6 +84,7 @@ function behaviourLines(id: string): readonly string[] {
   const fact = (label: string, text: string): void => {
     if (text !== '') lines.push(`${label}: ${text}`);
   };
+  if (!isAsked(id)) lines.push('Recorded only: no part of the model asks about it yet.');
   if (facts.proposal) lines.push('A design that was proposed but never merged: off unless asked for.');
   if (facts.ways.length === 0) fact('Where', facts.where);
   for (const way of facts.ways)

@@ -1,6 +1,6 @@
 // The cases of a scenario: kernels judged by the kernel room, machines merged, expectations inherited.
 import { LATENCY_DEFAULTS } from '../hw/latency-defaults.ts';
-import { Kernel, KernelError } from '../kernel/index.ts';
+import { checkAsked, Kernel, KernelError } from '../kernel/index.ts';
 import { type Diagnostic, didYouMean, nameList } from './diagnostic.ts';
 import type { ExpectedFindings, ScenarioCase } from './scenario.ts';
 import type { CaseSpec, FindingsSpec, ScenarioSpec } from './schema.ts';
@@ -153,6 +153,7 @@ function checkKernel(
 ): void {
   try {
     new Kernel(built.kernel, { with: built.with, without: built.without, config: built.host.config ?? {} });
+    checkAsked(built.with, built.without);
   } catch (error) {
     if (!(error instanceof KernelError)) throw error;
     const where = offendingPath(error, spec, source, path);

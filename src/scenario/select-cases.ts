@@ -1,6 +1,6 @@
 // Which cases of a scenario a command line means: --case picks one by name, --kernel those of that kernel, or makes one;
 // --with and --without change every case.
-import { Kernel, KernelError } from '../kernel/index.ts';
+import { checkAsked, Kernel, KernelError } from '../kernel/index.ts';
 import { canonicalKernel } from './catalogue.ts';
 import { didYouMean, nameList, ScenarioError } from './diagnostic.ts';
 import { kernelDiagnostic } from './load-cases.ts';
@@ -73,5 +73,6 @@ function changed(one: ScenarioCase, on: readonly string[], off: readonly string[
   };
   // Throws when no kernel can be so; the loader has judged the case as written.
   new Kernel(result.kernel, { with: result.with, without: result.without, config: result.host.config ?? {} });
+  checkAsked(on, off);
   return result;
 }
