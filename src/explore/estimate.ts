@@ -74,6 +74,8 @@ export class Estimator {
   constructor(runner: Runner, seed: string, limit = WALKS) {
     this.runner = runner;
     this.limit = limit;
+    // The actors there at the start are those of every walk; the last execution may have left others.
+    runner.sim.rewind();
     this.walker = new Walker(runner.sim, seed, runner.maxSteps);
   }
 

@@ -76,6 +76,19 @@ describe('estimated number of interleavings', () => {
     expect(ratios / count).toBeLessThan(1.04);
   });
 
+  test('asked for late, it says the same', () => {
+    for (const program of [programs.sigma(4), programs.fib2(3)]) {
+      const early = searchOf(program);
+      early.estimate();
+      const late = searchOf(program);
+      for (let i = 0; i < 50; i++) {
+        early.next();
+        late.next();
+      }
+      expect(late.estimate()).toEqual(early.estimate());
+    }
+  });
+
   test('an estimate leaves the search alone', () => {
     const trail = (estimating: boolean): string[] => {
       const search = searchOf(programs.fib2(3));
