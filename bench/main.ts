@@ -7,10 +7,11 @@ import { hold } from './hold.ts';
 import type { Bench } from './measure.ts';
 import { memoryExplore } from './memory-explore.ts';
 import { pingPong } from './ping-pong.ts';
+import { races } from './races.ts';
 import { resume } from './resume.ts';
 import { runSize, scale } from './scale.ts';
 
-const benches: readonly Bench[] = [hold, pingPong, resume, scale, memoryExplore, exploreSearch];
+const benches: readonly Bench[] = [hold, pingPong, resume, scale, memoryExplore, exploreSearch, races];
 
 function main(names: readonly string[]): number {
   const unknown = names.filter((name) => !benches.some((bench) => bench.name === name));

@@ -11,6 +11,7 @@ import type { FaultResult } from './fault-context.ts';
 import { checkVmaFlags, noVma } from './gup-checks.ts';
 import { type GupFlags, RunList, refuse, within } from './gup-flags.ts';
 import { type Followed, followEntry } from './gup-follow.ts';
+import { checkForcedWrite, dropsWrite } from './gup-force.ts';
 import { countGrabRun, grabbableRun, grabSlow, grabZeros, willCount, willCountRun } from './gup-grab.ts';
 import type { Refusal } from './ledger.ts';
 import { isLongtermPinnable } from './longterm-pinnable.ts';
@@ -19,6 +20,7 @@ import { markDirtyNow, willMarkDirty } from './mark-dirty.ts';
 import type { Mm } from './mm.ts';
 import { PG_HUGETLB } from './page-flags.ts';
 import { hex, pmdOf } from './page-table.ts';
+import { ptePresent } from './pte.ts';
 import { putGrab } from './unpin.ts';
 import type { Vma } from './vma.ts';
 
@@ -66,11 +68,12 @@ export function* walkUserPages(
   mm: Mm,
   vpn: number,
   pages: number,
-  flags: GupFlags,
+  wanted: GupFlags,
   walk: Walk,
 ): Steps<number> {
   const { pageTable } = mm;
   const { killed } = core.current.task;
+  let flags = wanted;
   const end = vpn + pages;
   walk.failure = null;
   walk.failedAt = -1;
@@ -93,6 +96,7 @@ export function* walkUserPages(
     const dying = killed.value;
     const entry = followEntry(core, mm, vma, at, last, flags);
     const touches = flags.touch && entry.outcome === 'grab';
+    const present = entry.outcome === 'fault' && ptePresent(pageTable.peekPte(at).bits);
     if (dying || entry.outcome !== 'grab' || (flags.grab === 'none' && !touches)) pageTable.ptl.releaseNow(row);
     if (dying) {
       refused = refuse('EINTR', 'fatal_signal_pending: the caller was killed', 'a caller that lives');
@@ -105,6 +109,7 @@ export function* walkUserPages(
       }
       const taken: number | Refusal = yield* call(grabEntry(core, mm, row, entry, want, flags));
       if (typeof taken === 'number') {
+        if (wanted.write && !flags.write) checkForcedWrite(core, vma, at, entry.head);
         if (entry.pfn === core.zeroPfn) for (let i = 0; i < taken; i++) walk.runs.add(entry.pfn, 1);
         else walk.runs.add(entry.pfn, taken);
         at += taken;
@@ -114,6 +119,7 @@ export function* walkUserPages(
     } else if (entry.outcome === 'raw') refused = rawEntry(vma, at);
     else refused = yield* call(faultinPage(core, mm, vma, at, flags, entry.outcome === 'unshare', walk, end - at));
     if (refused !== null) break;
+    if (present && dropsWrite(core, vma, flags)) flags = { ...flags, write: false };
   }
   if (refused !== null && refused !== 'stop') {
     walk.failure = refused;

@@ -7,7 +7,7 @@ import { PMD_PAGES } from '../hw/machine.ts';
 import type { CoreMm } from './core.ts';
 import { splitHugePmd } from './huge-pmd.ts';
 import type { Mm } from './mm.ts';
-import { pmdOf } from './page-table.ts';
+import { hex, pmdOf } from './page-table.ts';
 import { PMD_LEAF, PMD_TABLE, PTE_MARKER, PTE_SOFT_DIRTY, PTE_UFFD_WP, ptePresent } from './pte.ts';
 import { flushTlbRange, tlbFlushBatchedPending } from './tlb.ts';
 import type { Vma } from './vma.ts';
@@ -16,6 +16,7 @@ import { deferredFlushPossible, notifierRange } from './zap.ts';
 import { hugeHead, rowsOf } from './zap-huge.ts';
 
 const WALK = step('move_page_tables:walk', 'none');
+const PLAN = step('move_page_tables:old_pmd', 'none');
 const LOCK_OLD = step('move_ptes:lock-old', 'lock');
 const LOCK_NEW = step('move_ptes:lock-new', 'lock');
 const MOVE = step('move_ptes', 'pte-op');
@@ -60,6 +61,7 @@ function* moveExtent(move: Move, row: number, from: number, to: number): Steps<v
   const { core, mm, vma, shift } = move;
   const whole = to - from === PMD_PAGES;
   const leaf = () => (mm.pageTable.peekPmd(row).bits & PMD_LEAF) !== 0;
+  yield mm.pageTable.willReadPmd(row, PLAN);
   if (leaf()) {
     if (vma.hugetlb || whole) {
       yield* call(moveLeaf(move, row, pmdOf(from + shift)));
@@ -114,7 +116,10 @@ function* flushAndUnlock(
   if (flush && !before) yield* call(flushTlbRange(core, mm, from, to));
 }
 
-/** move_normal_pmd: the table itself changes place. False: it is gone, or something is at the new place. */
+/**
+ * move_normal_pmd: the table itself changes place. False: it is gone (rmap locks alone suffice to take it away), or
+ * something is at the new place. Before 6fa1066fc5d0 whatever the entry held by now was moved, as if it were a table.
+ */
 function* moveTable(move: Move, old: number, fresh: number): Steps<boolean> {
   const { core, mm, vma } = move;
   const { pageTable } = mm;
@@ -129,8 +134,10 @@ function* moveTable(move: Move, old: number, fresh: number): Steps<boolean> {
   yield pageTable.willUpdatePtes(first, first + PMD_PAGES - 1, MOVE_TABLE);
   const pmd = pageTable.pmd(old);
   const there = pageTable.pmd(fresh);
-  const moved = (pmd.bits & PMD_TABLE) !== 0 && there.bits === 0;
+  const blind = !core.kernel.has('thp.mremap-rechecks-pmd');
+  const moved = there.bits === 0 && ((pmd.bits & PMD_TABLE) !== 0 || (blind && pmd.bits === 0));
   if (moved) {
+    if (pmd.bits === 0) tellBogusTable(move, fresh);
     pageTable.setPmd(old, pmd.pfn, 0, 0);
     pageTable.setPmd(fresh, there.pfn + 1, PMD_TABLE, 0);
     for (let i = 0; i < PMD_PAGES; i++) moveEntry(move, first + i);
@@ -138,6 +145,21 @@ function* moveTable(move: Move, old: number, fresh: number): Steps<boolean> {
   yield* call(flushAndUnlock(move, old, fresh, first, first + PMD_PAGES, moved));
   yield* call(dropRmapLocks(rmapLocks));
   return moved;
+}
+
+/** pmd_populate with the frame of an empty entry. */
+function tellBogusTable({ core: { sim, current }, mm }: Move, row: number): void {
+  const at = hex(row * PMD_PAGES);
+  sim.report({
+    kind: 'data-corruption',
+    message: `move_normal_pmd by ${current.process.name} makes physical page 0 the page table of ${at} of ${mm.name}`,
+    reasons: ['the table was retracted after mremap had looked and before it had the locks; an empty entry was moved'],
+    actors: [current.process.name],
+    objects: [`PMD ${at} of ${mm.name}`],
+    steps: [],
+    details: {},
+    identity: 'data-corruption|move_normal_pmd|empty entry',
+  });
 }
 
 /** move_huge_pmd, move_huge_pte. */
