@@ -8,6 +8,9 @@ export const PMD_ORDER = 9;
 /** Pages of a PUD leaf: 1 GiB. */
 export const PUD_ORDER = 18;
 
+/** Pages of a memory block (memory_block_size_bytes on x86 below 64 GiB): what goes online and offline as one. */
+export const MEMORY_BLOCK_PAGES = 32768;
+
 /** MOVABLE and CMA are where long-term pins must not stay; DEVICE frames have no struct page (BARs). */
 export type ZoneKind = 'DMA32' | 'NORMAL' | 'MOVABLE' | 'CMA' | 'DEVICE';
 
@@ -15,6 +18,8 @@ export interface ZoneSpec {
   readonly kind: ZoneKind;
   readonly node: number;
   readonly pages: number;
+  /** The first frame is a multiple of this; default: 2 MiB. */
+  readonly align?: number;
 }
 
 export interface Zone extends ZoneSpec {
@@ -62,6 +67,8 @@ export class Machine {
     const zones: Zone[] = [];
     let next = PMD_PAGES; // frame 0 is never handed out: pfn 0 stands for "none" in tables
     for (const spec of specs) {
+      const align = spec.align ?? PMD_PAGES;
+      next = Math.ceil(next / align) * align;
       zones.push({ ...spec, index: zones.length, firstPfn: next, name: `node${spec.node}/${spec.kind}` });
       next = Math.ceil((next + spec.pages) / PMD_PAGES) * PMD_PAGES;
     }

@@ -12,8 +12,14 @@ import type { Vma } from './vma.ts';
 const PREPARE = step('__anon_vma_prepare', 'op');
 
 /** GFP of a page for user memory (GFP_HIGHUSER_MOVABLE). PF_MEMALLOC_PIN strips the movable zones. */
-export function userGfp(core: CoreMm, memallocPin: boolean, zero: boolean): Gfp {
-  return { order: 0, movable: !pinnableOnly(core, memallocPin), zero };
+export function userGfp(core: CoreMm, memallocPin: boolean, zero: boolean, vma?: Vma): Gfp {
+  return { order: 0, movable: !pinnableOnly(core, memallocPin), zero, ...policyNode(vma) };
+}
+
+/** policy_node: the node to which mbind has bound the mapping. */
+export function policyNode(vma: Vma | undefined): { readonly node?: number } {
+  const node = vma?.fields.bindNode ?? null;
+  return node === null ? {} : { node };
 }
 
 /** current_gfp_context: may this allocation not use MOVABLE and CMA memory? */

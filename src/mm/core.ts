@@ -29,6 +29,8 @@ export class ZoneState {
   readonly highPages: number;
   /** MIGRATE_ISOLATE pageblocks (first pfn): being offlined or claimed by CMA. */
   readonly isolated: Cell<readonly number[]>;
+  /** Runs [first, pages] that were taken offline: no struct page is online for them. */
+  readonly offline: Cell<readonly (readonly [number, number])[]>;
 
   constructor(sim: Sim, zone: Zone) {
     this.zone = zone;
@@ -41,6 +43,12 @@ export class ZoneState {
     this.lowPages = this.minPages + delta;
     this.highPages = this.lowPages + delta;
     this.isolated = new Cell<readonly number[]>(sim, `isolated pageblocks of ${zone.name}`, []);
+    this.offline = new Cell<readonly (readonly [number, number])[]>(sim, `offline memory of ${zone.name}`, []);
+  }
+
+  /** pfn_to_online_page fails: the frame is in a memory block that is offline. Looks without a step. */
+  isOffline(pfn: number): boolean {
+    return this.offline.peek().some(([first, pages]) => pfn >= first && pfn < first + pages);
   }
 }
 

@@ -26,7 +26,7 @@ export function* doAnonymousPage(core: CoreMm, fault: Fault): Steps<FaultResult>
   }
   if (pages > 1 && (yield* call(makeAnonPages(core, fault, pages)))) return 'ok';
   fault.vma = yield* call(anonVmaPrepare(core, fault.mm, fault.vma));
-  const head = yield* call(allocFolio(core, userGfp(core, fault.flags.memallocPin, true)));
+  const head = yield* call(allocFolio(core, userGfp(core, fault.flags.memallocPin, true, fault.vma)));
   if (head === undefined) return 'oom';
 
   fault.mm.unstable.willRead(LOCK);

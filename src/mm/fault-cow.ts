@@ -280,7 +280,7 @@ function* wpPageCopy(core: CoreMm, fault: Fault, old: number | undefined): Steps
   const { mm, vpn } = fault;
   fault.vma = yield* call(anonVmaPrepare(core, mm, fault.vma));
   const ofZeroPage = fault.orig.pfn === core.zeroPfn;
-  const head = yield* call(allocFolio(core, userGfp(core, fault.flags.memallocPin, ofZeroPage)));
+  const head = yield* call(allocFolio(core, userGfp(core, fault.flags.memallocPin, ofZeroPage, fault.vma)));
   if (head === undefined) {
     if (old !== undefined) yield* call(folioPut(core, old, 1, 'wp_page_copy:oom'));
     return 'oom';

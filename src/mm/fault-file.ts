@@ -214,7 +214,7 @@ function* finishFault(core: CoreMm, fault: Fault, head: number): Steps<true | 'o
 function* doCowFault(core: CoreMm, fault: Fault, inode: Inode): Steps<FaultResult> {
   const { frames } = core;
   fault.vma = yield* call(anonVmaPrepare(core, fault.mm, fault.vma));
-  const copy = yield* call(allocFolio(core, userGfp(core, fault.flags.memallocPin, false)));
+  const copy = yield* call(allocFolio(core, userGfp(core, fault.flags.memallocPin, false, fault.vma)));
   if (copy === undefined) return 'oom';
   const got = yield* call(getPage(core, fault, inode));
   if (typeof got === 'string') {

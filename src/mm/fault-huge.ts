@@ -3,7 +3,7 @@
 import { call, type Steps } from '../engine/process.ts';
 import { type Announced, type Step, step } from '../engine/step.ts';
 import { PMD_ORDER, PMD_PAGES } from '../hw/machine.ts';
-import { anonVmaPrepare, pinnableOnly } from './anon-page.ts';
+import { anonVmaPrepare, pinnableOnly, policyNode } from './anon-page.ts';
 import type { CoreMm } from './core.ts';
 import { type Fault, type FaultResult, maybeMkwrite, putUnused } from './fault-context.ts';
 import { lockFolio, tryLockNow, unlockNow, waitUnlocked, willTryLock, willUnlock } from './folio-lock.ts';
@@ -70,7 +70,9 @@ function* mapHugeZero(core: CoreMm, fault: Fault): Steps<HugeResult> {
 /** vma_alloc_anon_folio_pmd: GFP_TRANSHUGE fails rather than reclaims hard; zeroed. */
 function* allocThp(core: CoreMm, fault: Fault): Steps<number | undefined> {
   const movable = !pinnableOnly(core, fault.flags.memallocPin);
-  return yield* call(allocFolio(core, { order: PMD_ORDER, movable, zero: true, noReclaim: true }));
+  return yield* call(
+    allocFolio(core, { order: PMD_ORDER, movable, zero: true, noReclaim: true, ...policyNode(fault.vma) }),
+  );
 }
 
 /** __do_huge_pmd_anonymous_page */

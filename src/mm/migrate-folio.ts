@@ -72,7 +72,9 @@ function* newFolio(core: CoreMm, src: number, attempt: Attempt): Steps<number | 
   const order = core.folios.orderOf(src);
   // Isolated, so that neither its size nor its kind changes.
   if (core.folios.has(src, PG_HUGETLB)) return yield* call(allocHugetlb(core, { ...attempt.target, order }));
-  return yield* call(allocFolio(core, { ...attempt.target, order, zero: false }));
+  // Without a node to go to (NUMA_NO_NODE) it stays near where it was.
+  const near = core.machine.zoneOf(src)!.node;
+  return yield* call(allocFolio(core, { near, ...attempt.target, order, zero: false }));
 }
 
 function* putUnusedDst(core: CoreMm, dst: number): Steps<void> {

@@ -1,6 +1,6 @@
 // Moving pages between nodes on request: move_pages(2), mbind(2) with MPOL_MF_MOVE, migrate_pages(2) (mm/migrate.c
-// do_pages_move, mm/mempolicy.c). Pinned pages count as not moved. The policy that mbind sets for later faults is not
-// kept: every fault allocates by zone order.
+// do_pages_move, mm/mempolicy.c). Pinned pages count as not moved. The policy that mbind sets is kept for anonymous pages
+// of later faults, and only if it names one node; otherwise faults allocate by zone order.
 import { call, type Steps } from '../engine/process.ts';
 import { step } from '../engine/step.ts';
 import { PMD_PAGES } from '../hw/machine.ts';
@@ -13,6 +13,7 @@ import { PG_HUGETLB } from './page-flags.ts';
 import { pmdOf } from './page-table.ts';
 import { PMD_LEAF, PMD_TABLE, PTE_MIGRATION, type Pte, ptePresent } from './pte.ts';
 import type { Vma } from './vma.ts';
+import { lookVmas, mergeVmas, replaceVma, splitVma } from './vma-edit.ts';
 
 const VMA = step('add_folio_for_migration:vma_lookup', 'op');
 const LOOK = step('folio_walk_start', 'pte-op');
@@ -275,6 +276,16 @@ export interface MbindRequest {
   readonly move?: MoveFlags;
 }
 
+/** mbind_range: the part of each VMA gets the policy. mmap_lock is held for write. */
+function* mbindRange(mm: Mm, from: number, to: number, bindNode: number | null): Steps<void> {
+  const unlike = lookVmas(mm, from, to).filter(({ fields }) => fields.bindNode !== bindNode);
+  if (unlike.length === 0) return;
+  yield* call(splitVma(mm, from));
+  yield* call(splitVma(mm, to));
+  for (const vma of lookVmas(mm, from, to)) yield* call(replaceVma(mm, vma.with({ bindNode })));
+  yield* call(mergeVmas(mm, from, to));
+}
+
 /** do_mbind. EFAULT: a hole in the range; EIO: with `strict`; EPERM: MOVE_ALL without CAP_SYS_NICE; EINVAL: no nodes. */
 export function* mbind(core: CoreMm, mm: Mm, what: MbindRequest): Steps<'ok' | Errno> {
   const { vpn, pages, nodes, strict, move } = what;
@@ -298,6 +309,7 @@ export function* mbind(core: CoreMm, mm: Mm, what: MbindRequest): Steps<'ok' | E
     if (error !== null) break;
   }
   if (error === null && at < vpn + pages) error = 'EFAULT';
+  if (error === null) yield* call(mbindRange(mm, vpn, vpn + pages, nodes.length === 1 ? nodes[0]! : null));
   yield mm.mmapLock.up();
   let failed = queued.failed;
   let left: readonly number[] = queued.heads;

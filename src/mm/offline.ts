@@ -15,6 +15,7 @@ import { PG_HUGETLB, PG_HWPOISON, PG_ISOLATED, PG_LRU } from './page-flags.ts';
 const SIGNAL = step('offline_pages:signal_pending', 'none');
 const AGAIN = step('offline_pages:again', 'none');
 const DISSOLVE = step('dissolve_free_hugetlb_folios', 'op');
+const OFFLINE = step('offline_pages:MEM_OFFLINE', 'op');
 const ONLINE = step('online_pages', 'alloc');
 
 export interface OfflineOptions {
@@ -36,13 +37,19 @@ export function* offlinePages(
   const zone = core.machine.zoneOf(start);
   const whole = zone !== undefined && zone.kind !== 'DEVICE' && end <= zone.firstPfn + zone.pages;
   if (!whole || pages === 0 || start % PMD_PAGES !== 0 || pages % PMD_PAGES !== 0) return 'EINVAL';
+  const state = zoneOf(core, start);
+  if (state.isOffline(start)) return 'ok';
   // zone_pcp_disable, lru_cache_disable
   yield* call(drainPages(core));
   yield* call(lruAddDrainAll(core));
   const isolated = yield* call(isolatePageRange(core, start, end, 'offline'));
   if (isolated !== 'ok') return isolated;
   const result = yield* call(empty(core, start, end, options.roundsMax ?? 10_000));
-  if (result === 'ok') yield* call(takeFreeRange(core, start, end));
+  if (result === 'ok') {
+    yield* call(takeFreeRange(core, start, end));
+    yield state.offline.willUpdate(OFFLINE);
+    state.offline.value = [...state.offline.value, [start, pages]];
+  }
   yield* call(undoIsolatePageRange(core, start, end));
   return result;
 }
@@ -84,6 +91,11 @@ function movablePages(core: CoreMm, start: number, end: number): number[] {
   for (let pfn = start; pfn < end; ) {
     const head = folios.headOf(pfn);
     const flags = folios.flags.peek(head);
+    if (flags === 0) {
+      // Free, or the kernel's: no flag that makes it movable.
+      pfn = folios.flags.endOfRun(pfn, end - 1) + 1;
+      continue;
+    }
     const hugetlb = (flags & PG_HUGETLB) !== 0 && folios.refcount.peek(head) > 0;
     if ((flags & (PG_LRU | PG_ISOLATED)) !== 0 || hugetlb) if ((flags & PG_HWPOISON) === 0) found.push(head);
     pfn = folios.isLarge(head) ? head + folios.pagesOf(head) : pfn + 1;
@@ -125,10 +137,17 @@ function* dissolveHugetlb(core: CoreMm, start: number, end: number): Steps<void>
   }
 }
 
-/** online_pages: the range is free memory again. */
-export function* onlinePages(core: CoreMm, start: number, pages: number): Steps<void> {
+/** online_pages: the range is free memory of its zone again. EINVAL: it is not offline. */
+export function* onlinePages(core: CoreMm, start: number, pages: number): Steps<'ok' | Errno> {
+  const zone = core.machine.zoneOf(start);
+  if (zone === undefined) return 'EINVAL';
   const state = zoneOf(core, start);
   state.freePages.willAdd(ONLINE);
-  yield state.freeRuns.willUpdate(ONLINE);
+  state.freeRuns.willUpdate(ONLINE);
+  yield state.offline.willUpdate(ONLINE);
+  const left = state.offline.value.filter(([first, count]) => first !== start || count !== pages);
+  if (left.length === state.offline.value.length) return 'EINVAL';
+  state.offline.value = left;
   giveBack(core, start, pages);
+  return 'ok';
 }

@@ -24,7 +24,10 @@ export interface Gfp {
   /** __GFP_MOVABLE: may come from ZONE_MOVABLE and CMA. A task with PF_MEMALLOC_PIN never may. */
   readonly movable: boolean;
   readonly zero: boolean;
+  /** Only from this node (__GFP_THISNODE, MPOL_BIND). */
   readonly node?: number;
+  /** This node first (preferred_nid); default: node 0, where all CPUs are. */
+  readonly near?: number;
   /** Fail instead of reclaiming (THP faults, __GFP_NORETRY). */
   readonly noReclaim?: boolean;
 }
@@ -103,18 +106,23 @@ function zonelist(core: CoreMm, gfp: Gfp): readonly ZoneState[] {
   const built = zonelists.get(core) ?? [[], []];
   zonelists.set(core, built);
   const byNode = built[gfp.movable ? 1 : 0];
-  const place = (gfp.node ?? -1) + 1;
+  const place = (gfp.node ?? -1) + 1 + ((gfp.near ?? -1) + 1) * (core.machine.nodes + 1);
   const known = byNode[place];
   if (known !== undefined) return known;
   const rank = (z: ZoneState) => core.params.userZones.indexOf(z.zone.kind);
   const list = core.zones
     .filter((z) => rank(z) >= 0 && suits(z.zone.kind, z.zone.node, gfp))
-    .sort((a, b) => a.zone.node - b.zone.node || rank(a) - rank(b));
+    .sort((a, b) => distance(gfp, a) - distance(gfp, b) || rank(a) - rank(b));
   byNode[place] = list;
   return list;
 }
 
-// Zones never change: what build_all_zonelists made stays, for movable requests and others, by node + 1.
+/** Where a zone's node stands in the node order: the preferred one first, the others by number. */
+function distance({ near }: Gfp, { zone }: ZoneState): number {
+  return zone.node === near ? -1 : zone.node;
+}
+
+// Zones never change: what build_all_zonelists made stays, for movable requests and others, by the nodes asked for.
 const zonelists = new WeakMap<CoreMm, [ZoneList[], ZoneList[]]>();
 type ZoneList = readonly ZoneState[] | undefined;
 

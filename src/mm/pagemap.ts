@@ -64,6 +64,7 @@ export function pagemap(core: CoreMm, mm: Mm, vpn: number): PagemapEntry {
  */
 export function kpageflags(core: CoreMm, pfn: number): readonly string[] {
   if (!core.machine.hasStructPage(pfn)) return ['NOPAGE'];
+  if (core.zones[core.machine.zoneOf(pfn)!.index]!.isOffline(pfn)) return ['NOPAGE'];
   const { folios } = core;
   const head = folios.headOf(pfn);
   const flags = folios.flags.peek(head);

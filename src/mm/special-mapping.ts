@@ -2,7 +2,7 @@
 // mapping of their own, and every process maps the same ones: the vdso by struct page, vvar (vvar_fault) by frame number.
 import { call, type Steps } from '../engine/process.ts';
 import { step } from '../engine/step.ts';
-import type { CoreMm } from './core.ts';
+import type { CoreMm, ZoneState } from './core.ts';
 import { lockFolio } from './folio-lock.ts';
 import { takeRun } from './free-runs.ts';
 import { Inode } from './inode.ts';
@@ -46,6 +46,16 @@ function kernelPage(core: CoreMm, name: string, token: number): number {
   folios.flags.set(pfn, PG_RESERVED | PG_UPTODATE);
   frames.content.set(pfn, token);
   return pfn;
+}
+
+/** Pages of a zone that hold data of the kernel (slab, page tables): in use for good, on no list, and nothing can move them. */
+export function takeKernelPages(core: CoreMm, zone: ZoneState, pages: number): void {
+  for (let i = 0; i < pages; i++) {
+    const run = takeRun(zone, 1, 1);
+    if (run === undefined) throw new Error(`no memory for ${pages} pages of the kernel in ${zone.zone.name}`);
+    core.folios.refcount.set(run[0], 1);
+    core.folios.flags.set(run[0], PG_RESERVED);
+  }
 }
 
 /** Contiguous frames that the kernel keeps for good. */

@@ -124,6 +124,7 @@ function mergeable(left: Vma, right: Vma): boolean {
     a.mergeable === b.mergeable &&
     a.hugepage === b.hugepage &&
     a.uffd === b.uffd &&
+    a.bindNode === b.bindNode &&
     a.name === b.name
   );
 }

@@ -57,6 +57,8 @@ export interface VmaFields {
   /** VM_HUGEPAGE / VM_NOHUGEPAGE */
   readonly hugepage: 'always' | 'never' | null;
   readonly uffd: UffdRegistration | null;
+  /** vm_policy: MPOL_BIND to this one node; null: the node of the CPU, and then the others. */
+  readonly bindNode: number | null;
   /** vma_soft_dirty_enabled: VM_SOFTDIRTY was cleared by clear_refs, so that the first write to each page is to be seen. */
   readonly softDirtyEnabled: boolean;
   /** Name people know: the memory object. */
@@ -83,6 +85,7 @@ const DEFAULTS: Omit<VmaFields, 'start' | 'end' | 'name'> = {
   mergeable: false,
   hugepage: null,
   uffd: null,
+  bindNode: null,
   softDirtyEnabled: false,
 };
 
@@ -168,5 +171,8 @@ function hashFields(f: VmaFields): number {
   h = mix(h, f.pgoff | 0);
   h = mix(h, f.file?.identity ?? 0);
   h = mix(h, f.anonVma?.identity ?? 0);
-  return mix(h, hashText(`${f.vmFile}/${f.hugepage}/${f.uffd?.mode}/${f.name}`));
+  return mix(
+    h,
+    hashText(`${f.vmFile}/${f.hugepage}/${f.uffd?.mode}/${f.name}${f.bindNode === null ? '' : `/node${f.bindNode}`}`),
+  );
 }

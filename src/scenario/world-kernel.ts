@@ -1,11 +1,14 @@
 // The kernel's own threads and the parts of core mm that plug into others, started while the world is built.
 import { Flusher, installWriteback } from '../mm/flusher.ts';
+import { takeKernelPages } from '../mm/special-mapping.ts';
 import { type Scanners, startCoreMm } from '../mm/start.ts';
 import type { World } from './world.ts';
+import { toPages } from './world-memory.ts';
 
 /** kswapd per node, KSM, memory failure, and the flusher where there are files. */
 export function startKernel(world: World): Scanners {
   const { core } = world;
+  takeDimms(world);
   const own = core.cpus.length - 1;
   const scanners = startCoreMm(core, {
     cpuOfNode: Object.fromEntries(core.machine.zones.map(({ node }) => [node, own])),
@@ -17,4 +20,15 @@ export function startKernel(world: World): Scanners {
     installWriteback(core, flusher);
   }
   return scanners;
+}
+
+/** What the kernel has taken of DIMMs for its own data by now. */
+function takeDimms(world: World): void {
+  const { memory } = world.one.host;
+  for (const [node, zones] of (Array.isArray(memory) ? memory : [memory]).entries()) {
+    const bytes = zones?.dimm?.zone === 'normal' ? (zones.dimm.kernel ?? 0n) : 0n;
+    if (bytes === 0n) continue;
+    const dimm = world.core.zones.findLast(({ zone }) => zone.node === node && zone.kind === 'NORMAL')!;
+    takeKernelPages(world.core, dimm, toPages(bytes));
+  }
 }

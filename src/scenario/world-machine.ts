@@ -2,7 +2,15 @@
 // scenario maps.
 import { LatencyModel } from '../engine/latency.ts';
 import { LATENCY_DEFAULTS } from '../hw/latency-defaults.ts';
-import { type ArchTraits, Machine, S390X, X86_64, type ZoneKind, type ZoneSpec } from '../hw/machine.ts';
+import {
+  type ArchTraits,
+  Machine,
+  MEMORY_BLOCK_PAGES,
+  S390X,
+  X86_64,
+  type ZoneKind,
+  type ZoneSpec,
+} from '../hw/machine.ts';
 import { Kernel } from '../kernel/kernel.ts';
 import type { CoreMmParams } from '../mm/core.ts';
 import type { Scenario, ScenarioCase } from './scenario.ts';
@@ -38,7 +46,7 @@ function pagesOf(bytes: bigint): number {
   return Number((bytes + PAGE - 1n) / PAGE);
 }
 
-const ZONE_KINDS: readonly (readonly [keyof ZonesSpec, ZoneKind])[] = [
+const ZONE_KINDS: readonly (readonly [Exclude<keyof ZonesSpec, 'dimm'>, ZoneKind])[] = [
   ['dma32', 'DMA32'],
   ['normal', 'NORMAL'],
   ['movable', 'MOVABLE'],
@@ -59,6 +67,10 @@ export function buildMachine(scenario: Scenario, host: HostSpec, arch: ArchTrait
     for (const [key, kind] of ZONE_KINDS) {
       const size = spec[key];
       if (size !== undefined && size > 0n) zones.push({ kind, node, pages: pagesOf(size) });
+    }
+    if (spec.dimm !== undefined) {
+      const kind = spec.dimm.zone === 'movable' ? 'MOVABLE' : 'NORMAL';
+      zones.push({ kind, node, pages: pagesOf(spec.dimm.size), align: MEMORY_BLOCK_PAGES });
     }
   }
   // BARs and persistent memory: frames of their own that no allocator knows.

@@ -60,7 +60,7 @@ export class Session {
    * fork(): the child runs `body` on a session of its own, then exits. Its script has one step, which is `body`; that is
    * the only difference from a script in a file.
    */
-  *fork(name: string, body: (child: Session) => Steps<void>): Steps<Result> {
+  *fork(name: string, body: (child: Session) => Steps<void>, more: { readonly cpu?: number } = {}): Steps<Result> {
     const { emitted } = this;
     const program = defineOperation({
       name: 'program',
@@ -74,7 +74,9 @@ export class Session {
     const child = new Script<ScriptStep>([], 'process');
     const where = { file: 'laboratory.yaml', line: 1, column: 1 };
     child.steps = [{ kind: 'operation', operation: program, args: {}, expectation: {}, holds: [], where }];
-    return yield* call(this.perform(operationNamed('fork'), { as: new Declared(['process', 'actor'], name), child }));
+    return yield* call(
+      this.perform(operationNamed('fork'), { as: new Declared(['process', 'actor'], name), child, ...more }),
+    );
   }
 
   private *perform(operation: Operation, args: unknown): Steps<Result> {

@@ -138,10 +138,10 @@ export const thp = subject({
   },
   'thp.deferred-split.of-unmapped': {
     summary: 'An anonymous THP goes on the deferred split queue even when its very last page is unmapped.',
-    source: 'mm/rmap.c page_remove_rmap of 6.1.192, __folio_remove_rmap of 6.12.117',
+    source: 'reality/README.md, pins/thp_debugfs_split; mm/rmap.c page_remove_rmap, __folio_remove_rmap',
     evidence: 'observed',
     in: { until: '6.10' },
-    note: 'pins/thp_debugfs_split; the release between the two recorded ones is from memory',
+    note: 'read in 6.1.192 and 6.12.117; the release between is from memory',
   },
   'thp.deferred-split.queued-before-visible': {
     summary: 'Migration queues the new folio for deferred split before others can see it.',

@@ -1,13 +1,21 @@
 // What an administrator or the kernel does to memory at large: KSM, compaction, taking memory blocks offline, CMA.
 import * as z from 'zod';
 import { call } from '../../engine/process.ts';
-import { PMD_PAGES } from '../../hw/machine.ts';
+import { MEMORY_BLOCK_PAGES, PMD_PAGES } from '../../hw/machine.ts';
 import { compactMemory } from '../../mm/compaction.ts';
-import { offlinePages } from '../../mm/offline.ts';
+import { offlinePages, onlinePages } from '../../mm/offline.ts';
+import type { OperationContext } from '../context.ts';
 import { defineOperation } from '../operation.ts';
 import { zCount } from '../scalar.ts';
 import { outcome } from './mapping.ts';
-import { mustRange, WHERE } from './place.ts';
+import { mustRange, WHERE, type WhereArgs } from './place.ts';
+
+/** The memory block of the frame that a page has now; null: it has none. */
+function blockOf(context: OperationContext, args: WhereArgs): number | null {
+  const { task, vpn } = mustRange(context, args);
+  const pfn = task.mm.peek()?.pageTable.peekFrame(vpn) ?? 0;
+  return pfn === 0 ? null : Math.floor(pfn / MEMORY_BLOCK_PAGES);
+}
 
 export const maintenanceOperations = [
   defineOperation({
@@ -43,6 +51,34 @@ export const maintenanceOperations = [
       if (pfn === 0) return { errno: 'EINVAL' };
       const options = args.rounds === undefined ? {} : { roundsMax: args.rounds };
       return outcome(yield* call(offlinePages(core, pfn - (pfn % PMD_PAGES), PMD_PAGES, options)));
+    },
+  }),
+  defineOperation({
+    name: 'memory_block.offline',
+    summary:
+      '/sys/devices/system/memory/memoryN/state: takes a memory block of 128 MiB offline. EINVAL: not all of it is memory of one zone; EBUSY: a page that can never move; EINTR: killed while a page would not move.',
+    on: ['process', 'kernel'],
+    args: z.strictObject({
+      ...WHERE,
+      block: zCount().optional().describe('N; default: the block that holds the page.'),
+    }),
+    shows: { block: 'N.' },
+    *run(context, args) {
+      const { core } = context.performance.world;
+      const block = args.block ?? blockOf(context, args);
+      if (block === null) return { errno: 'EINVAL' };
+      const result = yield* call(offlinePages(core, block * MEMORY_BLOCK_PAGES, MEMORY_BLOCK_PAGES));
+      return { ...outcome(result), shows: { block } };
+    },
+  }),
+  defineOperation({
+    name: 'memory_block.online',
+    summary: '/sys/devices/system/memory/memoryN/state: a memory block that is offline is free memory again. EINVAL.',
+    on: ['process', 'kernel'],
+    args: z.strictObject({ block: zCount().describe('N of memoryN: 128 MiB each.') }),
+    *run(context, args) {
+      const { core } = context.performance.world;
+      return outcome(yield* call(onlinePages(core, args.block * MEMORY_BLOCK_PAGES, MEMORY_BLOCK_PAGES)));
     },
   }),
 ];

@@ -74,6 +74,7 @@ export const processOperations = [
     args: z.strictObject({
       as: zDeclares('process', 'actor').describe('What to call the child; others can wait for it.'),
       child: zScript('process').optional().describe('What the child does; default: nothing.'),
+      cpu: zCount(0, 4095).optional().describe('The CPU it runs on; default: chosen by the order of forks.'),
       stays: z.boolean().optional().describe('After its script the child pauses; only `kill` ends it.'),
     }),
     *run(context, args) {
@@ -83,7 +84,7 @@ export const processOperations = [
       const name = args.as.name;
       const script = (args.child as Script<ScriptStep> | undefined) ?? EMPTY;
       const result = yield* call(
-        fork(world.core, { name }, function* (task) {
+        fork(world.core, { name, ...onCpu(args.cpu, world) }, function* (task) {
           world.milestones.alias(world.sim.current!, name);
           const child = { ...performance, process: name, actor: { ...actor, name, subject: name, script } };
           world.tasks.set(name, task);
@@ -186,6 +187,14 @@ export const processOperations = [
 function isFile(context: OperationContext, name: string): boolean {
   const { world } = context.performance;
   return (world.memory.get(name) ?? world.place(processOf(context), name)?.memory)?.inode != null;
+}
+
+/** A CPU that the machine has. */
+function onCpu(cpu: number | undefined, world: World): { readonly cpu?: number } {
+  if (cpu === undefined) return {};
+  const { length } = world.core.cpus;
+  if (cpu >= length) throw new Error(`there is no CPU ${cpu}; the machine has ${length} (host.cpus)`);
+  return { cpu };
 }
 
 const EMPTY = new Script<ScriptStep>([], 'process');

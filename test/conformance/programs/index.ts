@@ -10,6 +10,7 @@ import { pinsFork } from './pins-fork.ts';
 import { pinsLife } from './pins-life.ts';
 import { pinsMadvise } from './pins-madvise.ts';
 import { pinsMigrate } from './pins-migrate.ts';
+import { pinsOffline } from './pins-offline.ts';
 import { pinsPressure } from './pins-pressure.ts';
 import { pinsProc } from './pins-proc.ts';
 import { pinsTruncate } from './pins-truncate.ts';
@@ -52,4 +53,5 @@ export const PROGRAMS: readonly Program[] = [
   ...pinsLife,
   ...pinsProc,
   ...pinsPressure,
+  ...pinsOffline,
 ];

@@ -169,7 +169,7 @@ function splitting(how: (s: Session) => Steps<Result>) {
 }
 
 /** movablecore=768M: most of node 0 is ZONE_MOVABLE. */
-const MOVABLE_BOOT = labBoot({
+export const MOVABLE_BOOT = labBoot({
   memory: MEM_OBJECTS,
   host: {
     ...LAB_HOST,
@@ -220,7 +220,7 @@ function* release(p: Pinned, observed: Observed, result: Result): Steps<void> {
   p.s.emit(p.name, result, p.args, observed);
 }
 
-function* zoneOf(p: Pinned): Steps<string> {
+export function* zoneOf(p: Pinned): Steps<string> {
   const { zone } = (yield* call(p.s.op('pagemap', { memory: p.mem.memory, length: PG }))).shows;
   // As /proc/zoneinfo writes it.
   return String(zone).replace('MOVABLE', 'Movable').replace('NORMAL', 'Normal');
