@@ -5,6 +5,7 @@ import { READ } from '../engine/step.ts';
 import { PMD_PAGES } from '../hw/machine.ts';
 import type { CoreMm } from '../mm/core.ts';
 import { referencesPerPage } from '../mm/gup-grab.ts';
+import { MOVE_BATCHES } from '../mm/lru-move.ts';
 import {
   flagNames,
   PG_ANON,
@@ -65,7 +66,9 @@ function explained(core: CoreMm, head: number): number {
   if ((flags & PG_ISOLATED) !== 0) references += 1;
   // memory_failure keeps its reference for good.
   if ((flags & PG_HWPOISON) !== 0) references += 1;
-  if (core.perCpu.some((perCpu) => perCpu.lruLazyfree.peek().includes(head))) references += 1;
+  for (const perCpu of core.perCpu) {
+    for (const batch of MOVE_BATCHES) for (const waiting of perCpu[batch].peek()) if (waiting === head) references += 1;
+  }
   if (core.perCpu.some((perCpu) => perCpu.mlockBatch.peek().includes(head))) references += 1;
   return references;
 }

@@ -6,7 +6,7 @@ import { step } from '../engine/step.ts';
 import type { CoreMm } from './core.ts';
 import { lockFolio, tryLockNow, unlockNow, waitWriteback, willTryLock } from './folio-lock.ts';
 import type { Inode } from './inode.ts';
-import { lruAddDrain, lruAddDrainAll } from './lru.ts';
+import { folioBatchRelease, lruAddDrain, lruAddDrainAll } from './lru.ts';
 import { filemapGetFolio } from './page-cache.ts';
 import { PG_DIRTY, PG_WRITEBACK } from './page-flags.ts';
 import { putNow, tryGetNow, willGet, willPut } from './refcount.ts';
@@ -43,6 +43,7 @@ export function* invalidateMappingPages(core: CoreMm, inode: Inode, from: number
     if (gone) pages++;
     else kept++;
   }
+  if (pages + kept > 0) yield* call(folioBatchRelease(core));
   return { pages, kept };
 }
 

@@ -10,7 +10,7 @@ import { type Fault, maybeMkwrite, mayDropLock, protBits } from './fault-context
 import type { Inode } from './inode.ts';
 import { activeInFault, batchSize, lruAddDrain, onList } from './lru.ts';
 import { allocFrames, forRuns } from './page-alloc.ts';
-import { PG_ANON, PG_DIRTY, PG_IN_LRU_BATCH, PG_SWAPBACKED, PG_UPTODATE } from './page-flags.ts';
+import { PG_ANON, PG_DIRTY, PG_IN_LRU_BATCH, PG_REFERENCED, PG_SWAPBACKED, PG_UPTODATE } from './page-flags.ts';
 import { PTE_PRESENT, PTE_SPECIAL, PTE_YOUNG } from './pte.ts';
 import { folioPut } from './refcount.ts';
 
@@ -64,7 +64,7 @@ export function* makeAnonPages(core: CoreMm, fault: Fault, pages: number): Steps
   const { folios } = core;
   fault.vma = yield* call(anonVmaPrepare(core, fault.mm, fault.vma));
   const { vma, vpn } = fault;
-  const frames = yield* call(allocFrames(core, userGfp(core, fault.flags.memallocPin, true, fault.vma), pages));
+  const frames = yield* call(allocFrames(core, userGfp(core, fault.flags.memallocPin, true), pages));
   if (frames.length === 0) return false;
   yield core.sim.local(WALK, frames.length - 1);
   yield core.sim.times(frames.length, fault.lock(LOCK));
@@ -78,7 +78,7 @@ export function* makeAnonPages(core: CoreMm, fault: Fault, pages: number): Steps
     folios.anonExclusive.fill(first, last, exclusive);
     folios.mapcount.fill(first, last, 1);
   });
-  yield* call(addLruRun(core, used));
+  yield* call(addLruRun(core, used, fault.flags.marked));
   yield core.sim.times(count, fault.willUnlock(SET));
   setEntries(core, fault, used, PTE_PRESENT | PTE_YOUNG | maybeMkwrite(vma));
   fault.unlockNow();
@@ -112,7 +112,7 @@ export function* makeShmemPages(core: CoreMm, fault: Fault, inode: Inode): Steps
     folios.refcount.fill(first, last, 2);
     inode.pages.fillRising(index + at, index + at + last - first, first + 1);
   });
-  yield* call(addLruRun(core, used));
+  yield* call(addLruRun(core, used, flags.marked));
   yield sim.local(WALK, count - 1);
   if (!write) yield sim.local(WALK, lookedAround(core, fault, inode, count));
   yield sim.times(count, fault.pass(SET_FILE));
@@ -179,8 +179,17 @@ function setEntries(core: CoreMm, fault: Fault, frames: readonly number[], bits:
   });
 }
 
-/** folio_add_lru for each: whole batches go straight to the list, the rest waits in the CPU's batch. */
-function* addLruRun(core: CoreMm, frames: readonly number[]): Steps<void> {
+/**
+ * folio_add_lru for each: whole batches go straight to the list, the rest waits in the CPU's batch. Where the caller marks
+ * each page accessed, the multi-gen LRU forgets the mark with the batch, save for the page that fills it: that is marked
+ * when it is on the list already.
+ */
+function* addLruRun(core: CoreMm, frames: readonly number[], marked: { pages: number } | undefined): Steps<void> {
+  if (marked !== undefined) {
+    const { flags } = core.folios;
+    marked.pages = frames.length;
+    forRuns(frames, (first, last) => flags.fill(first, last, flags.peek(first) | PG_REFERENCED));
+  }
   const size = batchSize(core);
   const room = size - core.local.lruAdd.peek().length;
   if (frames.length < room) {
@@ -189,6 +198,7 @@ function* addLruRun(core: CoreMm, frames: readonly number[]): Steps<void> {
   }
   yield* call(fillBatch(core, frames.slice(0, room)));
   yield* call(lruAddDrain(core));
+  if (marked !== undefined) setReferenced(core, frames, room - 1, room);
   const whole = Math.floor((frames.length - room) / size) * size;
   const straight = frames.slice(room, room + whole);
   const { folios, sim } = core;
@@ -199,8 +209,15 @@ function* addLruRun(core: CoreMm, frames: readonly number[]): Steps<void> {
     for (let pfn = first + 1; pfn <= last; pfn++) sim.current!.nextNumber();
     folios.lruAge.fillRising(first, last, age);
   });
+  if (marked !== undefined) setReferenced(core, straight, size - 1, straight.length);
   core.lru.add(whole);
   yield* call(fillBatch(core, frames.slice(room + whole)));
+}
+
+/** The mark of every page that filled a batch: the first at `at`. */
+function setReferenced(core: CoreMm, frames: readonly number[], at: number, length: number): void {
+  const size = batchSize(core);
+  for (let i = at; i < length; i += size) core.folios.change(frames[i]!, PG_REFERENCED);
 }
 
 function* fillBatch(core: CoreMm, frames: readonly number[]): Steps<void> {

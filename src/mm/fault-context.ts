@@ -34,6 +34,8 @@ export interface FaultFlags {
   readonly ahead?: number;
   /** Where the bulk lane notes how many faults of the pages ahead it made needless. */
   readonly spared?: { faults: number };
+  /** The caller marks each page accessed (FOLL_TOUCH); what the bulk lane makes, it marks itself, and says so here. */
+  readonly marked?: { pages: number };
   /** FAULT_FLAG_RETRY_NOWAIT (FOLL_NOWAIT): would have to wait: `retry` without dropping the lock. */
   readonly nowait?: boolean;
 }

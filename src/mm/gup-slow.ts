@@ -15,7 +15,7 @@ import { checkForcedWrite, dropsWrite } from './gup-force.ts';
 import { countGrabRun, grabbableRun, grabSlow, grabZeros, willCount, willCountRun } from './gup-grab.ts';
 import type { Refusal } from './ledger.ts';
 import { isLongtermPinnable } from './longterm-pinnable.ts';
-import { markTouchedRun, willMarkAccessed } from './mark-accessed.ts';
+import { markAccessedRun, willMarkAccessed } from './mark-accessed.ts';
 import { markDirtyNow, willMarkDirty } from './mark-dirty.ts';
 import type { Mm } from './mm.ts';
 import { PG_HUGETLB } from './page-flags.ts';
@@ -80,6 +80,9 @@ export function* walkUserPages(
   let vma: Vma | undefined;
   let at = vpn;
   let refused: Refusal | 'stop' | null = null;
+  // What the bulk lane makes is marked already.
+  const marked = { pages: 0 };
+  let markedTo = 0;
   while (at < end) {
     if (vma === undefined || at >= vma.end) {
       yield mm.vmas.willRead(LOOKUP);
@@ -103,11 +106,13 @@ export function* walkUserPages(
     } else if (entry.outcome === 'grab' || (entry.outcome === 'raw' && flags.grab === 'none')) {
       const want = Math.min(Math.max(entry.pages, 1), end - at, vma.end - at);
       if (flags.grab === 'none') {
-        if (touches) yield* call(touchEntry(core, mm, row, entry, want, flags));
+        if (touches) yield* call(touchEntry(core, mm, row, entry, want, flags, Math.max(0, markedTo - at)));
         at += want;
         continue;
       }
-      const taken: number | Refusal = yield* call(grabEntry(core, mm, row, entry, want, flags));
+      const taken: number | Refusal = yield* call(
+        grabEntry(core, mm, row, entry, want, flags, Math.max(0, markedTo - at)),
+      );
       if (typeof taken === 'number') {
         if (wanted.write && !flags.write) checkForcedWrite(core, vma, at, entry.head);
         if (entry.pfn === core.zeroPfn) for (let i = 0; i < taken; i++) walk.runs.add(entry.pfn, 1);
@@ -117,7 +122,11 @@ export function* walkUserPages(
       }
       refused = taken;
     } else if (entry.outcome === 'raw') refused = rawEntry(vma, at);
-    else refused = yield* call(faultinPage(core, mm, vma, at, flags, entry.outcome === 'unshare', walk, end - at));
+    else {
+      marked.pages = 0;
+      refused = yield* call(faultinPage(core, mm, vma, at, flags, entry.outcome === 'unshare', walk, end - at, marked));
+      markedTo = at + marked.pages;
+    }
     if (refused !== null) break;
     if (present && dropsWrite(core, vma, flags)) flags = { ...flags, write: false };
   }
@@ -132,7 +141,15 @@ export function* walkUserPages(
  * FOLL_TOUCH without a grab (populate): the pages are marked as a grab would. The page-table lock is held on entry and
  * dropped on return.
  */
-function* touchEntry(core: CoreMm, mm: Mm, row: number, entry: Followed, want: number, flags: GupFlags): Steps<void> {
+function* touchEntry(
+  core: CoreMm,
+  mm: Mm,
+  row: number,
+  entry: Followed,
+  want: number,
+  flags: GupFlags,
+  marked: number,
+): Steps<void> {
   const { folios } = core;
   const { head, pfn } = entry;
   const { ptl } = mm.pageTable;
@@ -144,7 +161,8 @@ function* touchEntry(core: CoreMm, mm: Mm, row: number, entry: Followed, want: n
   if (dirties) for (let page = first; page <= last; page++) willMarkDirty(core, page, TOUCH);
   yield ptl.willChange(row, TOUCH);
   if (dirties) for (let page = first; page <= last; page++) markDirtyNow(core, page);
-  if (marks) for (let i = 0; i < want; i += run) markTouchedRun(core, first, last);
+  if (marks && run > 1) markAccessedRun(core, first + marked, last);
+  else if (marks) for (let i = marked; i < want; i++) markAccessedRun(core, first, last);
   ptl.releaseNow(row);
 }
 
@@ -161,6 +179,7 @@ function* grabEntry(
   entry: Followed,
   want: number,
   flags: GupFlags,
+  marked: number,
 ): Steps<number | Refusal> {
   const { folios, sim } = core;
   const { head, pfn } = entry;
@@ -174,7 +193,7 @@ function* grabEntry(
     willCount(core, head, GRAB);
     yield sim.times(want, ptl.willChange(row, GRAB));
     const taken = grabZeros(core, flags, head, want);
-    if (flags.touch && typeof taken === 'number') for (let i = 0; i < taken; i++) markTouchedRun(core, head, head);
+    if (flags.touch && typeof taken === 'number') for (let i = 0; i < taken; i++) markAccessedRun(core, head, head);
     ptl.releaseNow(row);
     return taken;
   }
@@ -185,7 +204,7 @@ function* grabEntry(
     const fit = grabbableRun(core, grab, pfn, pfn + want - 1);
     if (fit > 0) {
       countGrabRun(core, grab, pfn, pfn + fit - 1);
-      if (flags.touch) markTouchedRun(core, pfn, pfn + fit - 1);
+      if (flags.touch) markAccessedRun(core, pfn + marked, pfn + fit - 1);
       ptl.releaseNow(row);
       return fit;
     }
@@ -209,7 +228,7 @@ function* grabEntry(
   const refused =
     guarded && !isLongtermPinnable(core, pfn) ? unpinnableHugetlb(core, pfn) : grabSlow(core, flags, head, first);
   if (refused === null && touches) markDirtyNow(core, head);
-  if (refused === null && marks) for (let i = 0; i < first; i++) markTouchedRun(core, head, head);
+  if (refused === null && marks) for (let i = marked; i < first; i++) markAccessedRun(core, head, head);
   if (!asks) ptl.releaseNow(row);
   else {
     const inaccessible = refused === null ? yield* call(makeAccessible(core, head)) : null;
@@ -269,6 +288,7 @@ function* faultinPage(
   unshare: boolean,
   walk: Walk,
   ahead: number,
+  marked: { pages: number },
 ): Steps<Refusal | 'stop' | null> {
   if (flags.nofault) {
     return refuse(
@@ -288,6 +308,7 @@ function* faultinPage(
       tried: flags.tried,
       nowait: flags.nowait,
       ahead,
+      ...(flags.touch ? { marked } : {}),
     }),
   );
   switch (result) {

@@ -3,6 +3,7 @@
 import { call, type Steps } from '../engine/process.ts';
 import { type Step, step } from '../engine/step.ts';
 import type { CoreMm } from './core.ts';
+import { batchNow, batchSize, lazyfreeable, MOVE_BATCHES, moveNow, nextAge, willBatch } from './lru-move.ts';
 import {
   PG_ACTIVE,
   PG_IN_LRU_BATCH,
@@ -17,6 +18,8 @@ import {
 } from './page-flags.ts';
 import type { PerCpu } from './per-cpu.ts';
 import { getNow, putNow, tryGetNow, willPut, willPutRun } from './refcount.ts';
+
+export { batchSize } from './lru-move.ts';
 
 const ADD = step('folio_add_lru', 'op');
 const DRAIN = step('lru_add_drain_cpu', 'op');
@@ -46,11 +49,6 @@ export function activeInFault(core: CoreMm): number {
   return core.kernel.has('reclaim.multigen-lru') ? PG_ACTIVE : 0;
 }
 
-/** PAGEVEC_SIZE */
-export function batchSize(core: CoreMm): number {
-  return core.kernel.way('lru.batch-size') === 'thirty-one' ? 31 : 15;
-}
-
 /** lru_add_drain: this CPU's batches. */
 export function* lruAddDrain(core: CoreMm): Steps<void> {
   yield* call(drainCpu(core, core.local));
@@ -61,18 +59,20 @@ export function* lruAddDrainAll(core: CoreMm): Steps<void> {
   for (const perCpu of core.perCpu) yield* call(drainCpu(core, perCpu));
 }
 
-/** lru_add_drain_cpu: move the batched folios to their lists and drop the batch's references. */
+/** lru_add_drain_cpu: the batched folios go to their lists, and the batches drop their references. */
 function* drainCpu(core: CoreMm, perCpu: PerCpu): Steps<void> {
   const waiting = perCpu.lruAdd.peek();
-  const lazy = perCpu.lruLazyfree.peek();
-  if (waiting.length === 0 && lazy.length === 0) return;
+  const moves = MOVE_BATCHES.map((batch) => ({ batch, cell: perCpu[batch], heads: perCpu[batch].peek() }));
+  if (waiting.length === 0 && moves.every(({ heads }) => heads.length === 0)) return;
   forSmallRuns(core, waiting, (first, last) => {
     if (first === last) willPut(core, first, DRAIN);
     else willPutRun(core, first, last, DRAIN);
   });
-  for (const head of lazy) willPut(core, head, DRAIN);
+  for (const { cell, heads } of moves) {
+    for (const head of heads) willPut(core, head, DRAIN);
+    cell.willUpdate(DRAIN);
+  }
   core.lru.willAdd(DRAIN);
-  perCpu.lruLazyfree.willUpdate(DRAIN);
   yield perCpu.lruAdd.willUpdate(DRAIN);
   // Another CPU may have drained it, or its owner added to it, since: only what was announced moves now.
   const now = perCpu.lruAdd.value;
@@ -86,13 +86,8 @@ function* drainCpu(core: CoreMm, perCpu: PerCpu): Steps<void> {
       putNow(core, head, 1, 'lru_add_drain');
     }
   });
-  const discarded = perCpu.lruLazyfree.value.filter((head) => lazy.includes(head));
-  perCpu.lruLazyfree.value = perCpu.lruLazyfree.value.filter((head) => !lazy.includes(head));
-  for (const head of discarded) {
-    moveLazyfree(core, head);
-    putNow(core, head, 1, 'lru_lazyfree drain');
-  }
   core.lru.add(moved.length);
+  for (const { batch, cell, heads } of moves) moveNow(core, batch, cell, heads);
 }
 
 /** The stretches of `heads` in which one small folio follows the other. */
@@ -146,34 +141,22 @@ export function putOnList(core: CoreMm, head: number, clear: number): void {
   folios.lruAge.set(head, nextAge(core));
 }
 
-function nextAge(core: CoreMm): number {
-  return core.sim.current?.nextNumber() ?? 0;
-}
-
-/** lru_lazyfree_fn: anon, swapbacked, not in swap cache, not unevictable -> lazyfree on the inactive file list. */
-function moveLazyfree(core: CoreMm, head: number): void {
-  const { folios } = core;
-  const flags = folios.flags.get(head);
-  if ((flags & PG_LRU) === 0 || !lazyfreeable(flags)) return;
-  folios.flags.set(head, flags & ~(PG_ACTIVE | PG_REFERENCED | PG_SWAPBACKED));
-  folios.lruAge.set(head, nextAge(core));
-}
-
-function lazyfreeable(flags: number): boolean {
-  return (flags & PG_SWAPBACKED) !== 0 && (flags & (PG_SWAPCACHE | PG_UNEVICTABLE)) === 0;
-}
-
 /** folio_mark_lazyfree: queue for the move; the batch takes a reference. */
 export function* folioMarkLazyfree(core: CoreMm, head: number, at: Step): Steps<void> {
   const { folios, local } = core;
-  folios.refcount.willUpdate(head, at);
-  folios.flags.willRead(head, at);
-  yield local.lruLazyfree.willUpdate(at);
+  willBatch(core, 'lruLazyfree', head, 1, at);
+  yield folios.flags.willUpdate(head, at);
   const flags = folios.flags.get(head);
   if ((flags & PG_LRU) === 0 || !lazyfreeable(flags) || local.lruLazyfree.value.includes(head)) return;
-  getNow(core, head, 1);
-  local.lruLazyfree.value = [...local.lruLazyfree.value, head];
-  if (folios.isLarge(head) || local.lruLazyfree.value.length >= batchSize(core)) yield* call(drainCpu(core, local));
+  batchNow(core, 'lruLazyfree', head);
+}
+
+/**
+ * folio_batch_release drains this CPU's batches before it drops what it held, so that pages which writeback, truncation or
+ * invalidation looked at do not linger there (once for each batch variable: percpu_pvec_drained).
+ */
+export function* folioBatchRelease(core: CoreMm): Steps<void> {
+  yield* call(lruAddDrain(core));
 }
 
 /** folio_isolate_lru: test-and-clear PG_lru wins the isolation, with a reference. */

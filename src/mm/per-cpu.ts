@@ -20,7 +20,9 @@ export class PerCpu {
   readonly freeBlocks: Cell<readonly number[]>;
   /** lru_add batch: heads that hold one reference each until drained. */
   readonly lruAdd: Cell<readonly number[]>;
-  /** lru_lazyfree / deactivate batch of MADV_FREE. */
+  /** lru_activate batch: folios on a list that were used twice. */
+  readonly lruActivate: Cell<readonly number[]>;
+  /** lru_lazyfree batch of MADV_FREE. */
   readonly lruLazyfree: Cell<readonly number[]>;
   /** mlock/munlock folio batch. */
   readonly mlockBatch: Cell<readonly number[]>;
@@ -32,6 +34,7 @@ export class PerCpu {
     this.freePages = list('free pages');
     this.freeBlocks = list('free 2 MiB blocks');
     this.lruAdd = list('lru_add batch');
+    this.lruActivate = list('lru_activate batch');
     this.lruLazyfree = list('lru_lazyfree batch');
     this.mlockBatch = list('mlock batch');
     this.deferredFlush = new Cell<DeferredFlush | null>(sim, `deferred TLB flush of ${cpu.name}`, null);

@@ -120,6 +120,7 @@ class Shrink {
   *freeBatch(): Steps<void> {
     const { core } = this;
     const heads = this.frozen.splice(0);
+    if (core.kernel.way('page-alloc.batch-free-order') === 'backwards') heads.reverse();
     yield* call(tryToUnmapFlush(core));
     const per = core.params.stepPages;
     for (let i = 0; i < heads.length; i += per) {

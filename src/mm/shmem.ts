@@ -6,7 +6,7 @@ import type { CoreMm } from './core.ts';
 import { lockFolio, unlockNow, willUnlock } from './folio-lock.ts';
 import type { Inode } from './inode.ts';
 import { folioAddLru } from './lru.ts';
-import { markAccessedNow } from './mark-accessed.ts';
+import { markAccessedNow, willMarkAccessed } from './mark-accessed.ts';
 import { allocFolio } from './page-alloc.ts';
 import { filemapAddFolio, filemapGetEntry, unlockFolio } from './page-cache.ts';
 import { PG_DIRTY, PG_HWPOISON, PG_REFERENCED, PG_SWAPCACHE, PG_UPTODATE } from './page-flags.ts';
@@ -70,6 +70,7 @@ export function* shmemGetOrMissing(
 function* lockFound(core: CoreMm, inode: Inode, head: number, { write }: Purpose): Steps<GotFolio | 'again'> {
   const { folios } = core;
   folios.mapping.willRead(head, LOCK);
+  if (write) willMarkAccessed(core, head, head, LOCK);
   yield lockFolio(core, head, LOCK);
   const ours = folios.mapping.get(head) === inode.id;
   const poisoned = (folios.flags.get(head) & PG_HWPOISON) !== 0;
@@ -158,6 +159,7 @@ function* takePlace(
   folios.flags.willUpdate(head, REPLACE);
   folios.refcount.willUpdate(head, REPLACE);
   willSwapFree(core, slot, REPLACE);
+  if (write) willMarkAccessed(core, head, head, REPLACE);
   yield inode.pages.willUpdate(index, REPLACE);
   if (inode.pages.get(index) !== -(slot + 1)) return false;
   inode.pages.set(index, head + 1);

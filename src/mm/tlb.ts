@@ -4,6 +4,7 @@ import { call, type Steps } from '../engine/process.ts';
 import { type Announced, type Step, step } from '../engine/step.ts';
 import type { Cpu } from '../hw/cpu.ts';
 import type { CoreMm } from './core.ts';
+import { lruAddDrain } from './lru.ts';
 import type { Mm } from './mm.ts';
 import { putNow, putRun, willPut } from './refcount.ts';
 
@@ -207,6 +208,8 @@ export function* tlbFlushMmu(core: CoreMm, gather: MmuGather, wholeMm = false): 
     if (wholeMm) yield* call(flushTlbMm(core, gather.mm));
     else yield* call(flushTlbRange(core, gather.mm, from, to));
   }
+  // free_pages_and_swap_cache: pages that a batch holds, too, are to be freed now.
+  if (pages.length + runs.length > 0) yield* call(lruAddDrain(core));
   yield* call(releasePages(core, pages));
   for (const run of runs) yield* call(putRun(core, run.pfn, run.pages, 'free_pages_and_swap_cache'));
 }
@@ -217,8 +220,9 @@ export function* tlbFlushTlbOnly(core: CoreMm, gather: MmuGather): Steps<void> {
   if (to > 0 && !core.machine.arch.noGather) yield* call(flushTlbRange(core, gather.mm, from, to));
 }
 
-/** free_pages_and_swap_cache: put each page; `stepPages` of them per step. */
-export function* releasePages(core: CoreMm, pages: readonly { head: number; references: number }[]): Steps<void> {
+/** release_pages: put each page; `stepPages` of them per step. */
+export function* releasePages(core: CoreMm, held: readonly { head: number; references: number }[]): Steps<void> {
+  const pages = core.kernel.way('page-alloc.batch-free-order') === 'backwards' ? held.toReversed() : held;
   const per = core.params.stepPages;
   for (let i = 0; i < pages.length; i += per) {
     const batch = pages.slice(i, i + per);

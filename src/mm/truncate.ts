@@ -8,6 +8,7 @@ import { inodeDioWait } from './direct-io.ts';
 import type { Errno } from './errno.ts';
 import { giveBack } from './free-runs.ts';
 import type { Inode } from './inode.ts';
+import { folioBatchRelease } from './lru.ts';
 import { bulkTruncatable, truncateRun } from './truncate-bulk.ts';
 import { truncateEntry } from './truncate-page.ts';
 import { unmapMappingRange } from './unmap-mapping.ts';
@@ -84,7 +85,9 @@ function* truncateRange(core: CoreMm, inode: Inode, from: number, to: number): S
     return;
   }
   // Seen without a step: what a fault adds later was not there to be removed.
+  let found = false;
   for (let index = nextCached(inode, from, to); index < to; index = nextCached(inode, index, to)) {
+    found = true;
     const run = bulkTruncatable(core, inode, index, to);
     if (run > 1) {
       yield* call(truncateRun(core, inode, index, run));
@@ -93,6 +96,7 @@ function* truncateRange(core: CoreMm, inode: Inode, from: number, to: number): S
       index = yield* call(truncateEntry(core, inode, index));
     }
   }
+  if (found) yield* call(folioBatchRelease(core));
 }
 
 /** The first index from `index` on that holds a page or a swap entry, or `to`. */

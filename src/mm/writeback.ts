@@ -9,6 +9,7 @@ import { submitBio } from './bio.ts';
 import type { CoreMm } from './core.ts';
 import { lockFolio, unlockNow, waitWriteback, willUnlock } from './folio-lock.ts';
 import type { Inode } from './inode.ts';
+import { folioBatchRelease } from './lru.ts';
 import { folioMkclean } from './mkclean.ts';
 import { PG_DIRTY, PG_LOCKED, PG_PRIVATE, PG_RECLAIM, PG_WRITEBACK } from './page-flags.ts';
 import { tryGetNow, willGet } from './refcount.ts';
@@ -116,6 +117,7 @@ export function* writeCachePages(core: CoreMm, inode: Inode, control: WritebackC
   const tags = sync === 'all' ? PG_DIRTY | PG_LOCKED : PG_DIRTY;
   let left = sync === 'none' ? (control.pagesMax ?? Number.POSITIVE_INFINITY) : Number.POSITIVE_INFINITY;
   let written = 0;
+  let drained = false;
   for (let from = control.from; from < to && left > 0; ) {
     const { found, next } = yield* call(lookupTag(core, inode, from, to, tags, LOOKUP));
     const run = new WriteRun(core, inode);
@@ -126,6 +128,8 @@ export function* writeCachePages(core: CoreMm, inode: Inode, control: WritebackC
       left--;
     }
     run.submit();
+    if (found.length > 0 && !drained) yield* call(folioBatchRelease(core));
+    drained ||= found.length > 0;
     const held = found.map(({ head }) => ({ head, references: 1 }));
     yield* call(releasePages(core, held));
     from = next;
@@ -215,9 +219,12 @@ function* dropWithoutBuffers(core: CoreMm, inode: Inode, index: number, head: nu
 
 /** __filemap_fdatawait_range: wait until no page of [from, to) that is under writeback now still is. */
 export function* filemapFdatawait(core: CoreMm, inode: Inode, from: number, to: number): Steps<void> {
+  let drained = false;
   for (let at = from; at < to; ) {
     const { found, next } = yield* call(lookupTag(core, inode, at, to, PG_WRITEBACK, WAIT_TAG));
     for (const { head } of found) yield waitWriteback(core, head, WAIT_PAGE);
+    if (found.length > 0 && !drained) yield* call(folioBatchRelease(core));
+    drained ||= found.length > 0;
     const held = found.map(({ head }) => ({ head, references: 1 }));
     yield* call(releasePages(core, held));
     at = next;

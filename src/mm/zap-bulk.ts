@@ -2,9 +2,9 @@
 // digests or watches, and where one step may cover the whole run; ends in the same state as entry by entry.
 import type { Column } from '../engine/column.ts';
 import { CONTENT_DROPPED } from './ledger.ts';
-import { markAccessedNow } from './mark-accessed.ts';
+import { markAccessedRun } from './mark-accessed.ts';
 import { markDirtyNow } from './mark-dirty.ts';
-import { PG_ANON } from './page-flags.ts';
+import { PG_ANON, PG_DIRTY } from './page-flags.ts';
 import { PTE_DIRTY, PTE_PRESENT, PTE_SPECIAL, PTE_YOUNG } from './pte.ts';
 import { delaysRmap, type Zap, zapEntryNow } from './zap-entry.ts';
 
@@ -92,14 +92,17 @@ function zapAlike(zap: Zap, vpn: number, to: number, entry: number): number {
   return last + 1;
 }
 
-/** folio_mark_accessed and folio_mark_dirty of a run: the flags are alike, so what becomes of the first holds for all. */
+/** folio_mark_accessed and folio_mark_dirty of a run. */
 function touchFile(zap: Zap, head: number, end: number, entry: number): void {
   const { core } = zap;
   const { flags } = core.folios;
-  if ((entry & PTE_YOUNG) !== 0) markAccessedNow(core, head);
-  if ((entry & PTE_DIRTY) !== 0) {
-    markDirtyNow(core, head);
-    zap.forceFlush = true;
+  if ((entry & PTE_YOUNG) !== 0) markAccessedRun(core, head, end);
+  if ((entry & PTE_DIRTY) === 0) return;
+  zap.forceFlush = true;
+  markDirtyNow(core, head);
+  for (let pfn = head; pfn <= end; ) {
+    const next = flags.endOfRun(pfn, end) + 1;
+    flags.fill(pfn, next - 1, flags.peek(pfn) | PG_DIRTY);
+    pfn = next;
   }
-  flags.fill(head, end, flags.peek(head));
 }

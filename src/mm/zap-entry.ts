@@ -4,7 +4,7 @@ import type { Step } from '../engine/step.ts';
 import type { CoreMm } from './core.ts';
 import { deferSplitNow, willDeferSplit } from './deferred-split.ts';
 import { CONTENT_DROPPED } from './ledger.ts';
-import { markAccessedNow } from './mark-accessed.ts';
+import { markAccessedNow, willMarkAccessed } from './mark-accessed.ts';
 import { markDirtyNow, willMarkDirty } from './mark-dirty.ts';
 import type { Mm } from './mm.ts';
 import { PG_ANON, PG_HUGETLB, PG_MLOCKED, PG_UNEVICTABLE } from './page-flags.ts';
@@ -73,8 +73,10 @@ export function willZapEntry(zap: Zap, pte: Pte, at: Step): void {
   if (head === undefined) return;
   core.folios.willMap(head, pte.pfn, at);
   core.folios.order.willRead(head, at);
-  if (vma.fields.file !== null) willMarkDirty(core, head, at);
-  else if (vma.fields.locked) core.folios.flags.willUpdate(head, at);
+  if (vma.fields.file !== null) {
+    willMarkDirty(core, head, at);
+    if (!core.folios.isAnon(head)) willMarkAccessed(core, head, head, at);
+  } else if (vma.fields.locked) core.folios.flags.willUpdate(head, at);
   else core.folios.flags.willRead(head, at);
   willDeferSplit(core, head, at);
 }

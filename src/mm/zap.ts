@@ -10,7 +10,7 @@ import { lruAddDrain } from './lru.ts';
 import type { Mm } from './mm.ts';
 import type { NotifierEvent, NotifierRange } from './notifier.ts';
 import { pmdOf } from './page-table.ts';
-import { PMD_LEAF, PMD_TABLE } from './pte.ts';
+import { PMD_LEAF, PMD_TABLE, PTE_NONE, PTE_SWAP, type Pte, ptePresent } from './pte.ts';
 import {
   type MmuGather,
   releasePages,
@@ -119,7 +119,7 @@ function* zapSome(zap: Zap, row: number, vpn: number, to: number, locked: boolea
   const { pageTable } = mm;
   const bulk = bulkZap(zap, to - vpn);
   // Seen without a step: what differs in the act is left for the next round.
-  const planned: number[] = [];
+  const planned: (readonly [number, Pte])[] = [];
   let end = vpn;
   let populated = 0;
   if (bulk) {
@@ -129,7 +129,7 @@ function* zapSome(zap: Zap, row: number, vpn: number, to: number, locked: boolea
     for (; end < to && planned.length < core.params.stepPages; end++) {
       const pte = pageTable.peekPte(end);
       if (pte.bits === 0) continue;
-      planned.push(end);
+      planned.push([end, pte]);
       willZapEntry(zap, pte, ZAP);
     }
     while (end < to && pageTable.peekPte(end).bits === 0) end++;
@@ -157,17 +157,26 @@ function* zapSome(zap: Zap, row: number, vpn: number, to: number, locked: boolea
 }
 
 /** The act: entries as they were planned. Stops at the first that changed since. */
-function zapPlannedNow(zap: Zap, planned: readonly number[], from: number, end: number): number {
+function zapPlannedNow(zap: Zap, planned: readonly (readonly [number, Pte])[], from: number, end: number): number {
   const { pageTable } = zap.mm;
   let at = 0;
   for (let vpn = from; vpn < end; vpn++) {
     const pte = pageTable.pte(vpn);
-    if (planned[at] === vpn) {
-      at++;
-      if (pte.bits !== 0) zapEntryNow(zap, vpn, pte);
-    } else if (pte.bits !== 0) return vpn;
+    if (pte.bits === 0) {
+      if (planned[at]?.[0] === vpn) at++;
+      continue;
+    }
+    const [expected, seen] = planned[at] ?? [end, PTE_NONE];
+    if (expected !== vpn || !sameTarget(seen, pte)) return vpn;
+    at++;
+    zapEntryNow(zap, vpn, pte);
   }
   return end;
+}
+
+/** Do two entries lead to the same page or slot? What was announced holds for both then. */
+function sameTarget(a: Pte, b: Pte): boolean {
+  return a.pfn === b.pfn && ptePresent(a.bits) === ptePresent(b.bits) && (a.bits & PTE_SWAP) === (b.bits & PTE_SWAP);
 }
 
 /** Under the lock: flush, then remove the delayed mappings; unlock; free the batch (inside the notifier window). */

@@ -1,6 +1,7 @@
 // mem.h: one mapping of each memory type, made by operations. The mapping is called `m`, save for the BAR.
 import { call, type Steps } from '../../src/engine/process.ts';
 import { labBoot } from './boot.ts';
+import { writes } from './image.ts';
 import { type Boot, type Result, type Session, Unsupported } from './session.ts';
 import { anonTouched, must, PG } from './vf.ts';
 
@@ -23,8 +24,8 @@ export const MEM_OBJECTS: Boot = {
   memfd_huge: { kind: 'hugetlb', size: '2MiB', memfd: true },
   huge: { kind: 'hugetlb', size: '2MiB' },
   tmp: { kind: 'tmpfs', size: '32KiB' },
-  ext4: { kind: 'file', size: '32KiB', content: 'f', mount: 'ext4' },
-  ext4_page: { kind: 'file', size: '32KiB', file_size: '4KiB', content: 'f', mount: 'ext4' },
+  ext4: { kind: 'file', size: '32KiB', mount: 'ext4' },
+  ext4_page: { kind: 'file', size: '32KiB', file_size: '4KiB', mount: 'ext4' },
   dax: { kind: 'fsdax', size: '32KiB', content: 'f' },
   secret: { kind: 'secret', size: '32KiB' },
   sysv: { kind: 'sysv', size: '32KiB' },
@@ -211,6 +212,14 @@ export function* mk(s: Session, type: string): Steps<Mem | { readonly errno: str
   }
 }
 
+/** mk_file: O_TRUNC, write, fsync. The blocks of fsdax_* are there from the start. */
+function* makeFile(s: Session, memory: string, length: bigint): Steps<void> {
+  yield* call(must(s, 'truncate', { memory, size: 0n }));
+  yield* call(writes(s, 'file'));
+  yield* call(must(s, 'file.write', { memory, length, value: 'f' }));
+  yield* call(must(s, 'fsync', { memory }));
+}
+
 /** memfd_*, tmpfs_*, ext4_*, fsdax_*. */
 function* fileMemory(
   s: Session,
@@ -226,8 +235,7 @@ function* fileMemory(
           ? 'ext4_page'
           : { memfd: 'memfd', tmpfs: 'tmp', ext4: 'ext4', fsdax: 'dax' }[type.split('_')[0]!];
   if (memory === undefined) throw new Unsupported(`memory type ${type}`);
-  // mk_file
-  if (memory === 'tmp') yield* call(must(s, 'file.write', { memory, length: N8, value: 'f' }));
+  if (memory === 'tmp' || memory.startsWith('ext4')) yield* call(makeFile(s, memory, memory === 'ext4_page' ? PG : N8));
   const readOnly = type.includes('_ro');
   const result = yield* call(map({ memory, prot: readOnly ? 'r' : 'rw', shared: !type.includes('private') }));
   if (result.errno !== null) return { errno: result.errno };

@@ -1,5 +1,6 @@
 // pins.c: memory mapped for DMA (or not: controls), an operation on it, and what device and CPU see afterwards.
 import { call, type Steps } from '../../src/engine/process.ts';
+import { forked, writes } from './image.ts';
 import { MEM_BOOT, type Mem, mk } from './mem.ts';
 import type { Program } from './program.ts';
 import { type Boot, type Result, type Session, word } from './session.ts';
@@ -31,10 +32,12 @@ export class Pinned {
     this.mem = { type, memory: 'm', bytes: 8n * PG, readable: true, writable: true };
   }
 
-  /** vf_need, and a page of the program's static data. */
+  /** mkid, vf_need, and the first argument. */
   *open(): Steps<void> {
+    yield* call(forked(this.s));
+    yield* call(writes(this.s, 'name'));
     yield* call(vfNeed(this.s));
-    yield* call(must(this.s, 'mmap', { name: 'bss', size: PG }));
+    yield* call(writes(this.s, 'args'));
   }
 
   /** begin(): false when the case ends here, reported. */
@@ -70,8 +73,8 @@ export class Pinned {
   /** kpf_str and kpc of a frame. */
   *kpage(pfn: number): Steps<{ readonly flags: string; readonly mapcount: number }> {
     const { flags } = (yield* call(must(this.s, 'kpage', { pfn }))).shows;
-    // kpf_str writes to a static buffer, and the first write to it takes a page: the one that was freed last.
-    yield* call(this.s.op('cpu.write', { memory: 'bss', value: 'kpf_str' }));
+    // The first write to kpf_str's buffer takes a page: the one that was freed last.
+    yield* call(writes(this.s, 'flags'));
     const { mapcount } = (yield* call(must(this.s, 'kpage', { pfn }))).shows;
     return { flags: String(flags), mapcount: Number(mapcount) };
   }
@@ -162,6 +165,7 @@ export function pinPrograms(
       boot: how.boot ?? MEM_BOOT,
       *run(s: Session): Steps<void> {
         const p = new Pinned(s, name, type, pins, how.flags ?? VRW);
+        yield* call(forked(s));
         if (how.before !== undefined) yield* call(how.before(s));
         if (yield* call(p.begin())) yield* call(body(p));
       },

@@ -93,7 +93,7 @@ export const reclaim = subject({
     source: 'reality/README.md, kvm_vfio/pageout_without_vfio; mm/vmscan.c reclaim_folio_list',
     evidence: 'observed',
     in: { since: '6.9' },
-    note: 'the release is from memory',
+    note: 'the argument of shrink_folio_list read in 6.1.192 (false) and 6.12.117 (true); the release is from memory',
   },
   'reclaim.exiting-mapper-keeps': {
     summary: 'Reclaim keeps a page whose only mapper is exiting or reaped.',
@@ -101,6 +101,20 @@ export const reclaim = subject({
     evidence: 'source',
     in: { since: '6.12' },
     note: 'absent in 6.1.192, present in 6.12.117; the release is not known',
+  },
+  'page-alloc.batch-free-order': {
+    summary: 'In which order pages that are freed together reach the free list of the CPU: the last is reused first.',
+    source: 'reality/README.md, pins/madv_pageout controls; mm/swap.c release_pages, mm/vmscan.c shrink_folio_list',
+    evidence: 'observed',
+    ways: {
+      backwards: { summary: 'They gather on a list from its front: what was dropped first is reused first.' },
+      forwards: {
+        summary: 'They gather in folio batches: what was dropped last is reused first.',
+        commit: 'bc2ff4cbc329',
+        in: { since: '6.10' },
+      },
+    },
+    note: 'read in 6.1.192 and 6.12.117; the commit (of reclaim) and the release are from memory',
   },
   'lru.batch-size': {
     summary: 'How many folios a per-CPU LRU batch holds, one reference each.',
