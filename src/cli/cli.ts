@@ -7,15 +7,19 @@ import { exploreCommand } from './explore.ts';
 import type { Io } from './io.ts';
 import { listCommand } from './list.ts';
 import { newCommand } from './new.ts';
+import { replayCommand } from './replay.ts';
 import { reportError } from './report-error.ts';
 import { runCommand } from './run.ts';
 import { schemaCommand } from './schema.ts';
+import { shrinkCommand } from './shrink.ts';
 import { type Known, translateUsage, UsageError } from './usage.ts';
 import { programVersion } from './version.ts';
 
 const COMMANDS: readonly Command[] = [
   runCommand,
   exploreCommand,
+  replayCommand,
+  shrinkCommand,
   listCommand,
   explainCommand,
   schemaCommand,

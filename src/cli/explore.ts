@@ -1,14 +1,16 @@
 // `pinsim explore`: searches the interleavings of scenario files, case by case, and says what that shows.
 import type { CaseStatus } from '../scenario/result.ts';
 import type { Scenario } from '../scenario/scenario.ts';
-import type { CaseSearch, ScenarioSearch } from '../scenario/search/result.ts';
+import type { CaseSearch, ScenarioSearch, SearchFinding } from '../scenario/search/result.ts';
 import type { SearchOptions } from '../scenario/search/search-case.ts';
 import type { Command, ExitCode, Parts } from './command.ts';
 import { countOption, durationOption, textOption } from './command.ts';
 import type { Drive } from './drive-search.ts';
+import { FORMATS, formatOf, machineReport, reportWidth } from './format.ts';
 import { Interrupt } from './interrupt.ts';
 import type { Io } from './io.ts';
 import { caseChanges, loadScenarios } from './scenarios.ts';
+import { shrinkOption } from './shrink-option.ts';
 
 export const exploreCommand: Command = {
   name: 'explore',
@@ -25,7 +27,11 @@ export const exploreCommand: Command = {
     'kernel',
     'with',
     'without',
+    'frontier',
+    'shrink',
+    'nearest',
     'verbose',
+    'format',
     'output',
   ],
   declare: (yargs) =>
@@ -50,7 +56,14 @@ export const exploreCommand: Command = {
       .option('kernel', { type: 'string', requiresArg: true, describe: 'Search on this kernel, such as v6.1' })
       .option('with', { type: 'string', array: true, nargs: 1, describe: 'Switch a behaviour on (id, or id=way)' })
       .option('without', { type: 'string', array: true, nargs: 1, describe: 'Switch a behaviour off' })
+      .option('shrink', {
+        type: 'string',
+        requiresArg: true,
+        describe: 'Executions to spend on making each finding small, or off [default: 300]',
+      })
+      .option('nearest', { type: 'boolean', describe: 'Show the nearest interleaving that passes, side by side' })
       .option('verbose', { type: 'boolean', alias: 'v', describe: 'Explain expected findings, too' })
+      .option('format', { choices: FORMATS, default: 'text', describe: 'Form of the report' })
       .option('output', { type: 'string', alias: 'o', requiresArg: true, describe: 'Write the report to a file' })
       .example('pinsim explore scenarios/bugs/gup-fast-vs-fork.yaml', 'Every inequivalent interleaving')
       .example('pinsim explore a.yaml --for 10min --frontier a.json', 'Ten minutes more of it, each time')
@@ -68,6 +81,7 @@ async function run(args: Readonly<Record<string, unknown>>, io: Io, parts: Parts
   const { NO_PAINT } = await import('../report/paint.ts');
   const { paintFor } = await import('./colour.ts');
   const { CaseSearcher } = await import('../scenario/search/search-case.ts');
+  const { tellFinding } = await import('../scenario/search/tell.ts');
   const { selectCases } = await import('../scenario/select-cases.ts');
   const output = textOption(args, 'output');
   if (output !== undefined) checkOutput(io, output);
@@ -79,7 +93,10 @@ async function run(args: Readonly<Record<string, unknown>>, io: Io, parts: Parts
   for (const scenario of scenarios) selectCases(scenario, changes);
   const paint = output === undefined ? paintFor(io.stdout, io.env) : NO_PAINT;
   const verbose = args.verbose === true || scenarios.length === 1;
-  const width = Math.max(60, Math.min(120, (output === undefined ? io.stdout.columns : undefined) ?? 100));
+  const width = reportWidth(io, output);
+  const format = formatOf(args);
+  const tellOptions = { shrink: shrinkOption(args), fixes: true, nearest: args.nearest === true };
+  const results: ScenarioSearch[] = [];
   const statuses: CaseStatus[] = [];
   let text = '';
   let left = scenarios.flatMap((scenario) => selectCases(scenario, changes)).length;
@@ -96,17 +113,28 @@ async function run(args: Readonly<Record<string, unknown>>, io: Io, parts: Parts
       const searcher = new CaseSearcher(scenario, one, options);
       drive.frontier?.resume(searcher);
       drive.progress.begin(`${scenario.file} ${one.name}`, searcher);
-      cases.push(searcher.result(await driveSearch(searcher, drive)));
+      const searched = searcher.result(await driveSearch(searcher, drive));
+      // Nobody reads what is not printed.
+      const told = (found: SearchFinding): boolean => verbose || format !== 'text' || found.expected === 'no';
+      const findings = searched.findings.map((found) =>
+        told(found) ? tellFinding(scenario, one, found, tellOptions) : found,
+      );
+      cases.push({ ...searched, findings });
     }
     left -= cases.length;
     if (cases.length === 0) break;
     statuses.push(...cases.map(({ status }) => status));
-    const rendered = renderScenarioSearch(resultOf(scenario, cases), { paint, verbose, width });
+    const result = resultOf(scenario, cases);
+    results.push(result);
+    if (format !== 'text') continue;
+    const rendered = renderScenarioSearch(result, { paint, verbose, width });
     if (output === undefined) io.stdout.write(rendered);
     else text += rendered;
   }
   drive.interrupt.end();
+  if (format !== 'text') text = await machineReport(format, 'explore', results);
   if (output !== undefined) writeWhole(io, output, text);
+  else if (format !== 'text') io.stdout.write(text);
   if (left > 0) {
     io.stderr.write(`pinsim: ${plural(left, 'case')} not searched: it was interrupted\n`);
     statuses.push('incomplete');

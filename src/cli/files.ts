@@ -44,6 +44,11 @@ function searched(io: Io, folder: string): readonly string[] {
   });
 }
 
+/** `did you mean ...?` for a file that does not exist; undefined when none is near. */
+export function suggestFile(io: Io, path: string): string | undefined {
+  return nearby(io, path);
+}
+
 function nearby(io: Io, path: string): string | undefined {
   try {
     return didYouMean(basename(path), readdirSync(resolve(io.cwd, dirname(path))));

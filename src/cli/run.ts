@@ -5,6 +5,7 @@ import type { RunOptions, RunScenario } from '../scenario/run.ts';
 import type { Scenario } from '../scenario/scenario.ts';
 import type { Command, ExitCode, Parts } from './command.ts';
 import { countOption, textOption } from './command.ts';
+import { FORMATS, formatOf, type MachineFormat, machineRunReport } from './format.ts';
 import type { Io } from './io.ts';
 import { reportError } from './report-error.ts';
 import { caseChanges, loadScenarios } from './scenarios.ts';
@@ -25,7 +26,7 @@ export const runCommand: Command = {
       .option('max-steps', { type: 'string', requiresArg: true, describe: 'Give a case up after so many steps' })
       .option('trace', { type: 'boolean', describe: 'Show every step' })
       .option('verbose', { type: 'boolean', alias: 'v', describe: 'Explain expected findings, too' })
-      .option('format', { choices: ['text', 'json'] as const, default: 'text', describe: 'Form of the report' })
+      .option('format', { choices: FORMATS, default: 'text', describe: 'Form of the report' })
       .option('output', { type: 'string', alias: 'o', requiresArg: true, describe: 'Write the report to a file' })
       .example('pinsim run scenarios', 'Run the whole library')
       .example('pinsim run a.yaml --kernel v5.15 --trace', 'One story, one kernel, step by step'),
@@ -40,14 +41,15 @@ async function run(args: Readonly<Record<string, unknown>>, io: Io, parts: Parts
   const scenarios = await loadScenarios((args.files as readonly unknown[]).map(String), io, parts);
   const options = await checkedOptions(args, scenarios);
   const runScenario = await parts.runScenario();
-  const asJson = args.format === 'json';
-  const report = asJson ? await jsonReport() : await textReport(args, io, output, scenarios.length);
+  const format = formatOf(args);
+  const report = format === 'text' ? await textReport(args, io, output, scenarios.length) : machineReport(format);
+  const kept = format !== 'text';
   const troubles: unknown[] = [];
-  const results = await runAll(scenarios, runScenario, options, args.trace === true, asJson, report, io, troubles);
+  const results = await runAll(scenarios, runScenario, options, args.trace === true, kept, report, io, troubles);
   const tally = tallyOf(results);
   // A report of nothing would only hide that nothing ran.
   if (results.length > 0) {
-    report.end(results, tally);
+    await report.end(results, tally);
     if (output === undefined) io.stdout.write(report.take());
     else writeWhole(io, output, report.take());
   }
@@ -77,7 +79,7 @@ async function checkedOptions(
 interface Report {
   trace(line: TraceLine): void;
   add(result: ScenarioResult): void;
-  end(results: readonly ScenarioResult[], tally: Tally): void;
+  end(results: readonly ScenarioResult[], tally: Tally): void | Promise<void>;
   /** What has not been written yet. */
   take(): string;
 }
@@ -112,15 +114,13 @@ async function textReport(
   };
 }
 
-async function jsonReport(): Promise<Report> {
-  const { renderJson } = await import('../report/json.ts');
-  const { programVersion } = await import('./version.ts');
+function machineReport(format: MachineFormat): Report {
   let text = '';
   return {
     trace: () => {},
     add: () => {},
-    end: (results) => {
-      text = renderJson(results, { version: programVersion() });
+    end: async (results) => {
+      text = await machineRunReport(format, results);
     },
     take: () => text,
   };

@@ -64,6 +64,11 @@ export class Trials {
     return this.execute(new Noting(new Attempt(token, choices)), 0);
   }
 
+  /** One run of any scheduler, whatever it shows. */
+  follow(scheduler: Scheduler): RunSchedule | undefined {
+    return this.execute(new Noting(scheduler), 0);
+  }
+
   private execute(noting: Noting, run: number): RunSchedule | undefined {
     const { runner, budget } = this;
     try {

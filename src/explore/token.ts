@@ -22,6 +22,11 @@ export interface ScheduleToken {
 
 const VERSION = 's1';
 
+/** A schedule that cannot be read. */
+export class ScheduleError extends Error {
+  override readonly name = 'ScheduleError';
+}
+
 /** `%` and what the format uses itself, escaped as in URLs; everything else stays readable. */
 function escapeName(name: string): string {
   return name.replace(/[%;@#=,\s]/g, (c) => `%${c.charCodeAt(0).toString(16).padStart(2, '0')}`);
@@ -41,19 +46,20 @@ export function printToken(token: ScheduleToken): string {
   return parts.join(';');
 }
 
-/** @throws Error naming the part that cannot be read. */
+/** @throws ScheduleError naming the part that cannot be read. */
 export function parseToken(text: string): ScheduleToken {
   const [version, ...parts] = text.trim().split(';');
-  if (version !== VERSION) throw new Error(`a schedule token starts with '${VERSION};', this one with '${version}'`);
+  if (version !== VERSION)
+    throw new ScheduleError(`a schedule token starts with '${VERSION};', this one with '${version}'`);
   const initialChoices: number[] = [];
   const segments: Segment[] = [];
   for (const part of parts) {
     const match = /^([^@#=]*)(?:@([^@#=]+)(?:#([1-9]\d*))?)?(?:=(\d+(?:,\d+)*))?$/.exec(part);
     if (match === null)
-      throw new Error(`'${part}' is no part of a schedule token: expected actor@label#occurrence=choices`);
+      throw new ScheduleError(`'${part}' is no part of a schedule token: expected actor@label#occurrence=choices`);
     const choices = match[4] === undefined ? [] : match[4].split(',').map(Number);
     if (match[1] === '') {
-      if (segments.length > 0 || match[2] !== undefined) throw new Error(`'${part}' names no actor`);
+      if (segments.length > 0 || match[2] !== undefined) throw new ScheduleError(`'${part}' names no actor`);
       initialChoices.push(...choices);
       continue;
     }

@@ -50,7 +50,7 @@ export function* performScript(
   const { world, actor } = performance;
   const { sim } = world;
   for (const scriptStep of script.steps) {
-    world.performing.set(sim.current!.name, scriptStep);
+    world.performing.begin(sim.current!, scriptStep);
     switch (scriptStep.kind) {
       case 'operation':
         yield* call(performOperation(performance, scriptStep, grown));

@@ -1,6 +1,7 @@
 // Whether a finished run is what its case expected: all of `always`, nothing outside `always` and `possible`, every
 // inline expectation held, every label of `reaches` reached.
 import type { Finding } from '../engine/finding.ts';
+import type { Where } from './diagnostic.ts';
 import { formatPattern, matchesFinding } from './expectation.ts';
 import type { CaseResult, FailedExpectation, Missing, Prevention, ReportedFinding, TraceLine } from './result.ts';
 import type { ExpectedFindings, Scenario, ScenarioCase } from './scenario.ts';
@@ -21,11 +22,19 @@ export interface Observed {
   /** A command line that shows a finding again. */
   readonly replay: (finding: Finding) => string;
   readonly preventedBy: (finding: Finding) => readonly Prevention[];
+  /** The step of a script that showed a finding, when one did. */
+  readonly whereShown?: (finding: Finding) => Where | undefined;
 }
 
 /** Is the finding in either list? */
 export function isExpected(expected: ExpectedFindings, finding: Finding): boolean {
   return [...expected.always, ...expected.possible].some((pattern) => matchesFinding(pattern, finding));
+}
+
+/** Where a finding belongs that no step of a script showed: what expects it, or the first actor that it names. */
+function whereOf(scenario: Scenario, one: ScenarioCase, finding: Finding): Where {
+  if (isExpected(one.expect, finding)) return one.expectWhere;
+  return scenario.actors.find(({ name }) => finding.actors.includes(name))?.where ?? one.where;
 }
 
 /** The result of one case. A run that was cut short is incomplete unless it already went wrong. */
@@ -41,6 +50,7 @@ export function judgeCase(scenario: Scenario, one: ScenarioCase, observed: Obser
           : 'no',
       replay: observed.replay(finding),
       preventedBy: observed.preventedBy(finding),
+      where: observed.whereShown?.(finding) ?? whereOf(scenario, one, finding),
     }),
   );
   const missingFindings = always

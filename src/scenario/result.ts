@@ -25,6 +25,8 @@ export interface ReportedFinding {
   /** A command line that shows it again. */
   readonly replay: string;
   readonly preventedBy: readonly Prevention[];
+  /** The line of the scenario that it belongs to: of the step that showed it, or of what the case expects. */
+  readonly where?: Where;
 }
 
 /** An inline expectation of a step that did not hold. */
@@ -86,7 +88,7 @@ export interface Tally {
 }
 
 /** Count cases by status. */
-export function tallyOf(results: readonly ScenarioResult[]): Tally {
+export function tallyOf(results: readonly { readonly cases: readonly { readonly status: CaseStatus }[] }[]): Tally {
   const cases = results.flatMap((result) => result.cases);
   const count = (status: CaseStatus): number => cases.filter((one) => one.status === status).length;
   return {

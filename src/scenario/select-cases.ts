@@ -27,7 +27,7 @@ export function selectCases(scenario: Scenario, changes: CaseChanges): readonly 
         : kernel === undefined
           ? scenario.cases
           : onKernel(scenario, kernel);
-    return selected.map((one) => changed(one, changes.with ?? [], changes.without ?? []));
+    return selected.map((one) => switched(one, changes.with ?? [], changes.without ?? []));
   } catch (error) {
     if (error instanceof KernelError) throw new ScenarioError([kernelDiagnostic(error)]);
     throw error;
@@ -61,15 +61,16 @@ export function caseNamed(scenario: Scenario, name: string, kernel?: string): Sc
   return { ...found, name: `${found.name}, on ${other}`, written: found.name, kernel: other };
 }
 
-function changed(one: ScenarioCase, on: readonly string[], off: readonly string[]): ScenarioCase {
+/** The case with behaviours switched on and off beside its own. Throws KernelError when no kernel can be so. */
+export function switched(one: ScenarioCase, on: readonly string[], off: readonly string[]): ScenarioCase {
   const idOf = (argument: string): string => argument.split('=')[0]!;
-  const switched = new Set([...on, ...off].map(idOf));
+  const named = new Set([...on, ...off].map(idOf));
   const result = {
     ...one,
     name: [one.name, ...on.map((id) => `with ${id}`), ...off.map((id) => `without ${id}`)].join(', '),
     written: one.written ?? one.name,
-    with: [...one.with.filter((id) => !switched.has(idOf(id))), ...on],
-    without: [...one.without.filter((id) => !switched.has(idOf(id))), ...off],
+    with: [...one.with.filter((id) => !named.has(idOf(id))), ...on],
+    without: [...one.without.filter((id) => !named.has(idOf(id))), ...off],
   };
   // Throws when no kernel can be so; the loader has judged the case as written.
   new Kernel(result.kernel, { with: result.with, without: result.without, config: result.host.config ?? {} });

@@ -21,10 +21,10 @@ import { VfioModule } from '../vfio/module.ts';
 import { IommuTrace } from './iommu-trace.ts';
 import { Milestones } from './milestones.ts';
 import { ScriptMistake } from './mistake.ts';
+import { Performing } from './performing.ts';
 import type { SubjectKind } from './reference.ts';
 import type { Actor, Mapping, Process as ProcessEntry, Scenario, ScenarioCase } from './scenario.ts';
 import type { MemorySpec } from './schema-memory.ts';
-import type { ScriptStep } from './step.ts';
 import { UNLIMITED } from './units.ts';
 import { waitTargets } from './wait-targets.ts';
 import type { WorldDevice } from './world-devices.ts';
@@ -85,8 +85,7 @@ export class World {
   readonly machine: Machine;
   readonly core: CoreMm;
   readonly milestones: Milestones;
-  /** By process name: the step of a script that it performs. For reports only; no step may look. */
-  readonly performing = new Map<string, ScriptStep>();
+  readonly performing = new Performing();
   readonly checkers: Checkers;
   readonly log: StepLog | null;
   readonly iommuTrace: IommuTrace | null;

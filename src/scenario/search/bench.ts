@@ -32,7 +32,6 @@ export class Bench {
   listener: ((process: Process, changesFrom: number, step: number) => void) | null = null;
   /** Findings of the set-up. */
   readonly findingsBefore: number;
-  private readonly announcedFor = new Map<string, ScriptStep | undefined>();
 
   /** Throws ScenarioError or KernelError when the world cannot be built. */
   constructor(scenario: Scenario, one: ScenarioCase, { seed, omitted, wanted, budget, stories }: BenchOptions) {
@@ -50,7 +49,6 @@ export class Bench {
     sim.observer = observer;
     sim.onRewind(() => {
       this.owners.length = 0;
-      this.announcedFor.clear();
     });
     this.findingsBefore = sim.findings.length;
     this.runner = new Runner(sim, this.subject.limits);
@@ -66,11 +64,8 @@ export class Bench {
     return this.runner.end;
   }
 
-  /** The script has gone on to what is announced next: the step acted belongs to what was announced before. */
   private stepActed(process: Process, changesFrom: number): void {
-    const { performing } = this.subject.world;
-    this.owners.push(this.announcedFor.get(process.name));
-    this.announcedFor.set(process.name, performing.get(process.name));
+    this.owners.push(this.subject.world.performing.actedFor(process));
     this.listener?.(process, changesFrom, this.owners.length - 1);
   }
 }

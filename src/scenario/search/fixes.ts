@@ -14,9 +14,10 @@ import type { Fix, Story } from './result.ts';
 import { CaseSearcher } from './search-case.ts';
 
 /** Steps that must agree again before two runs are said to have met. */
-const MEETING = 3;
-/** How far a run looks for the other. */
+const MEETING = 6;
+/** How far a run looks for the other, and how many steps of the failing run may be missing. */
 const WINDOW = 60;
+const SKIPPED_MAX = 4;
 
 export interface FixOptions {
   readonly seed: string;
@@ -92,12 +93,15 @@ function searchedFor(
   return search.executions === 1 ? 'its only interleaving' : `all ${search.executions} interleavings`;
 }
 
-/** The first step (from 0) that does not happen any more, and what happens there; steps that are only added do not count. */
-function parting(
-  failing: readonly Noted[],
-  other: readonly Noted[],
-): { readonly step: number; readonly instead: Noted | undefined } {
-  let added: { step: number; instead: Noted | undefined } | undefined;
+interface Parting {
+  /** Number (from 0) of the step of the failing run that does not happen any more. */
+  readonly step: number;
+  readonly instead: Noted | undefined;
+}
+
+/** Where the runs part for good; where they only differ for a few steps and meet again, the last such place. */
+function parting(failing: readonly Noted[], other: readonly Noted[]): Parting {
+  let passing: Parting | undefined;
   let at = 0;
   let there = 0;
   while (at < failing.length) {
@@ -106,21 +110,31 @@ function parting(
       there++;
       continue;
     }
-    const extra = addedSteps(failing, at, other, there);
-    if (extra === undefined) return { step: at, instead: other[there] };
-    added ??= { step: at, instead: other[there] };
-    there += extra;
+    const here = { step: at, instead: other[there] };
+    const met = nextMeeting(failing, at, other, there);
+    if (met === undefined) return here;
+    passing = here;
+    at += met.skipped;
+    there += met.extra;
   }
-  return added ?? { step: at, instead: other[there] };
+  return passing ?? { step: at, instead: other[there] };
 }
 
-/** How many steps `other` makes more before it goes on as the first does; undefined when it does not go on so. */
-function addedSteps(failing: readonly Noted[], at: number, other: readonly Noted[], there: number): number | undefined {
-  for (let extra = 1; extra <= WINDOW && there + extra < other.length; extra++) {
-    let meets = true;
-    for (let i = 0; i < MEETING && at + i < failing.length && meets; i++)
-      meets = sameStep(failing[at + i], other[there + extra + i]);
-    if (meets) return extra;
+/** After how few steps of both they go on alike; undefined when they do not. */
+function nextMeeting(
+  failing: readonly Noted[],
+  at: number,
+  other: readonly Noted[],
+  there: number,
+): { readonly skipped: number; readonly extra: number } | undefined {
+  for (let sum = 1; sum <= WINDOW; sum++) {
+    for (let skipped = 0; skipped <= Math.min(sum, SKIPPED_MAX); skipped++) {
+      const extra = sum - skipped;
+      let meets = at + skipped < failing.length;
+      for (let i = 0; i < MEETING && at + skipped + i < failing.length && meets; i++)
+        meets = sameStep(failing[at + skipped + i], other[there + extra + i]);
+      if (meets) return { skipped, extra };
+    }
   }
   return undefined;
 }

@@ -33,6 +33,8 @@ export interface Noted {
   readonly operation: number;
   readonly touches: readonly Touch[];
   readonly changes: readonly Change[];
+  /** Of everything, in words. */
+  readonly allChanges: readonly string[];
 }
 
 /** One run, as noted. */
@@ -75,13 +77,15 @@ export function noteRun(bench: Bench, act: () => RunSchedule | undefined): Noted
         name: objectName,
       });
     }
+    const { changes } = changesSince(sim, changesFrom, CHANGES_KEPT);
     steps.push({
       actor: name,
       label: acted.step.label,
       owner,
       operation: operation.count,
       touches,
-      changes: changesSince(sim, changesFrom, CHANGES_KEPT).changes.filter(({ text }) => !ORDERING.test(text)),
+      changes: changes.filter(({ text }) => !ORDERING.test(text)),
+      allChanges: changes.map(({ text }) => text),
     });
     for (; told < sim.findings.length; told++) {
       const { identity } = sim.findings[told]!;

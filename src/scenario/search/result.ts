@@ -1,7 +1,7 @@
 // The result of a search as plain data: what its reports are made from. Nothing here knows the model.
 import type { Finding } from '../../engine/finding.ts';
 import type { Where } from '../diagnostic.ts';
-import type { CaseStatus, Missing, Prevention } from '../result.ts';
+import type { CaseStatus, Missing, Prevention, ScenarioResult, Tally } from '../result.ts';
 
 /** Changes when a reader of the JSON would have to. */
 export const SEARCH_VERSION = 1;
@@ -137,6 +137,40 @@ export interface SearchMethod {
   readonly words: string;
 }
 
+/** Where a schedule first did not fit a world that has changed since. */
+export interface ReplayDivergence {
+  /** Steps acted before. */
+  readonly steps: number;
+  /** Which part of the schedule, from 1. */
+  readonly segment: number;
+  readonly actor: string;
+  /** The label up to which the schedule runs the actor; null: until it ends or waits. */
+  readonly label: string | null;
+  readonly message: string;
+  /** Where every actor stood. */
+  readonly offers: readonly { readonly actor: string; readonly label: string; readonly waitsFor?: string }[];
+}
+
+/**
+ * What a replay showed. `shown`: what the token was kept for. `nearby`: so does a schedule near it, which fits the world
+ * as it is now. `other`: a finding of that kind, but of another cause. `gone`: no such finding. `appears`: the finding
+ * that was absent is there.
+ */
+export interface ReplayReport {
+  readonly verdict: 'shown' | 'nearby' | 'other' | 'gone' | 'appears';
+  /** What the token was kept for; absent in tokens that do not say. */
+  readonly kept?: { readonly kind: string; readonly absent: boolean };
+  /** The scenario says something else than when the token was made. */
+  readonly scenarioChanged: boolean;
+  /** It was run on a kernel that is not the token's. */
+  readonly otherKernel: boolean;
+  readonly omitted: readonly string[];
+  /** What the token leaves out and the scenario does not have any more. */
+  readonly missing: readonly string[];
+  readonly steps: number;
+  readonly diverged?: ReplayDivergence;
+}
+
 export interface CaseSearch {
   readonly name: string;
   readonly kernel: string;
@@ -163,6 +197,8 @@ export interface CaseSearch {
   /** Findings listed as `always` that some execution did not show. */
   readonly absent: readonly Absent[];
   readonly missingLabels: readonly Missing[];
+  /** Only of a replay. */
+  readonly replay?: ReplayReport;
 }
 
 export interface ScenarioSearch {
@@ -171,3 +207,28 @@ export interface ScenarioSearch {
   readonly bug?: string;
   readonly cases: readonly CaseSearch[];
 }
+
+/** What ran: decides which shape the cases have. */
+export type SearchCommand = 'explore' | 'fuzz' | 'replay' | 'shrink';
+
+/** A whole report of `pinsim run`. */
+export interface RunReport {
+  readonly version: number;
+  /** Version of the program. */
+  readonly pinsim: string;
+  readonly command: 'run';
+  readonly tally: Tally;
+  readonly scenarios: readonly ScenarioResult[];
+}
+
+/** A whole report of a search. */
+export interface SearchReport {
+  readonly version: number;
+  readonly pinsim: string;
+  readonly command: SearchCommand;
+  readonly tally: Tally;
+  readonly scenarios: readonly ScenarioSearch[];
+}
+
+/** What `--format json` prints, and what the other formats are made from. */
+export type Report = RunReport | SearchReport;
