@@ -1,6 +1,5 @@
 // What a step changed, in words: object by object, page flags and page-table entries decoded.
 import type { Sim } from '../engine/sim.ts';
-import { tokenText } from '../hw/token.ts';
 import { flagNames } from '../mm/page-flags.ts';
 import {
   PMD_LEAF,
@@ -30,6 +29,7 @@ interface Told {
   readonly name: string;
   readonly base?: number;
   readonly id?: number;
+  readonly valueText?: ((value: number) => string) | undefined;
   nameOf(row: number): string;
   peek(row: number): unknown;
 }
@@ -87,7 +87,8 @@ function textOf({ store, row, old, now }: Field): string {
   const where = store.nameOf(row);
   const what = field !== '' && !where.includes(field.split('_')[0]!) ? `${field} of ${where}` : where;
   if (store.name === 'folio.flags') return `${what}: ${flagsInWords(old as number, now as number)}`;
-  const words = store.name === 'frame.content' ? (token: unknown) => tokenText(token as number) : valueInWords;
+  const words = (value: unknown): string =>
+    store.valueText === undefined ? valueInWords(value) : store.valueText(value as number);
   const [from, to] = [words(old), words(now)];
   return from === to ? `${what} changes` : `${what}: ${from} -> ${to}`;
 }

@@ -1,7 +1,6 @@
 // data-corruption: the data of a direct read went to pages that the process does not have any more. The buffer is looked at
 // when the kernel reports the read as done; what the process threw away itself (munmap, DONTNEED, truncation) is not lost.
 import type { Sim, Undoable } from '../engine/sim.ts';
-import { tokenText } from '../hw/token.ts';
 import type { CoreMm } from '../mm/core.ts';
 import { DIRECT_READ_DONE, type DirectReadDone } from '../mm/dio-bio.ts';
 import { CONTENT_DROPPED } from '../mm/ledger.ts';
@@ -67,7 +66,7 @@ function judge(context: CheckContext, { mm, owner }: DirectReadDone, pfn: number
   const instead = own === 0 ? 'there is no page any more, a touch gives zeroes' : `the process has pfn ${own}`;
   reportFinding(context, {
     kind: 'data-corruption',
-    message: `'${tokenText(frames.content.peek(pfn))}', read by ${owner} to ${address} of ${mm.name}, went to pfn ${pfn}, but ${instead}`,
+    message: `'${frames.tokens.text(frames.content.peek(pfn))}', read by ${owner} to ${address} of ${mm.name}, went to pfn ${pfn}, but ${instead}`,
     reasons: ['the page was replaced or dropped between the look-up of the buffer and the end of the IO'],
     objects: [mm.name, `pfn ${pfn}`],
     about: [folios.refcount.base + pfn, folios.mapcount.base + pfn, folios.flags.base + pfn, frames.content.base + pfn],
@@ -76,7 +75,7 @@ function judge(context: CheckContext, { mm, owner }: DirectReadDone, pfn: number
       address: vpn * 4096,
       pfn,
       process: own === 0 ? 'no page' : own,
-      lost: tokenText(frames.content.peek(pfn)),
+      lost: frames.tokens.text(frames.content.peek(pfn)),
     },
     objectClass: own === 0 ? 'no page' : 'other page',
     labels: ['direct read'],

@@ -2,7 +2,6 @@
 // it must be on disk, or in a cached page that somebody will write back.
 import type { Sim, Undoable } from '../engine/sim.ts';
 import { FRAME_ACCESS } from '../hw/frames.ts';
-import { tokenText } from '../hw/token.ts';
 import type { CoreMm } from '../mm/core.ts';
 import { FILE_OVERWRITTEN } from '../mm/dio-bio.ts';
 import type { Inode } from '../mm/inode.ts';
@@ -112,8 +111,8 @@ function judge(context: CheckContext, { inode, index, token, by }: LastWrite): v
     kind: 'dirty-loss',
     message:
       page >= 0
-        ? `'${tokenText(token)}', written by ${by} to page ${index} of ${inode.name}, is in a page that counts as clean: it will not reach the disk`
-        : `'${tokenText(token)}', written by ${by} to page ${index} of ${inode.name}, was dropped with its page: the disk holds '${tokenText(inode.disk.peek(index))}'`,
+        ? `'${core.frames.tokens.text(token)}', written by ${by} to page ${index} of ${inode.name}, is in a page that counts as clean: it will not reach the disk`
+        : `'${core.frames.tokens.text(token)}', written by ${by} to page ${index} of ${inode.name}, was dropped with its page: the disk holds '${core.frames.tokens.text(inode.disk.peek(index))}'`,
     reasons: [
       page >= 0
         ? `pfn ${page} is neither dirty nor under writeback, and no page table entry of it is dirty`
@@ -121,7 +120,12 @@ function judge(context: CheckContext, { inode, index, token, by }: LastWrite): v
     ],
     objects: [inode.name, ...(page >= 0 ? [`pfn ${page}`] : [])],
     about: page >= 0 ? [folios.flags.base + head, core.frames.content.base + page] : [inode.pages.base + index],
-    details: { file: inode.name, page: index, lost: tokenText(token), state: page >= 0 ? 'clean' : 'dropped' },
+    details: {
+      file: inode.name,
+      page: index,
+      lost: core.frames.tokens.text(token),
+      state: page >= 0 ? 'clean' : 'dropped',
+    },
     objectClass: page >= 0 ? 'clean page' : 'dropped page',
     labels: ['end'],
   });

@@ -1,7 +1,6 @@
 // dirty-loss of a guest: a page that it wrote while its memslot logs dirty pages, and that no log will ever name: a live
 // migration sends the old contents. Writes wait for the log that names them; at the end it must still be able to.
 import type { Sim, Undoable } from '../engine/sim.ts';
-import { tokenText } from '../hw/token.ts';
 import { DIRTY_LOG_TAKEN, GUEST_WROTE, VIEW_ADDED, VIEW_REMOVED, type View } from '../mm/ledger.ts';
 import { type CheckContext, type Checker, reportFinding } from './checker.ts';
 
@@ -98,10 +97,10 @@ function judge(context: CheckContext, { view, page, token, by }: Write): void {
   const address = `0x${(page * 4096).toString(16)}`;
   reportFinding(context, {
     kind: 'dirty-loss',
-    message: `'${tokenText(token)}', written by ${by} to ${address} of ${view.holder}, is in no dirty log: a migration loses it`,
+    message: `'${context.core.frames.tokens.text(token)}', written by ${by} to ${address} of ${view.holder}, is in no dirty log: a migration loses it`,
     reasons: ['the memslot logs dirty pages, and neither its bitmap nor a log that was taken since has this page'],
     objects: [view.holder],
-    details: { holder: view.holder, page, lost: tokenText(token), state: 'unlogged' },
+    details: { holder: view.holder, page, lost: context.core.frames.tokens.text(token), state: 'unlogged' },
     objectClass: 'guest page',
     labels: ['end'],
   });

@@ -2,7 +2,6 @@
 // write when it was mapped; and memory of memfd_secret reached by a device or by the kernel's own mapping.
 import type { Sim, Undoable } from '../engine/sim.ts';
 import { FRAME_ACCESS, type FrameAccess } from '../hw/frames.ts';
-import { tokenText } from '../hw/token.ts';
 import type { CoreMm } from '../mm/core.ts';
 import { VIEW_ADDED, VIEW_REMOVED, type View } from '../mm/ledger.ts';
 import { type CheckContext, type Checker, reportFinding } from './checker.ts';
@@ -78,7 +77,7 @@ function reportWrite(context: CheckContext, access: FrameAccess, { view }: ReadO
   const { core, sim } = context;
   reportFinding(context, {
     kind: 'isolation-breach',
-    message: `${sim.current?.name} writes '${tokenText(access.token)}' to pfn ${access.pfn} at ${hex(access.page)} of ${access.holder}, memory that ${view.mm.name} may only read`,
+    message: `${sim.current?.name} writes '${core.frames.tokens.text(access.token)}' to pfn ${access.pfn} at ${hex(access.page)} of ${access.holder}, memory that ${view.mm.name} may only read`,
     reasons: [`${address} of ${view.mm.name} was not writable when it was mapped for ${access.holder}`],
     objects: [`pfn ${access.pfn}`, access.holder, view.mm.name],
     about: lifeOf(core, access.pfn),

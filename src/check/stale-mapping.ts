@@ -2,7 +2,6 @@
 // allocator while a stage-2, IO page table or IOTLB entry still leads to it. Used: somebody got there. Kernel code that
 // reaches a freed frame (a kernel mapping, a pin's holder) is a use after free.
 import { FRAME_ACCESS, FRAME_RELEASED, type TranslationKind } from '../hw/frames.ts';
-import { tokenText } from '../hw/token.ts';
 import type { CoreMm } from '../mm/core.ts';
 import { type Checker, reportFinding } from './checker.ts';
 
@@ -52,7 +51,7 @@ export const staleMapping: Checker = {
           `${THROUGH[access.through]}, though the frame has been freed since the translation was made`,
         reasons: [
           `the translation was made for generation ${access.madeFor} of the frame, which is now at ${access.generation}`,
-          `${access.write ? 'it leaves' : 'it sees'} '${tokenText(access.token)}' ${ownerNow(core, access.pfn)}`,
+          `${access.write ? 'it leaves' : 'it sees'} '${core.frames.tokens.text(access.token)}' ${ownerNow(core, access.pfn)}`,
         ],
         objects: [`pfn ${access.pfn}`, access.holder],
         about: lifeOf(core, access.pfn),
@@ -62,7 +61,7 @@ export const staleMapping: Checker = {
           through: access.through,
           holder: access.holder,
           access: access.write ? 'write' : 'read',
-          content: tokenText(access.token),
+          content: core.frames.tokens.text(access.token),
         },
         objectClass: `used ${access.through}`,
       });

@@ -19,6 +19,8 @@ export interface ColumnOptions {
   readonly sameObjectAs?: Column;
   /** Name of a row in reports; default `name[row]`. */
   readonly rowName?: (row: number) => string;
+  /** A value in words, for reports; default the number. */
+  readonly valueText?: (value: number) => string;
 }
 
 export class Column extends Rows implements Named, Undoable {
@@ -27,6 +29,7 @@ export class Column extends Rows implements Named, Undoable {
   readonly base: number;
   private readonly hash: number;
   private readonly rowName: ((row: number) => string) | undefined;
+  readonly valueText: ((value: number) => string) | undefined;
 
   constructor(sim: Sim, name: string, options: ColumnOptions) {
     super(options.width ?? 'i32', options.initial ?? 0);
@@ -34,6 +37,7 @@ export class Column extends Rows implements Named, Undoable {
     this.name = name;
     this.hash = hashText(name);
     this.rowName = options.rowName;
+    this.valueText = options.valueText;
     if (options.sameObjectAs !== undefined) this.base = options.sameObjectAs.base;
     else this.base = options.sparse ? sim.allotSparseIds(options.rows, this) : sim.allotIds(options.rows, this);
   }

@@ -5,7 +5,7 @@ import { eventType } from '../engine/event.ts';
 import type { Sim } from '../engine/sim.ts';
 import type { Announced, Step } from '../engine/step.ts';
 import { type Machine, PMD_PAGES } from './machine.ts';
-import { ZERO_TOKEN } from './token.ts';
+import { Tokens, ZERO_TOKEN } from './token.ts';
 
 /** How an access reached a frame. */
 export type TranslationKind = 'pte' | 'tlb' | 'stage2' | 'guest-tlb' | 'io-pte' | 'iotlb' | 'pin' | 'kernel';
@@ -44,6 +44,8 @@ export class Frames {
   readonly machine: Machine;
   /** Token of the frame's contents. */
   readonly content: Column;
+  /** What the tokens of this world stand for, in frames, files and swap alike. */
+  readonly tokens = new Tokens();
   /** Cached translations per folio head: commuting adds; the step that frees a frame reads it. */
   readonly translations: Column;
   private readonly generation: Column;
@@ -54,7 +56,11 @@ export class Frames {
     this.machine = machine;
     const rows = machine.frames;
     const named = (what: string) => ({ rows, rowName: (pfn: number) => `${what} of pfn ${pfn}` });
-    this.content = new Column(sim, 'frame.content', named('content'));
+    this.content = new Column(sim, 'frame.content', {
+      ...named('content'),
+      width: 'f64',
+      valueText: (token) => this.tokens.text(token),
+    });
     this.translations = new Column(sim, 'frame.translations', named('translations'));
     this.generation = new Column(sim, 'frame.generation', named('generation'));
     this.blockGeneration = new Column(sim, 'frame.block-generation', { rows: Math.ceil(rows / PMD_PAGES) });

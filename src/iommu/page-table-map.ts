@@ -4,7 +4,6 @@
 import { call, type Steps } from '../engine/process.ts';
 import { type Step, step } from '../engine/step.ts';
 import { type IoLeaf, ioLevelOf, ioSpan } from '../hw/io-entry.ts';
-import { tokenOf } from '../hw/token.ts';
 import type { Errno } from '../mm/errno.ts';
 import type { IommuDomain } from './domain.ts';
 import { IOMMU_WARNING } from './events.ts';
@@ -175,7 +174,8 @@ export function dropSubtree(domain: IommuDomain, page: number, level: number, pf
  * is overwritten. Derived from the source (no guard in pfn_to_dma_pte and dma_pte_clear_level); nobody reported it.
  */
 export function walkData(domain: IommuDomain, leaf: IoLeaf): void {
-  domain.table.frames.content.set(leaf.pfn, tokenOf('IO page-table entries'));
+  const { frames } = domain.table;
+  frames.content.set(leaf.pfn, frames.tokens.of('IO page-table entries'));
 }
 
 export function warn(domain: IommuDomain, page: number, what: string): void {

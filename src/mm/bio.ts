@@ -3,7 +3,6 @@
 import { eventType } from '../engine/event.ts';
 import { call, type Process, type Steps } from '../engine/process.ts';
 import { step } from '../engine/step.ts';
-import { tokenOf, tokenText } from '../hw/token.ts';
 import type { CoreMm } from './core.ts';
 import type { Inode } from './inode.ts';
 import { PG_RECLAIM, PG_WRITEBACK } from './page-flags.ts';
@@ -79,16 +78,11 @@ export function* deviceReads(
   yield content.willRead(pfn, END);
   const after = content.get(pfn);
   const refused = sum !== null && (before !== sum || after !== sum);
-  if (!refused) inode.disk.set(index, before === after ? after : tornToken(before, after));
+  if (!refused) inode.disk.set(index, before === after ? after : core.frames.tokens.torn(before, after));
   if ((refused || before !== after) && core.sim.hears(TORN_WRITE)) {
     core.sim.emit(TORN_WRITE, { inode, index, pfn, before: sum ?? before, after, refused });
   }
   return refused;
-}
-
-/** The contents of a block whose page changed from one to the other while the device read it. */
-export function tornToken(before: number, after: number): number {
-  return tokenOf(`torn between ${tokenText(before)} and ${tokenText(after)}`);
 }
 
 function* endWriteback(core: CoreMm, inode: Inode, pfn: number, failed: boolean): Steps<void> {

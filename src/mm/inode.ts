@@ -93,7 +93,7 @@ export class Inode {
       rowName: (index: number) => `page ${index} of ${what} ${this.name}`,
     });
     this.pages = new Column(sim, `${this.name}.pages`, rows('page cache of'));
-    this.disk = new Column(sim, `${this.name}.disk`, rows('disk blocks of'));
+    this.disk = new Column(sim, `${this.name}.disk`, { ...rows('disk blocks of'), width: 'f64' });
     this.allocated = new Column(sim, `${this.name}.allocated`, { ...rows('block map of'), width: 'u8' });
     this.rwsem = new RwSem(sim, `i_rwsem of ${this.name}`);
     this.invalidateLock = new RwSem(sim, `invalidate_lock of ${this.name}`);

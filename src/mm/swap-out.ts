@@ -2,7 +2,6 @@
 // and joins the swap cache; later it is written, at once on zram, by an actor of its own on a disk.
 import { call, type Steps } from '../engine/process.ts';
 import { type Announced, type Step, step } from '../engine/step.ts';
-import { tornToken } from './bio.ts';
 import type { CoreMm } from './core.ts';
 import { unlockNow, willUnlock } from './folio-lock.ts';
 import type { Inode } from './inode.ts';
@@ -164,7 +163,7 @@ function* writeAsync(core: CoreMm, head: number, first: number): Steps<void> {
   yield willTransfer(core, head, first, WRITTEN);
   for (let i = 0; i < pages; i++) {
     const after = content.get(head + i);
-    core.swap.content.set(first + i, after === before[i] ? after : tornToken(before[i]!, after));
+    core.swap.content.set(first + i, after === before[i] ? after : core.frames.tokens.torn(before[i]!, after));
   }
   core.vmstat.add('pswpout', pages);
   yield core.folios.flags.willUpdate(head, END);

@@ -31,7 +31,7 @@ export class Swap {
     const rows = Math.max(slots, 1);
     this.map = new Column(sim, 'swap.map', { rows, rowName: (slot) => `swap slot ${slot}` });
     this.cache = new Column(sim, 'swap.cache', { rows, sameObjectAs: this.map });
-    this.content = new Column(sim, 'swap.content', { rows, sameObjectAs: this.map });
+    this.content = new Column(sim, 'swap.content', { rows, sameObjectAs: this.map, width: 'f64' });
     this.nextSlot = new Cell(sim, 'next swap slot', 0);
     this.freeSlots = new Cell<readonly number[]>(sim, 'free swap slots', [], this.nextSlot);
   }

@@ -2,7 +2,7 @@
 // running the same kernel code as a script would.
 import { call, type Steps } from '../engine/process.ts';
 import { step } from '../engine/step.ts';
-import { tokenOf, ZERO_TOKEN } from '../hw/token.ts';
+import { ZERO_TOKEN } from '../hw/token.ts';
 import { cpuAccess } from '../mm/access.ts';
 import type { CoreMm } from '../mm/core.ts';
 import { Inode, type InodeOptions } from '../mm/inode.ts';
@@ -74,7 +74,7 @@ function makeObject(world: World, memory: Memory): MemoryObject {
   const options = inodeOptions(world, memory);
   if (options !== null) {
     const inode = core.addInode(new Inode(sim, options));
-    const token = spec.content === undefined ? ZERO_TOKEN : tokenOf(spec.content);
+    const token = contentOf(world, spec.content);
     if (inode.kind === 'file' || inode.kind === 'fsdax') {
       const pages = inode.sizePages.peek();
       inode.allocated.fill(0, pages - 1, 1);
@@ -83,7 +83,7 @@ function makeObject(world: World, memory: Memory): MemoryObject {
     return { name, spec, inode, pfnMapping: null };
   }
   if (spec.kind === 'vdso' || spec.kind === 'vvar') {
-    const token = spec.content === undefined ? ZERO_TOKEN : tokenOf(spec.content);
+    const token = contentOf(world, spec.content);
     const tokens = new Array<number>(toPages(spec.size)).fill(token);
     if (spec.kind === 'vdso') return { name, spec, inode: makeSpecialMapping(core, name, tokens), pfnMapping: null };
     return { name, spec, inode: null, pfnMapping: makeSpecialFrames(core, name, tokens) };
@@ -93,6 +93,11 @@ function makeObject(world: World, memory: Memory): MemoryObject {
     return { name, spec, inode: null, pfnMapping: makeDriverFrames(core, name, tokens) };
   }
   return { name, spec, inode: null, pfnMapping: null };
+}
+
+/** The token of a content; zeroes when none is given. */
+function contentOf(world: World, text: string | undefined): number {
+  return text === undefined ? ZERO_TOKEN : world.core.frames.tokens.of(text);
 }
 
 /** The inode behind a kind; null for private anonymous memory and raw frames. */
@@ -137,7 +142,7 @@ export function* fillObjects(world: World): Steps<void> {
   for (const { inode, spec } of world.memory.values()) {
     if (inode === null) continue;
     const pages = inode.sizePages.peek();
-    const token = spec.content === undefined ? ZERO_TOKEN : tokenOf(spec.content);
+    const token = contentOf(world, spec.content);
     if (inode.kind === 'file') {
       // A file that was written and synced a moment ago: its pages are cached and clean.
       for (let index = 0; index < pages; index++) {
@@ -179,7 +184,7 @@ function* setUpMapping(world: World, process: Process, mapping: Mapping): Steps<
   const backed = file !== null || object.pfnMapping !== null;
   const readOnlyFd = 'readonly_fd' in object.spec && object.spec.readonly_fd === true;
   // A page that is written before its protection is lowered: the kind's content, or populate by writing.
-  const token = object.spec.content === undefined || backed ? undefined : tokenOf(object.spec.content);
+  const token = object.spec.content === undefined || backed ? undefined : contentOf(world, object.spec.content);
   const writes = token !== undefined || mapping.populate === 'write';
   const { prot } = mapping;
   const lowered = writes && !prot.write;
@@ -212,7 +217,7 @@ function* setUpMapping(world: World, process: Process, mapping: Mapping): Steps<
     const errno = yield* call(mlock(core, vpn, pages));
     if (errno !== 'ok') fail(mapping, `mlock of \`${mapping.name}\` fails with ${errno}`);
   }
-  yield* call(populate(world, mapping, vpn, pages, writes ? (token ?? tokenOf(process.name)) : undefined));
+  yield* call(populate(world, mapping, vpn, pages, writes ? (token ?? contentOf(world, process.name)) : undefined));
   if (lowered) yield* call(mprotect(core, vpn, pages, prot));
   if (mapping.uffd.length > 0) yield* call(registerUffd(world, vpn, mapping));
 }
@@ -252,7 +257,7 @@ function* registerUffd(world: World, vpn: number, mapping: Mapping): Steps<void>
   yield mm.vmas.willUpdate(UFFD);
   const vma = mm.vmaAt(vpn)!;
   const mode = mapping.uffd.includes('missing') ? 'missing' : 'wp';
-  mm.vmas.set(vma.start, vma.with({ uffd: { mode, fill: tokenOf(UFFD_FILL) } }));
+  mm.vmas.set(vma.start, vma.with({ uffd: { mode, fill: contentOf(world, UFFD_FILL) } }));
 }
 
 function fail(mapping: Mapping, message: string): never {

@@ -5,9 +5,9 @@ import { dmaRead, dmaWrite } from '../../src/hw/dma-device.ts';
 import { FRAME_ACCESS, type FrameAccess } from '../../src/hw/frames.ts';
 import { IO_READ, IO_WRITE } from '../../src/hw/io-entry.ts';
 import { IO_FAULT, type IoFault } from '../../src/hw/iommu-unit.ts';
-import { tokenOf } from '../../src/hw/token.ts';
 import { Gather, iommuMap, iommuUnmap, iommuUnmapFast, iotlbSync } from '../../src/iommu/map.ts';
 import { makeDevice, makeIoWorld } from '../support/io-world.ts';
+import { tokenOf } from '../support/tokens.ts';
 import { run } from '../support/world.ts';
 
 const RW = IO_READ | IO_WRITE;

@@ -1,6 +1,5 @@
 // Registered buffers against what real kernels answered: which memory, which arguments, who pays, what a transfer sees.
 import { describe, expect, it } from 'vitest';
-import { tokenOf, tokenText } from '../../src/hw/token.ts';
 import {
   closeRing,
   fixedIo,
@@ -14,6 +13,7 @@ import { munmap } from '../../src/mm/mmap.ts';
 import { User } from '../../src/mm/task.ts';
 import { forkedChild, type Kind, makeKind } from '../support/kinds.ts';
 import { Lab, RECORDED } from '../support/lab.ts';
+import { tokenOf, tokenText } from '../support/tokens.ts';
 import { makeTask, makeWorld } from '../support/world.ts';
 
 const PAGE = 4096n;

@@ -4,11 +4,11 @@ import { describe, expect, it } from 'vitest';
 import { call } from '../../src/engine/process.ts';
 import { exploreSim } from '../../src/explore/explore.ts';
 import { vcpuRead } from '../../src/guest/vcpu.ts';
-import { tokenOf } from '../../src/hw/token.ts';
 import { createVcpu, destroyVm } from '../../src/kvm/create.ts';
 import { tdpPageFault } from '../../src/kvm/page-fault.ts';
 import { loadRoot } from '../../src/kvm/root-load.ts';
 import { lruAddDrainAll } from '../../src/mm/lru.ts';
+import { tokenOf } from '../support/tokens.ts';
 import { actor } from '../support/world.ts';
 import { addSlot, as, GFN, type Guest, guestRead, makeGuest, mapMemory, VPN } from './guest.ts';
 

@@ -2,7 +2,6 @@
 import { describe, expect, it } from 'vitest';
 import { call, type Steps } from '../../src/engine/process.ts';
 import { exploreSim } from '../../src/explore/explore.ts';
-import { tokenOf } from '../../src/hw/token.ts';
 import { getDirtyLog } from '../../src/kvm/dirty-log.ts';
 import { GfnToPfnCache } from '../../src/kvm/gpc.ts';
 import { gpcAccess, gpcActivate, gpcDeactivate, gpcRefresh } from '../../src/kvm/gpc-refresh.ts';
@@ -11,6 +10,7 @@ import { type HostMap, hostMapAccess, vcpuMap, vcpuUnmap } from '../../src/kvm/v
 import { lruAddDrainAll } from '../../src/mm/lru.ts';
 import type { PfnMapping } from '../../src/mm/vma.ts';
 import { zapVmaRange } from '../../src/mm/zap.ts';
+import { tokenOf } from '../support/tokens.ts';
 import { actor } from '../support/world.ts';
 import { CheckerSet } from './checkers.ts';
 import {

@@ -3,13 +3,13 @@ import { describe, expect, it } from 'vitest';
 import { call } from '../../src/engine/process.ts';
 import { exploreSim } from '../../src/explore/explore.ts';
 import { vcpuWrite } from '../../src/guest/vcpu.ts';
-import { tokenOf } from '../../src/hw/token.ts';
 import { clearDirtyLog, type DirtyLog, getDirtyLog } from '../../src/kvm/dirty-log.ts';
 import { emulateCmpxchg } from '../../src/kvm/emulate.ts';
 import { KVM_MEM_LOG_DIRTY_PAGES } from '../../src/kvm/memslot.ts';
 import { switchNested } from '../../src/kvm/root-load.ts';
 import type { VmOptions } from '../../src/kvm/vm.ts';
 import { placeAnonVma, placeHugePage, reserveFrames } from '../support/memory.ts';
+import { tokenOf } from '../support/tokens.ts';
 import { actor } from '../support/world.ts';
 import {
   addSlot,

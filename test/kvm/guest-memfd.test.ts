@@ -4,7 +4,6 @@ import { describe, expect, it } from 'vitest';
 import { call, type Steps } from '../../src/engine/process.ts';
 import { exploreSim } from '../../src/explore/explore.ts';
 import { vcpuRead, vcpuWrite } from '../../src/guest/vcpu.ts';
-import { tokenOf } from '../../src/hw/token.ts';
 import { GuestMemfd } from '../../src/kvm/gmem-file.ts';
 import { createGuestMemfd, gmemFallocate } from '../../src/kvm/guest-memfd.ts';
 import { setMemoryAttributes } from '../../src/kvm/memory-attributes.ts';
@@ -12,6 +11,7 @@ import { KVM_MEM_GUEST_MEMFD, KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY } from '
 import { type MemoryRegion, setUserMemoryRegion } from '../../src/kvm/set-memory-region.ts';
 import type { Errno } from '../../src/mm/errno.ts';
 import { fput } from '../../src/mm/exit.ts';
+import { tokenOf } from '../support/tokens.ts';
 import { actor, type WorldOptions } from '../support/world.ts';
 import { CheckerSet } from './checkers.ts';
 import {

@@ -1,7 +1,6 @@
 // A VMM with memory and a virtual machine, for tests of KVM.
 import type { Steps } from '../../src/engine/process.ts';
 import { type GuestResult, vcpuRead, vcpuWrite } from '../../src/guest/vcpu.ts';
-import { tokenOf } from '../../src/hw/token.ts';
 import { createVmNow } from '../../src/kvm/create.ts';
 import { type MemoryRegion, setUserMemoryRegion } from '../../src/kvm/set-memory-region.ts';
 import type { Vcpu } from '../../src/kvm/vcpu.ts';
@@ -13,6 +12,7 @@ import type { Mm } from '../../src/mm/mm.ts';
 import type { Task } from '../../src/mm/task.ts';
 import type { Vma, VmaFields } from '../../src/mm/vma.ts';
 import { placeVma } from '../support/memory.ts';
+import { tokenOf } from '../support/tokens.ts';
 import { makeTask, makeWorld, run, type TestWorld, type WorldOptions } from '../support/world.ts';
 
 /** Host page and guest frame of the memory that tests give to the guest. */

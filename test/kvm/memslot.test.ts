@@ -1,11 +1,11 @@
 // KVM_SET_USER_MEMORY_REGION: every refusal in the kernel's order, and what deleting, moving and re-adding a slot does to
 // the guest. The first table was recorded on 6.1.192 and 6.12.117.
 import { describe, expect, it } from 'vitest';
-import { tokenOf } from '../../src/hw/token.ts';
 import { KVM_MEM_GUEST_MEMFD, KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY } from '../../src/kvm/memslot.ts';
 import { type MemoryRegion, setUserMemoryRegion } from '../../src/kvm/set-memory-region.ts';
 import type { Errno } from '../../src/mm/errno.ts';
 import { placeVma } from '../support/memory.ts';
+import { tokenOf } from '../support/tokens.ts';
 import { makeTask, run } from '../support/world.ts';
 import {
   addSlot,

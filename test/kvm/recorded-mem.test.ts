@@ -3,7 +3,6 @@
 import { describe, expect, it } from 'vitest';
 import { call, type Steps } from '../../src/engine/process.ts';
 import { vcpuRead, vcpuWrite } from '../../src/guest/vcpu.ts';
-import { tokenOf, tokenText } from '../../src/hw/token.ts';
 import { createVm } from '../../src/kvm/create.ts';
 import { setUserMemoryRegion } from '../../src/kvm/set-memory-region.ts';
 import { labBoot } from '../conformance/boot.ts';
@@ -78,7 +77,7 @@ function* program(s: Session, type: string): Steps<void> {
   const present = (yield* call(snap(s, mem))).present;
   const read = yield* call(vcpuRead(vm, vcpu, GFN));
   const afterRead = yield* call(snap(s, mem));
-  const write = yield* call(vcpuWrite(vm, vcpu, GFN, tokenOf('G')));
+  const write = yield* call(vcpuWrite(vm, vcpu, GFN, vm.core.frames.tokens.of('G')));
   const after = yield* call(snap(s, mem));
   let seen = true;
   if ('token' in write) seen = (yield* call(s.op('cpu.read', { memory: 'm' }))).shows.value === 'G';
@@ -86,7 +85,7 @@ function* program(s: Session, type: string): Steps<void> {
     present,
     afterRead.present,
     afterRead.zero,
-    'token' in read ? tokenText(read.token) : read.exit,
+    'token' in read ? vm.core.frames.tokens.text(read.token) : read.exit,
     'token' in write && seen ? 'ok' : 'EFAULT',
     after.present,
   ];

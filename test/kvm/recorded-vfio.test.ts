@@ -3,7 +3,6 @@
 import { describe, expect, it } from 'vitest';
 import { call, type Steps } from '../../src/engine/process.ts';
 import { type GuestResult, vcpuRead, vcpuWrite } from '../../src/guest/vcpu.ts';
-import { tokenOf, tokenText } from '../../src/hw/token.ts';
 import { createVm } from '../../src/kvm/create.ts';
 import { setUserMemoryRegion } from '../../src/kvm/set-memory-region.ts';
 import type { Vm } from '../../src/kvm/vm.ts';
@@ -51,8 +50,8 @@ const DEEDS: readonly (readonly [name: string, deed: Deed, rows: Readonly<Record
   ],
 ];
 
-function said(result: GuestResult): string {
-  return 'token' in result ? tokenText(result.token) : result.exit;
+function said({ core }: Vm, result: GuestResult): string {
+  return 'token' in result ? core.frames.tokens.text(result.token) : result.exit;
 }
 
 function* program(s: Session, type: string, deed: Deed): Steps<void> {
@@ -65,17 +64,17 @@ function* program(s: Session, type: string, deed: Deed): Steps<void> {
   if (set !== 'ok') throw new Error(set);
   yield* call(must(s, 'vfio.map', { device: 'edu', memory: 'm', iova: IOVA0, length: mem.bytes, flags: VRW }));
   yield* call(vcpuRead(vm, vcpu, GFN));
-  yield* call(vcpuWrite(vm, vcpu, GFN, tokenOf('b')));
+  yield* call(vcpuWrite(vm, vcpu, GFN, vm.core.frames.tokens.of('b')));
   yield* call(deed(s, vm));
   const dmaRead = function* (): Steps<string> {
     return String((yield* call(s.op('dma.read', { device: 'edu', iova: IOVA0 }))).shows.value);
   };
-  const guestRead = said(yield* call(vcpuRead(vm, vcpu, GFN)));
+  const guestRead = said(vm, yield* call(vcpuRead(vm, vcpu, GFN)));
   const seenByDevice = yield* call(dmaRead());
-  const guestWrite = yield* call(vcpuWrite(vm, vcpu, GFN, tokenOf('G')));
+  const guestWrite = yield* call(vcpuWrite(vm, vcpu, GFN, vm.core.frames.tokens.of('G')));
   const dmaSees = 'token' in guestWrite && (yield* call(dmaRead())) === 'G';
   yield* call(must(s, 'dma.write', { device: 'edu', iova: IOVA0, value: 'D' }));
-  const guestSees = said(yield* call(vcpuRead(vm, vcpu, GFN))) === 'D';
+  const guestSees = said(vm, yield* call(vcpuRead(vm, vcpu, GFN))) === 'D';
   const row: Row = [guestRead, seenByDevice, 'token' in guestWrite ? 'ok' : guestWrite.exit, dmaSees, guestSees];
   s.emit(type, 'ok', {}, { row });
 }

@@ -4,7 +4,6 @@ import { describe, expect, it } from 'vitest';
 import { call } from '../../src/engine/process.ts';
 import { exploreSim } from '../../src/explore/explore.ts';
 import { type GuestResult, vcpuRead, vcpuWrite } from '../../src/guest/vcpu.ts';
-import { tokenOf } from '../../src/hw/token.ts';
 import { createVcpu, destroyVm } from '../../src/kvm/create.ts';
 import { preFaultMemory } from '../../src/kvm/pre-fault.ts';
 import { setUserMemoryRegion } from '../../src/kvm/set-memory-region.ts';
@@ -14,6 +13,7 @@ import { munmap } from '../../src/mm/mmap.ts';
 import { mprotect } from '../../src/mm/mprotect.ts';
 import type { PfnMapping } from '../../src/mm/vma.ts';
 import { placeVma, reserveFrames } from '../support/memory.ts';
+import { tokenOf } from '../support/tokens.ts';
 import { actor } from '../support/world.ts';
 import { CheckerSet } from './checkers.ts';
 import {

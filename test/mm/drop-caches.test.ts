@@ -1,6 +1,5 @@
 import { describe, expect, it } from 'vitest';
 import { call } from '../../src/engine/process.ts';
-import { tokenOf } from '../../src/hw/token.ts';
 import { cpuAccess } from '../../src/mm/access.ts';
 import { dropCaches, fadviseDontneed, invalidateInodePages2 } from '../../src/mm/drop-caches.ts';
 import { readPage, writePage } from '../../src/mm/file-io.ts';
@@ -17,6 +16,7 @@ import {
   touch,
   unpin,
 } from '../support/file-bench.ts';
+import { tokenOf } from '../support/tokens.ts';
 import { run } from '../support/world.ts';
 
 const C = tokenOf('C');

@@ -3,11 +3,11 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { LatencyModel } from '../../src/engine/latency.ts';
 import { call } from '../../src/engine/process.ts';
-import { tokenOf } from '../../src/hw/token.ts';
 import { cpuAccess } from '../../src/mm/access.ts';
 import { handleMmFault } from '../../src/mm/fault.ts';
 import { mmPopulate } from '../../src/mm/populate.ts';
 import { Vma } from '../../src/mm/vma.ts';
+import { tokenOf } from '../support/tokens.ts';
 import { run } from '../support/world.ts';
 import { BASE, type Bench, bench, inode, touch } from './fault-bench.ts';
 

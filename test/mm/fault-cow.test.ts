@@ -4,7 +4,6 @@ import { describe, expect, it } from 'vitest';
 import { call } from '../../src/engine/process.ts';
 import { step } from '../../src/engine/step.ts';
 import { runTimed } from '../../src/engine/timed.ts';
-import { tokenOf } from '../../src/hw/token.ts';
 import { cpuAccess } from '../../src/mm/access.ts';
 import { unlockNow, willUnlock } from '../../src/mm/folio-lock.ts';
 import {
@@ -19,6 +18,7 @@ import {
 } from '../../src/mm/page-flags.ts';
 import { PTE_DIRTY, PTE_WRITE } from '../../src/mm/pte.ts';
 import { folioPut } from '../../src/mm/refcount.ts';
+import { tokenOf } from '../support/tokens.ts';
 import { actor } from '../support/world.ts';
 import {
   BASE,

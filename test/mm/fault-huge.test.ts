@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { tokenOf } from '../../src/hw/token.ts';
 import { PMD_LEAF, PMD_TABLE, PTE_WRITE } from '../../src/mm/pte.ts';
+import { tokenOf } from '../support/tokens.ts';
 import type { WorldOptions } from '../support/world.ts';
 import { BASE, bench, family, frameAt, inode, mapped, mappedFamily, other, present, touch } from './fault-bench.ts';
 

@@ -2,9 +2,9 @@
 // facts are those of the recorded kvm/mem cases, alike on 6.1.192 and 6.12.117: a guest's access goes through the same
 // page fault as the CPU's. Where the guest got EFAULT, the CPU gets a signal.
 import { describe, expect, it } from 'vitest';
-import { tokenOf } from '../../src/hw/token.ts';
 import { type Kind, makeKind } from '../support/kinds.ts';
 import { Lab, RECORDED } from '../support/lab.ts';
+import { tokenOf } from '../support/tokens.ts';
 
 interface Row {
   readonly before: number;

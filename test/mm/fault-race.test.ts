@@ -4,12 +4,12 @@ import { describe, expect, it } from 'vitest';
 import { call, type Steps } from '../../src/engine/process.ts';
 import { exploreSim } from '../../src/explore/explore.ts';
 import { swapTest } from '../../src/explore/swap.ts';
-import { tokenOf, tokenText } from '../../src/hw/token.ts';
 import { type AccessResult, cpuAccess } from '../../src/mm/access.ts';
 import { handleMmFault } from '../../src/mm/fault.ts';
 import { madviseDontneed } from '../../src/mm/madvise-zap.ts';
 import { PMD_TABLE, PTE_SWAP, PTE_WRITE } from '../../src/mm/pte.ts';
 import { uffdCopy } from '../../src/mm/uffd.ts';
+import { tokenOf, tokenText } from '../support/tokens.ts';
 import { actor, type WorldOptions } from '../support/world.ts';
 import { audit } from './fault-audit.ts';
 import {

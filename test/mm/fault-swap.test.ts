@@ -4,7 +4,6 @@ import { describe, expect, it } from 'vitest';
 import { call } from '../../src/engine/process.ts';
 import { step } from '../../src/engine/step.ts';
 import { runTimed } from '../../src/engine/timed.ts';
-import { tokenOf } from '../../src/hw/token.ts';
 import { cpuAccess } from '../../src/mm/access.ts';
 import { unlockNow, willUnlock } from '../../src/mm/folio-lock.ts';
 import { munmap } from '../../src/mm/mmap.ts';
@@ -23,6 +22,7 @@ import {
 } from '../../src/mm/pte.ts';
 import { makeSpecialMapping } from '../../src/mm/special-mapping.ts';
 import { uffdCopy, uffdWriteProtect } from '../../src/mm/uffd.ts';
+import { tokenOf } from '../support/tokens.ts';
 import { actor, run, type WorldOptions } from '../support/world.ts';
 import {
   BASE,

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import { tokenOf } from '../../src/hw/token.ts';
 import { PG_ANON, PG_DIRTY, PG_LRU, PG_PRIVATE } from '../../src/mm/page-flags.ts';
 import { PTE_DIRTY, PTE_PRESENT, PTE_WRITE } from '../../src/mm/pte.ts';
+import { tokenOf } from '../support/tokens.ts';
 import { BASE, bench, fault, inode, mapped, other, present, shareAsForkDoes, touch } from './fault-bench.ts';
 
 const A = tokenOf('A');

@@ -2,7 +2,6 @@ import { describe, expect, it } from 'vitest';
 import { call } from '../../src/engine/process.ts';
 import { step } from '../../src/engine/step.ts';
 import { runTimed } from '../../src/engine/timed.ts';
-import { tokenOf } from '../../src/hw/token.ts';
 import { cpuAccess } from '../../src/mm/access.ts';
 import { directRead, directWrite, submitDirectRead } from '../../src/mm/direct-io.ts';
 import { pread, readPage, writePage } from '../../src/mm/file-io.ts';
@@ -21,6 +20,7 @@ import {
   touch,
 } from '../support/file-bench.ts';
 import { placeAnonVma } from '../support/memory.ts';
+import { tokenOf } from '../support/tokens.ts';
 import { actor, run } from '../support/world.ts';
 
 const PAUSE = step('test:pause', 'none');

@@ -3,11 +3,11 @@ import { call } from '../../src/engine/process.ts';
 import { step } from '../../src/engine/step.ts';
 import { runTimed } from '../../src/engine/timed.ts';
 import { join } from '../../src/engine/wait.ts';
-import { tokenOf, tokenText } from '../../src/hw/token.ts';
 import { type AccessResult, cpuAccess } from '../../src/mm/access.ts';
 import { exit } from '../../src/mm/exit.ts';
 import { fork } from '../../src/mm/fork.ts';
 import { Lab, RECORDED } from '../support/lab.ts';
+import { tokenOf, tokenText } from '../support/tokens.ts';
 import { actor } from '../support/world.ts';
 
 const text = (result: AccessResult) => ('token' in result ? tokenText(result.token) : result.signal);

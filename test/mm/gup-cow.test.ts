@@ -4,7 +4,6 @@
 import { describe, expect, it } from 'vitest';
 import { call } from '../../src/engine/process.ts';
 import { step } from '../../src/engine/step.ts';
-import { tokenText } from '../../src/hw/token.ts';
 import { exit } from '../../src/mm/exit.ts';
 import { fork } from '../../src/mm/fork.ts';
 import { pinUserPagesRemote } from '../../src/mm/gup.ts';
@@ -16,6 +15,7 @@ import { PG_DIRTY as DIRTY } from '../../src/mm/page-flags.ts';
 import { unpinUserPages } from '../../src/mm/unpin.ts';
 import { type Kind, makeKind } from '../support/kinds.ts';
 import { Lab, RECORDED } from '../support/lab.ts';
+import { tokenText } from '../support/tokens.ts';
 
 const BACKINGS = ['anon_rw_touched', 'swapped_out', 'anon_thp', 'hugetlb_2m'] as const;
 type Backing = (typeof BACKINGS)[number];

@@ -5,7 +5,6 @@ import { describe, expect, it } from 'vitest';
 import { call, type Steps } from '../../src/engine/process.ts';
 import { step } from '../../src/engine/step.ts';
 import { exploreSim } from '../../src/explore/explore.ts';
-import { tokenOf } from '../../src/hw/token.ts';
 import { cpuAccess } from '../../src/mm/access.ts';
 import { fork } from '../../src/mm/fork.ts';
 import type { GupRequest, GupResult } from '../../src/mm/gup.ts';
@@ -15,6 +14,7 @@ import type { Mm } from '../../src/mm/mm.ts';
 import { unpinUserPages } from '../../src/mm/unpin.ts';
 import { forkedChild, makeKind } from '../support/kinds.ts';
 import type { Lab } from '../support/lab.ts';
+import { tokenOf } from '../support/tokens.ts';
 import { actor, type WorldOptions } from '../support/world.ts';
 
 interface Race {

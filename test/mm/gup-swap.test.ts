@@ -4,7 +4,6 @@ import { describe, expect, it } from 'vitest';
 import { call, type Steps } from '../../src/engine/process.ts';
 import { step } from '../../src/engine/step.ts';
 import { swapTest } from '../../src/explore/swap.ts';
-import { tokenOf } from '../../src/hw/token.ts';
 import { IoUring, registerBuffers, unregisterBuffers } from '../../src/iouring/index.ts';
 import { cpuAccess } from '../../src/mm/access.ts';
 import { fork } from '../../src/mm/fork.ts';
@@ -16,6 +15,7 @@ import { munmap } from '../../src/mm/mmap.ts';
 import { unpinUserPages } from '../../src/mm/unpin.ts';
 import { forkedChild, type Kind, makeKind } from '../support/kinds.ts';
 import type { Lab } from '../support/lab.ts';
+import { tokenOf } from '../support/tokens.ts';
 import { actor } from '../support/world.ts';
 
 type Act = (lab: Lab) => Steps<void>;

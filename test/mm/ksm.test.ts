@@ -1,6 +1,5 @@
 import { describe, expect, it } from 'vitest';
 import { call } from '../../src/engine/process.ts';
-import { tokenOf } from '../../src/hw/token.ts';
 import { cpuAccess } from '../../src/mm/access.ts';
 import { Ksm } from '../../src/mm/ksm.ts';
 import { folioIsolateLru, lruAddDrainAll } from '../../src/mm/lru.ts';
@@ -9,6 +8,7 @@ import { PG_KSM } from '../../src/mm/page-flags.ts';
 import { PTE_SWAP, PTE_WRITE } from '../../src/mm/pte.ts';
 import { reclaimPages } from '../../src/mm/reclaim.ts';
 import { anonArea, anonPage, getByHand, hugePage, mmOf, pinByHand } from '../support/pages.ts';
+import { tokenOf } from '../support/tokens.ts';
 import { makeTask, makeWorld, run } from '../support/world.ts';
 
 const KERNELS = ['v6.1.192', 'v6.12.117'] as const;

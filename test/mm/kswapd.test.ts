@@ -1,13 +1,13 @@
 import { describe, expect, it } from 'vitest';
 import { call } from '../../src/engine/process.ts';
 import { step } from '../../src/engine/step.ts';
-import { tokenOf } from '../../src/hw/token.ts';
 import { cpuAccess } from '../../src/mm/access.ts';
 import { startReclaim } from '../../src/mm/kswapd.ts';
 import { allocFolio } from '../../src/mm/page-alloc.ts';
 import { PG_LRU, PG_SWAPCACHE } from '../../src/mm/page-flags.ts';
 import { PTE_SWAP } from '../../src/mm/pte.ts';
 import { anonArea, anonPage, mmOf, pinByHand } from '../support/pages.ts';
+import { tokenOf } from '../support/tokens.ts';
 import { actor, makeTask, makeWorld, run } from '../support/world.ts';
 
 const KERNELS = ['v6.1.192', 'v6.12.117'] as const;

@@ -1,6 +1,5 @@
 import { describe, expect, it } from 'vitest';
 import { call, type Steps } from '../../src/engine/process.ts';
-import { tokenOf, tokenText } from '../../src/hw/token.ts';
 import { cpuAccess } from '../../src/mm/access.ts';
 import { directRead } from '../../src/mm/direct-io.ts';
 import { dropCaches } from '../../src/mm/drop-caches.ts';
@@ -21,6 +20,7 @@ import {
   unpin,
 } from '../support/file-bench.ts';
 import { placeAnonVma, placeVma } from '../support/memory.ts';
+import { tokenOf, tokenText } from '../support/tokens.ts';
 import { makeTask, run } from '../support/world.ts';
 
 const C = tokenOf('C');

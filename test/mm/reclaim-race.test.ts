@@ -4,7 +4,6 @@ import { describe, expect, it } from 'vitest';
 import { call, type Steps } from '../../src/engine/process.ts';
 import { step } from '../../src/engine/step.ts';
 import { exploreSim } from '../../src/explore/explore.ts';
-import { tokenOf } from '../../src/hw/token.ts';
 import { cpuAccess } from '../../src/mm/access.ts';
 import { madviseCollapse } from '../../src/mm/collapse.ts';
 import { fork } from '../../src/mm/fork.ts';
@@ -19,6 +18,7 @@ import { PTE_MIGRATION, PTE_PRESENT, PTE_SWAP } from '../../src/mm/pte.ts';
 import { reclaimPages } from '../../src/mm/reclaim.ts';
 import { type Kind, makeKind } from '../support/kinds.ts';
 import { Lab } from '../support/lab.ts';
+import { tokenOf } from '../support/tokens.ts';
 import { actor, type WorldOptions } from '../support/world.ts';
 
 const REST = step('test:pause', 'none');

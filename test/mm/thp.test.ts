@@ -1,7 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { call, type Steps } from '../../src/engine/process.ts';
 import { step } from '../../src/engine/step.ts';
-import { tokenOf } from '../../src/hw/token.ts';
 import { cpuAccess } from '../../src/mm/access.ts';
 import { khugepagedScanMm, madviseCollapse } from '../../src/mm/collapse.ts';
 import type { Errno } from '../../src/mm/errno.ts';
@@ -26,6 +25,7 @@ import {
   pinByHand,
   sharedArea,
 } from '../support/pages.ts';
+import { tokenOf } from '../support/tokens.ts';
 import { makeTask, makeWorld, run, type TestWorld } from '../support/world.ts';
 
 const KERNELS = ['v6.1.192', 'v6.12.117'] as const;

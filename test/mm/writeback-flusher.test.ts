@@ -2,7 +2,6 @@ import { describe, expect, it } from 'vitest';
 import { call, type Steps } from '../../src/engine/process.ts';
 import { step } from '../../src/engine/step.ts';
 import { runTimed } from '../../src/engine/timed.ts';
-import { tokenOf } from '../../src/hw/token.ts';
 import { cpuAccess } from '../../src/mm/access.ts';
 import { writePage } from '../../src/mm/file-io.ts';
 import { Flusher, type FlusherParams, installWriteback } from '../../src/mm/flusher.ts';
@@ -21,6 +20,7 @@ import {
   touch,
   unpin,
 } from '../support/file-bench.ts';
+import { tokenOf } from '../support/tokens.ts';
 import { actor, makeTask, run } from '../support/world.ts';
 
 const PAUSE = step('test:pause', 'none');

@@ -6,9 +6,7 @@ import { call, type Steps } from '../../src/engine/process.ts';
 import { step } from '../../src/engine/step.ts';
 import { exploreSim } from '../../src/explore/explore.ts';
 import { swapTest } from '../../src/explore/swap.ts';
-import { tokenOf } from '../../src/hw/token.ts';
 import { cpuAccess } from '../../src/mm/access.ts';
-import { tornToken } from '../../src/mm/bio.ts';
 import { fadviseDontneed, invalidateMappingPages } from '../../src/mm/drop-caches.ts';
 import { pinUserPagesRemote } from '../../src/mm/gup.ts';
 import { lruAddDrainAll } from '../../src/mm/lru.ts';
@@ -32,6 +30,7 @@ import {
   touch,
   unpin,
 } from '../support/file-bench.ts';
+import { tokenOf, tornToken } from '../support/tokens.ts';
 import { actor, run } from '../support/world.ts';
 
 const PAUSE = step('test:pause', 'none');

@@ -1,6 +1,5 @@
 import { describe, expect, it } from 'vitest';
 import { call } from '../../src/engine/process.ts';
-import { tokenOf } from '../../src/hw/token.ts';
 import { fsync, msync } from '../../src/mm/msync.ts';
 import { PTE_DIRTY, PTE_WRITE } from '../../src/mm/pte.ts';
 import {
@@ -15,6 +14,7 @@ import {
   touch,
   unpin,
 } from '../support/file-bench.ts';
+import { tokenOf } from '../support/tokens.ts';
 import { run } from '../support/world.ts';
 
 const C = tokenOf('C');

@@ -4,7 +4,6 @@ import { describe, expect, it } from 'vitest';
 import { call, type Process, type Steps } from '../../src/engine/process.ts';
 import { step } from '../../src/engine/step.ts';
 import { FRAME_ACCESS } from '../../src/hw/frames.ts';
-import { tokenOf } from '../../src/hw/token.ts';
 import { type AccessResult, cpuAccess } from '../../src/mm/access.ts';
 import { lockFolio, unlockNow, willUnlock } from '../../src/mm/folio-lock.ts';
 import { lruAddDrainAll } from '../../src/mm/lru.ts';
@@ -16,6 +15,7 @@ import { fallocate } from '../../src/mm/truncate.ts';
 import { tryToUnmap } from '../../src/mm/unmap.ts';
 import { folioClearDirtyForIo } from '../../src/mm/writeback.ts';
 import { Lab } from '../support/lab.ts';
+import { tokenOf } from '../support/tokens.ts';
 import { actor, type WorldOptions } from '../support/world.ts';
 
 const LOCK = step('test:folio_lock', 'none');

@@ -3,7 +3,6 @@
 
 import { call, type Steps } from '../../src/engine/process.ts';
 import { step } from '../../src/engine/step.ts';
-import { tokenOf } from '../../src/hw/token.ts';
 import { fork } from '../../src/mm/fork.ts';
 import { folioIsolateLru, lruAddDrainAll } from '../../src/mm/lru.ts';
 import { mlock } from '../../src/mm/mlock.ts';
@@ -11,6 +10,7 @@ import { PTE_PRESENT, PTE_PROTNONE, PTE_WRITE } from '../../src/mm/pte.ts';
 import { reclaimPages } from '../../src/mm/reclaim.ts';
 import type { PfnMapping, VmaFields } from '../../src/mm/vma.ts';
 import { Lab } from './lab.ts';
+import { tokenOf } from './tokens.ts';
 import type { WorldOptions } from './world.ts';
 
 /** Ordinary memory, some movable memory nobody asks for, a device with frames that have no struct page. */

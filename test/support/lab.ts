@@ -1,7 +1,6 @@
 // A process with pinned memory, as the recorded pins/* cases have it: make a kind of memory, pin it as type1 does, do
 // something to it, and look. The device is whoever reads and writes the pinned frames directly.
 import { call, type Steps } from '../../src/engine/process.ts';
-import { tokenOf, tokenText } from '../../src/hw/token.ts';
 import { cpuAccess } from '../../src/mm/access.ts';
 import { pinUserPagesRemote } from '../../src/mm/gup.ts';
 import { Inode, type InodeOptions } from '../../src/mm/inode.ts';
@@ -11,6 +10,7 @@ import { type MmapRequest, mmap } from '../../src/mm/mmap.ts';
 import type { Task } from '../../src/mm/task.ts';
 import { unpinUserPages } from '../../src/mm/unpin.ts';
 import type { Vma } from '../../src/mm/vma.ts';
+import { tokenOf, tokenText } from './tokens.ts';
 import { makeTask, makeWorld, run, type TestWorld, type WorldOptions } from './world.ts';
 
 /** Kernels that the cases were recorded on. */

@@ -1,7 +1,6 @@
 // Memory laid out by hand while a world is built: areas, anonymous and shared pages, huge pages, pins. For tests that
 // look at one mechanism without the faults and pins that would lead there.
 import { PMD_PAGES } from '../../src/hw/machine.ts';
-import { tokenOf } from '../../src/hw/token.ts';
 import { addNewAnonNow } from '../../src/mm/anon-page.ts';
 import { AnonVma } from '../../src/mm/anon-vma.ts';
 import type { CoreMm } from '../../src/mm/core.ts';
@@ -21,6 +20,7 @@ import { pmdOf } from '../../src/mm/page-table.ts';
 import { PMD_LEAF, PMD_TABLE, PTE_DIRTY, PTE_PRESENT, PTE_WRITE, PTE_YOUNG } from '../../src/mm/pte.ts';
 import type { Task } from '../../src/mm/task.ts';
 import { Vma, type VmaFields } from '../../src/mm/vma.ts';
+import { tokenOf } from './tokens.ts';
 import type { TestWorld } from './world.ts';
 
 export function mmOf(task: Task): Mm {

@@ -2,7 +2,6 @@
 import { call, type Steps } from '../../src/engine/process.ts';
 import { DmaDevice, dmaRead, dmaWrite } from '../../src/hw/dma-device.ts';
 import type { IommuUnit, IommuUnitOptions } from '../../src/hw/iommu-unit.ts';
-import { tokenOf } from '../../src/hw/token.ts';
 import { type DriverName, iommuDriver } from '../../src/iommu/driver.ts';
 import { IommuGroup, type IommuGroupOptions } from '../../src/iommu/group.ts';
 import { cpuAccess } from '../../src/mm/access.ts';
@@ -15,6 +14,7 @@ import { VfioGroup, vfioGroupOpen, vfioGroupSetContainer } from '../../src/vfio/
 import { VFIO_TYPE1v2_IOMMU } from '../../src/vfio/info.ts';
 import { VfioModule, type VfioModuleOptions } from '../../src/vfio/module.ts';
 import { makeUnit } from './io-world.ts';
+import { tokenOf } from './tokens.ts';
 import { makeTask, makeWorld, run, type TestWorld, type WorldOptions } from './world.ts';
 
 export const PAGE = 4096n;

@@ -2,7 +2,6 @@
 // recorded families type1/groups, type1/dirty and type1/dma.
 import { describe, expect, test } from 'vitest';
 import { call, type Steps } from '../../src/engine/process.ts';
-import { tokenOf } from '../../src/hw/token.ts';
 import { iommuDriver, type ReservedRegion } from '../../src/iommu/driver.ts';
 import { fput } from '../../src/mm/exit.ts';
 import { OWNER_GONE, PIN_TAKEN } from '../../src/mm/ledger.ts';
@@ -17,6 +16,7 @@ import {
 import { vfioGroupOpen, vfioGroupSetContainer, vfioGroupUnsetContainer } from '../../src/vfio/group.ts';
 import type { VfioIommu } from '../../src/vfio/iommu.ts';
 import { makeUnit } from '../support/io-world.ts';
+import { tokenOf } from '../support/tokens.ts';
 import {
   containerFile,
   deviceReads,

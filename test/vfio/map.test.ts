@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { call } from '../../src/engine/process.ts';
-import { tokenOf } from '../../src/hw/token.ts';
+import { tokenOf } from '../support/tokens.ts';
 import {
   deviceReads,
   deviceWrites,

@@ -4,12 +4,12 @@ import { expect, test } from 'vitest';
 import type { Process } from '../../src/engine/process.ts';
 import { call } from '../../src/engine/process.ts';
 import { step } from '../../src/engine/step.ts';
-import { tokenOf } from '../../src/hw/token.ts';
 import { iommuDriver } from '../../src/iommu/driver.ts';
 import { munmap } from '../../src/mm/mmap.ts';
 import type { VfioContainer } from '../../src/vfio/container.ts';
 import { vfioGroupOpen, vfioGroupSetContainer } from '../../src/vfio/group.ts';
 import { makeUnit } from '../support/io-world.ts';
+import { tokenOf } from '../support/tokens.ts';
 import {
   containerFile,
   deviceReads,

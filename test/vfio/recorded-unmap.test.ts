@@ -2,8 +2,8 @@
 // afterwards, and what stays charged [kB].
 import { describe, expect, test } from 'vitest';
 import { call, type Steps } from '../../src/engine/process.ts';
-import { tokenOf } from '../../src/hw/token.ts';
 import type { VfioContainer } from '../../src/vfio/container.ts';
+import { tokenOf } from '../support/tokens.ts';
 import {
   deviceReads,
   IOVA_SCRATCH,

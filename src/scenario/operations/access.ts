@@ -1,12 +1,17 @@
 // Accesses to memory by a process: touch, read, write.
 import * as z from 'zod';
 import { call, type Steps } from '../../engine/process.ts';
-import { tokenOf, tokenText } from '../../hw/token.ts';
+import type { Tokens } from '../../hw/token.ts';
 import { cpuAccess } from '../../mm/access.ts';
 import type { OperationContext } from '../context.ts';
 import { defineOperation, type Outcome } from '../operation.ts';
 import { zContent } from '../scalar.ts';
 import { mustRange, WHERE } from './place.ts';
+
+/** The contents of this world. */
+export function tokensOf(context: OperationContext): Tokens {
+  return context.performance.world.core.frames.tokens;
+}
 
 /** A content of its own for each write that names none: who wrote, and which write of theirs. */
 export function ownContent(context: OperationContext): string {
@@ -20,12 +25,12 @@ function* accessRange(
   const { core } = context.performance.world;
   const { vpn, pages } = mustRange(context, args);
   const text = args.value ?? (args.write ? ownContent(context) : '');
-  const write = args.write ? { token: tokenOf(text) } : null;
+  const write = args.write ? { token: tokensOf(context).of(text) } : null;
   const seen: string[] = [];
   for (let i = 0; i < pages; i++) {
     const result = yield* call(cpuAccess(core, vpn + i, write, pages - i));
     if ('signal' in result) return { errno: result.signal, shows: { page: i } };
-    const value = tokenText(result.token);
+    const value = tokensOf(context).text(result.token);
     if (seen[seen.length - 1] !== value) seen.push(value);
   }
   return { returns: 0, shows: { value: seen.length === 1 ? seen[0]! : seen.join(' ') } };

@@ -2,7 +2,6 @@
 import * as z from 'zod';
 import { call, type Steps } from '../../engine/process.ts';
 import { dmaRead, dmaWrite } from '../../hw/dma-device.ts';
-import { tokenOf, tokenText } from '../../hw/token.ts';
 import type { EmulatedDevice } from '../../vfio/emulated.ts';
 import { VfioIommu } from '../../vfio/iommu.ts';
 import type { OperationContext } from '../context.ts';
@@ -10,7 +9,7 @@ import { ScriptMistake } from '../mistake.ts';
 import { defineOperation, type Outcome } from '../operation.ts';
 import { type Ref, zRef } from '../reference.ts';
 import { zAddress, zContent, zSize } from '../scalar.ts';
-import { ownContent } from './access.ts';
+import { ownContent, tokensOf } from './access.ts';
 
 const PAGE = 4096n;
 
@@ -37,9 +36,9 @@ function* transfer(
   const seen: string[] = [];
   let fault: string | null = null;
   for (let page = first; page <= last; page++) {
-    const result = yield* call(text === null ? dmaRead(dma, page) : dmaWrite(dma, page, tokenOf(text)));
+    const result = yield* call(text === null ? dmaRead(dma, page) : dmaWrite(dma, page, tokensOf(context).of(text)));
     fault ??= result.fault;
-    const value = tokenText(result.token);
+    const value = tokensOf(context).text(result.token);
     if (seen[seen.length - 1] !== value) seen.push(value);
   }
   return { returns: 0, shows: { value: seen.join(' '), fault: fault ?? 'none' } };

@@ -2,7 +2,6 @@
 import * as z from 'zod';
 import { call, type Steps } from '../../engine/process.ts';
 import { step } from '../../engine/step.ts';
-import { tokenOf, tokenText } from '../../hw/token.ts';
 import { GuestMemfd } from '../../kvm/gmem-file.ts';
 import { gmemFallocate } from '../../kvm/guest-memfd.ts';
 import { dropCaches, fadviseDontneed } from '../../mm/drop-caches.ts';
@@ -16,7 +15,7 @@ import { defineOperation, type Outcome } from '../operation.ts';
 import { type Ref, zRef } from '../reference.ts';
 import { zAddress, zContent, zSize } from '../scalar.ts';
 import { fileNamed } from '../world-devices.ts';
-import { ownContent } from './access.ts';
+import { ownContent, tokensOf } from './access.ts';
 import { outcome } from './mapping.ts';
 import { mustRange, processOf, WHERE } from './place.ts';
 
@@ -106,7 +105,7 @@ export const fileOperations = [
       for (let i = 0; i < pages; i++) {
         const result = yield* call(readPage(context.performance.world.core, inode, from + i));
         if ('errno' in result) return { errno: result.errno };
-        const value = tokenText(result.token);
+        const value = tokensOf(context).text(result.token);
         if (seen[seen.length - 1] !== value) seen.push(value);
       }
       return { returns: 0, shows: { value: seen.join(' ') } };
@@ -121,7 +120,7 @@ export const fileOperations = [
       const { inode, from, pages } = partOf(context, { ...args, length: args.length ?? 1n });
       // Files that were not opened by path have no position for pread and pwrite unless they ask for one.
       if (inode.unevictable) return { errno: 'ESPIPE' };
-      const token = tokenOf(args.value ?? ownContent(context));
+      const token = tokensOf(context).of(args.value ?? ownContent(context));
       for (let i = 0; i < pages; i++) {
         const result = yield* call(writePage(context.performance.world.core, inode, from + i, token));
         if (result !== 'ok') return { errno: result };
@@ -137,7 +136,7 @@ export const fileOperations = [
     *run(context, args) {
       const { inode, from } = partOf(context, args);
       yield inode.disk.willRead(from, DISK);
-      return { returns: 0, shows: { value: tokenText(inode.disk.get(from)) } };
+      return { returns: 0, shows: { value: tokensOf(context).text(inode.disk.get(from)) } };
     },
   }),
   defineOperation({

@@ -2,7 +2,6 @@
 import * as z from 'zod';
 import { call, type Steps } from '../../engine/process.ts';
 import { step } from '../../engine/step.ts';
-import { tokenOf, tokenText } from '../../hw/token.ts';
 import { closeRing, fixedIo, IoUring, type Iovec, registerBuffers, unregisterBuffers } from '../../iouring/index.ts';
 import { OpenFile } from '../../mm/task.ts';
 import type { OperationContext } from '../context.ts';
@@ -11,7 +10,7 @@ import { defineOperation, type Outcome } from '../operation.ts';
 import { type Ref, zDeclares, zRef } from '../reference.ts';
 import { zAddress, zContent, zCount, zSize } from '../scalar.ts';
 import { fileNamed, installFile } from '../world-devices.ts';
-import { ownContent } from './access.ts';
+import { ownContent, tokensOf } from './access.ts';
 import { mustRange, processOf, WHERE, type WhereArgs } from './place.ts';
 
 const PAGE = 4096n;
@@ -51,12 +50,12 @@ function* transfer(
   const { vpn, pages } = mustRange(context, { ...args, length: args.length ?? 1n });
   // io_import_fixed counts from the start of the buffer; where none is, any page of it is as wrong.
   const base = ring.buffers.peek()?.[slot]?.base ?? 0n;
-  const write = text === null ? null : { token: tokenOf(text) };
+  const write = text === null ? null : { token: tokensOf(context).of(text) };
   const seen: string[] = [];
   for (let page = vpn - Number(base / PAGE), i = 0; i < pages; i++) {
     const result = yield* call(fixedIo(core, ring, slot, page + i, write));
     if ('errno' in result) return { errno: result.errno };
-    const value = tokenText(result.token);
+    const value = tokensOf(context).text(result.token);
     if (seen[seen.length - 1] !== value) seen.push(value);
   }
   return { returns: 0, shows: { value: seen.join(' ') } };

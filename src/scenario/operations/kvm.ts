@@ -3,7 +3,6 @@ import * as z from 'zod';
 import { call, type Steps } from '../../engine/process.ts';
 import { step } from '../../engine/step.ts';
 import { vcpuRead, vcpuWrite } from '../../guest/vcpu.ts';
-import { tokenOf, tokenText } from '../../hw/token.ts';
 import { checkExtension, checkVmType } from '../../kvm/capabilities.ts';
 import { clearDirtyLog, getDirtyLog } from '../../kvm/dirty-log.ts';
 import { emulateCmpxchg } from '../../kvm/emulate.ts';
@@ -21,7 +20,7 @@ import { type Ref, zDeclares, zRef } from '../reference.ts';
 import { zAddress, zContent, zCount, zSize } from '../scalar.ts';
 import { fileNamed } from '../world-devices.ts';
 import { openGuestMemfd, openVm } from '../world-vms.ts';
-import { ownContent } from './access.ts';
+import { ownContent, tokensOf } from './access.ts';
 import { outcome } from './mapping.ts';
 import { mustRange, processOf, WHERE } from './place.ts';
 
@@ -59,9 +58,11 @@ function* guestAccess(
   const last = Number((args.gpa + (args.length ?? 1n) - 1n) / PAGE);
   const seen: string[] = [];
   for (let gfn = first; gfn <= last; gfn++) {
-    const result = yield* call(text === null ? vcpuRead(vm, vcpu, gfn) : vcpuWrite(vm, vcpu, gfn, tokenOf(text)));
+    const result = yield* call(
+      text === null ? vcpuRead(vm, vcpu, gfn) : vcpuWrite(vm, vcpu, gfn, tokensOf(context).of(text)),
+    );
     if ('exit' in result) return exitOutcome(result.exit, seen);
-    const value = tokenText(result.token);
+    const value = tokensOf(context).text(result.token);
     if (seen[seen.length - 1] !== value) seen.push(value);
   }
   return { returns: 0, shows: { value: seen.join(' '), exit: 'none' } };
@@ -113,9 +114,11 @@ export const kvmOperations = [
     *run(context, args) {
       const gfn = Number(args.gpa / PAGE);
       const vm = vmOf(context, args.vm);
-      const result = yield* call(emulateCmpxchg(vm, gfn, tokenOf(args.expected), tokenOf(args.value)));
+      const result = yield* call(
+        emulateCmpxchg(vm, gfn, tokensOf(context).of(args.expected), tokensOf(context).of(args.value)),
+      );
       if ('exit' in result) return { returns: 0, shows: { exit: result.exit, value: '' } };
-      return { returns: 0, shows: { exit: 'none', value: tokenText(result.token) } };
+      return { returns: 0, shows: { exit: 'none', value: tokensOf(context).text(result.token) } };
     },
   }),
   defineOperation({
@@ -312,9 +315,11 @@ export const kvmOperations = [
       args: z.strictObject({ ...VM, cache: zRef('cache'), value: zContent.optional() }),
       shows: { value: 'What was read or written.' },
       *run(context, args) {
-        const write = what === 'write' ? { token: tokenOf(args.value ?? ownContent(context)) } : null;
+        const write = what === 'write' ? { token: tokensOf(context).of(args.value ?? ownContent(context)) } : null;
         const result = yield* call(gpcAccess(vmOf(context, args.vm), cacheOf(context, args.cache), write));
-        return 'errno' in result ? { errno: result.errno } : { returns: 0, shows: { value: tokenText(result.token) } };
+        return 'errno' in result
+          ? { errno: result.errno }
+          : { returns: 0, shows: { value: tokensOf(context).text(result.token) } };
       },
     }),
   ),
@@ -337,9 +342,9 @@ export const kvmOperations = [
     args: z.strictObject({ ...VM, map: zRef('host-map'), write: z.boolean().optional(), value: zContent.optional() }),
     shows: { value: 'What was read or written.' },
     *run(context, args) {
-      const write = args.write === true ? { token: tokenOf(args.value ?? ownContent(context)) } : null;
+      const write = args.write === true ? { token: tokensOf(context).of(args.value ?? ownContent(context)) } : null;
       const token = yield* call(hostMapAccess(vmOf(context, args.vm), hostMapOf(context, args.map), write));
-      return { returns: 0, shows: { value: tokenText(token) } };
+      return { returns: 0, shows: { value: tokensOf(context).text(token) } };
     },
   }),
   defineOperation({

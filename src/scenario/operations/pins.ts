@@ -4,7 +4,6 @@ import * as z from 'zod';
 import { call, type Steps } from '../../engine/process.ts';
 import { step } from '../../engine/step.ts';
 import { FRAME_ACCESS } from '../../hw/frames.ts';
-import { tokenOf, tokenText } from '../../hw/token.ts';
 import type { CoreMm } from '../../mm/core.ts';
 import type { Errno } from '../../mm/errno.ts';
 import { type GupRequest, type GupResult, getUserPages, ownMm, pinUserPages } from '../../mm/gup.ts';
@@ -17,7 +16,7 @@ import { ScriptMistake } from '../mistake.ts';
 import { defineOperation, type Outcome } from '../operation.ts';
 import { type Ref, zDeclares, zRef } from '../reference.ts';
 import { zAddress, zContent, zCount, zSize } from '../scalar.ts';
-import { ownContent } from './access.ts';
+import { ownContent, tokensOf } from './access.ts';
 import { mustRange, processOf, WHERE } from './place.ts';
 
 const PAGE = 4096n;
@@ -164,7 +163,7 @@ function* accessHeld(context: OperationContext, pin: Ref, page: number, text: st
   const { frames } = core;
   frames.willCheck(frame.pfn, text === null ? READ : WRITE);
   yield text === null ? frames.content.willRead(frame.pfn, READ) : frames.content.willWrite(frame.pfn, WRITE);
-  if (text !== null) frames.content.set(frame.pfn, tokenOf(text));
+  if (text !== null) frames.content.set(frame.pfn, tokensOf(context).of(text));
   const token = frames.content.get(frame.pfn);
   if (sim.hears(FRAME_ACCESS)) {
     sim.emit(FRAME_ACCESS, {
@@ -178,7 +177,7 @@ function* accessHeld(context: OperationContext, pin: Ref, page: number, text: st
       token,
     });
   }
-  return { returns: 0, shows: { value: tokenText(token) } };
+  return { returns: 0, shows: { value: tokensOf(context).text(token) } };
 }
 
 const GUP_ARGS = {

@@ -1,14 +1,13 @@
 // What files of /proc/PID do to the memory of a process: reading and writing it past its protection, soft-dirty tracking.
 import * as z from 'zod';
 import { call, type Steps } from '../../engine/process.ts';
-import { tokenOf, tokenText } from '../../hw/token.ts';
 import { accessRemoteVm } from '../../mm/access-remote.ts';
 import { clearRefs } from '../../mm/clear-refs.ts';
 import type { OperationContext } from '../context.ts';
 import { defineOperation, type Outcome } from '../operation.ts';
 import { type Ref, zRef } from '../reference.ts';
 import { zContent } from '../scalar.ts';
-import { ownContent } from './access.ts';
+import { ownContent, tokensOf } from './access.ts';
 import { outcome } from './mapping.ts';
 import { mustRange, processOf, WHERE, type WhereArgs } from './place.ts';
 
@@ -39,10 +38,10 @@ function* accessMem(
     // mem_rw of a process that has exited moves nothing.
     if (mm === null) return { returns: 0 };
     const done = yield* call(
-      accessRemoteVm(world.core, mm, vpn + i, value === null ? null : { token: tokenOf(value) }),
+      accessRemoteVm(world.core, mm, vpn + i, value === null ? null : { token: tokensOf(context).of(value) }),
     );
     if ('errno' in done) return { errno: done.errno };
-    const word = tokenText(done.token);
+    const word = tokensOf(context).text(done.token);
     if (seen[seen.length - 1] !== word) seen.push(word);
   }
   return { returns: 0, shows: { value: seen.join(' ') } };

@@ -2,10 +2,10 @@
 import * as z from 'zod';
 import { call } from '../../engine/process.ts';
 import { step } from '../../engine/step.ts';
-import { tokenOf } from '../../hw/token.ts';
 import { uffdWriteProtect } from '../../mm/uffd.ts';
 import { defineOperation } from '../operation.ts';
 import { zContent } from '../scalar.ts';
+import { tokensOf } from './access.ts';
 import { mustRange, WHERE } from './place.ts';
 
 const REGISTER = step('userfaultfd_register', 'op');
@@ -26,7 +26,7 @@ export const uffdOperations = [
       yield mm.vmas.willUpdate(REGISTER);
       const vmas = mm.vmasIn(vpn, vpn + pages);
       if (vmas.length === 0) return { errno: 'EINVAL' };
-      const fill = args.fill === undefined ? null : tokenOf(args.fill);
+      const fill = args.fill === undefined ? null : tokensOf(context).of(args.fill);
       for (const vma of vmas) mm.vmas.set(vma.start, vma.with({ uffd: { mode: args.mode, fill } }));
       return { returns: 0 };
     },
