@@ -1,6 +1,7 @@
 // Pinning for MAP_DMA (vfio_iommu_type1.c vaddr_get_pfns, vfio_pin_pages_remote): batches of up to 512 pages from GUP,
 // cut into runs of consecutive frames. Each run is charged when it is complete: until then its pages are pinned and
-// not charged. What a batch has left over serves the next run.
+// not charged. What a batch has left over serves the next run. Before 5.15 pages were looked up one by one, the first that
+// does not continue the run was given back, and an error in the middle of a run was left for the next call to meet.
 import { call, type Steps } from '../engine/process.ts';
 import { step } from '../engine/step.ts';
 import { IO_WRITE } from '../hw/io-entry.ts';
@@ -24,6 +25,7 @@ import type { VfioIommu } from './iommu.ts';
 const MMAP_LOCK = step('vaddr_get_pfns:mmap_read_lock', 'lock');
 const MMAP_UNLOCK = step('vaddr_get_pfns:mmap_read_unlock', 'lock');
 const VMA_LOOKUP = step('vaddr_get_pfns:vma_lookup', 'op');
+const LOOKUPS = step('vaddr_get_pfns:get_user_pages_remote', 'gup-slow');
 const CHECK = step('vfio_pin_pages_remote:check-limit', 'op');
 
 /** VFIO_BATCH_MAX_CAPACITY: page pointers in one page. */
@@ -40,12 +42,18 @@ interface BatchRun {
 /** struct vfio_batch. Local to one MAP or replay. */
 export class VfioBatch {
   readonly capacity: number;
+  /** vfio_iommu_type1.disable_hugepages: every page is a run of its own. */
+  readonly single: boolean;
+  /** vaddr_get_pfn, for one page, where later kernels fill a batch. */
+  readonly oneByOne: boolean;
   runs: BatchRun[] = [];
   /** Nothing has been taken from it since it was filled. */
   untouched = true;
 
   constructor(core: CoreMm, disableHugepages: boolean) {
-    this.capacity = disableHugepages || !core.kernel.has('type1.batched-pin') ? 1 : BATCH_PAGES;
+    this.single = disableHugepages;
+    this.oneByOne = !core.kernel.has('type1.batched-pin');
+    this.capacity = this.single || this.oneByOne ? 1 : BATCH_PAGES;
   }
 
   get pages(): number {
@@ -137,14 +145,19 @@ export function* pinPagesRemote(
     let lockedVm: number;
     if (batch.runs.length === 0) {
       const vpn = dma.fields.vaddr + offset + run.pages;
-      const got = yield* call(vaddrGetPfns(iommu, dma, mm, vpn, Math.min(pages - run.pages, batch.capacity)));
+      const most = pages - run.pages;
+      const asked =
+        batch.oneByOne && !batch.single ? run.alike(mm, vpn, most, limitPages) : Math.min(most, batch.capacity);
+      const got = yield* call(vaddrGetPfns(iommu, dma, mm, vpn, asked));
       if ('errno' in got) {
+        if (batch.oneByOne && run.pages > 0) break;
         refused = atPage(got, offset + run.pages, vpn);
         break;
       }
       batch.runs = got.runs;
       batch.untouched = true;
       lockedVm = got.lockedVm;
+      if (batch.oneByOne) yield* call(chargeLookups(core, batch.pages - 1));
     } else {
       if (!dma.fields.lockCap) yield mm.lockedVm.willRead(CHECK);
       lockedVm = dma.fields.lockCap ? 0 : mm.lockedVm.value;
@@ -152,7 +165,7 @@ export function* pinPagesRemote(
     const end = run.consume(batch, pages, lockedVm, limitPages);
     if (end === 'over-limit') {
       refused = overLimit('vfio_pin_pages_remote', lockedVmOf(mm), lockedVm, 1, limitPages, run.toCharge);
-    } else if (end === 'other-run' || batch.capacity === 1) break;
+    } else if (end === 'other-run' || batch.single) break;
   }
   if (refused === null) refused = yield* call(lockAcct(iommu, dma.iova, run.toCharge, false));
   // A batch of one that nobody touched may be a raw frame, which a batch of struct pages cannot keep: looked up again.
@@ -165,6 +178,14 @@ export function* pinPagesRemote(
   yield* call(putPfns(iommu, dma, [...left, ...batch.runs]));
   batch.runs = [];
   return refused;
+}
+
+/** What looking up that many pages one by one costs beyond one look-up for all. */
+function* chargeLookups(core: CoreMm, pages: number): Steps<void> {
+  if (pages < 1) return;
+  yield core.sim.local(MMAP_LOCK, pages);
+  yield core.sim.local(LOOKUPS, pages);
+  yield core.sim.local(MMAP_UNLOCK, pages);
 }
 
 /** The run being collected. */
@@ -183,6 +204,20 @@ class RunInProgress {
     this.core = core;
     this.dma = dma;
     this.offset = offset;
+  }
+
+  /**
+   * The bulk lane of look-ups one by one: how many pages from `vpn` on will all continue the run, within the limit. They
+   * may be looked up in one go where nobody journals or watches.
+   */
+  alike(mm: Mm, vpn: number, most: number, limit: number): number {
+    const { core, dma } = this;
+    const { pageTable } = mm;
+    if (!core.folios.refcount.bulk || core.params.stepPages < 2) return 1;
+    const pfn = pageTable.peekFrame(vpn);
+    if (pfn === 0 || (this.pages > 0 && pfn !== this.pfn + this.pages)) return 1;
+    const room = dma.fields.lockCap ? most : limit - mm.lockedVm.peek() - this.toCharge;
+    return Math.max(1, pageTable.peekRising(vpn, pfn, Math.min(most, core.params.stepPages, room)));
   }
 
   /** Take from the batch what continues the run. */
