@@ -18,7 +18,8 @@ export interface ScalarMeta {
 export type Nature =
   | { readonly is: 'size' | 'address' | 'limit' | 'duration' | 'prot' | 'name' | 'content' | 'kernel' }
   | { readonly is: 'count'; readonly min: number; readonly max: number }
-  | { readonly is: 'ref' | 'declares'; readonly kinds: readonly string[] };
+  | { readonly is: 'ref'; readonly kinds: readonly string[] }
+  | { readonly is: 'declares'; readonly kinds: readonly string[] };
 
 // Keyed by definition, which survives `.describe()` and `.meta()`.
 const natures = new WeakMap<object, Nature>();
