@@ -1,10 +1,11 @@
 // Spinning reader-writer locks (rwlock_t, mmu_lock): one step to take, no queue, no fairness: readers join readers even
-// while a writer waits.
+// while a writer waits. Readers only add to their number and look whether there is a writer, so that they commute.
 import { Cell } from './cell.ts';
 import type { Gate } from './gate.ts';
 import type { Process } from './process.ts';
+import { Readers } from './readers.ts';
 import type { Sim } from './sim.ts';
-import { type Announced, type Step, step, UPDATE } from './step.ts';
+import { ADD, type Announced, READ, type Step, step, UPDATE } from './step.ts';
 
 const READ_LOCK = step('read_lock', 'lock');
 const WRITE_LOCK = step('write_lock', 'lock');
@@ -15,7 +16,7 @@ export class RwLock {
   readonly id: number;
   private readonly sim: Sim;
   private readonly writer: Cell<Process | null>;
-  private readonly readers: Cell<readonly Process[]>;
+  private readonly readers: Readers;
   private readonly forRead: Gate;
   private readonly forWrite: Gate;
   private readonly release: Gate;
@@ -24,23 +25,21 @@ export class RwLock {
     this.sim = sim;
     this.name = name;
     this.writer = new Cell<Process | null>(sim, name, null);
-    this.readers = new Cell<readonly Process[]>(sim, `readers of ${name}`, [], this.writer);
+    this.readers = new Readers(sim, `readers of ${name}`);
     this.id = this.writer.id;
     const holders = (): readonly Process[] => {
       const writer = this.writer.peek();
-      return writer === null ? this.readers.peek() : [writer];
+      return writer === null ? this.readers.holders() : [writer];
     };
     this.forRead = {
       name,
       ready: () => this.writer.peek() === null,
-      take: (process) => {
-        this.readers.value = [...this.readers.value, process];
-      },
+      take: (process) => this.readers.change(process, 1),
       waitsFor: holders,
     };
     this.forWrite = {
       name,
-      ready: () => this.writer.peek() === null && this.readers.peek().length === 0,
+      ready: () => this.writer.peek() === null && this.readers.total === 0,
       take: (process) => {
         this.writer.value = process;
       },
@@ -55,44 +54,44 @@ export class RwLock {
     };
   }
 
-  private announce(gate: Gate, at: Step): Announced {
-    this.sim.announcing(at).gate = gate;
-    return this.sim.announce(this.id, this.id, UPDATE, at);
-  }
-
   /** read_lock: resumes when held. May be announced with the first accesses under it. */
   read(at: Step = READ_LOCK): Announced {
-    return this.announce(this.forRead, at);
+    this.sim.announcing(at).gate = this.forRead;
+    this.sim.announce(this.readers.id, this.readers.id, ADD, at);
+    return this.sim.announce(this.id, this.id, READ, at);
   }
 
   /** write_lock */
   write(at: Step = WRITE_LOCK): Announced {
-    return this.announce(this.forWrite, at);
+    this.sim.announcing(at).gate = this.forWrite;
+    this.sim.announce(this.readers.id, this.readers.id, READ, at);
+    return this.sim.announce(this.id, this.id, UPDATE, at);
   }
 
   /** read_unlock or write_unlock, whichever is held: released in the act. */
   unlock(at: Step = UNLOCK): Announced {
-    return this.announce(this.release, at);
+    this.sim.announcing(at).gate = this.release;
+    return this.willChange(at);
   }
 
-  /** Announce a release merged in a step of the caller's. */
+  /** Announce a release merged in a step of the caller's, who holds the lock. */
   willChange(at: Step): Announced {
-    return this.sim.announce(this.id, this.id, UPDATE, at);
+    if (this.writer.peek() === this.sim.current) return this.sim.announce(this.id, this.id, UPDATE, at);
+    return this.sim.announce(this.readers.id, this.readers.id, ADD, at);
   }
 
-  /** Release inside a step that announced `willChange`. */
+  /** Release inside the step that took it, or one that announced `willChange`. */
   releaseNow(process: Process = this.sim.current!): void {
     if (this.writer.peek() === process) {
       this.writer.value = null;
       return;
     }
-    const at = this.readers.peek().indexOf(process);
-    if (at < 0) throw new Error(`${process.name} releases ${this.name} without holding it`);
-    this.readers.value = this.readers.value.filter((_, i) => i !== at);
+    if (!this.readers.has(process)) throw new Error(`${process.name} releases ${this.name} without holding it`);
+    this.readers.change(process, -1);
   }
 
   /** Held by `process` in either mode? */
   heldBy(process: Process): boolean {
-    return this.writer.peek() === process || this.readers.peek().includes(process);
+    return this.writer.peek() === process || this.readers.has(process);
   }
 }
