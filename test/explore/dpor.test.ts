@@ -388,3 +388,34 @@ function sizeOf(): (key: string, value: unknown) => unknown {
     return ArrayBuffer.isView(value) ? value.byteLength : value;
   };
 }
+
+describe('what a step touches only if it turns out so', () => {
+  const OP = step('op');
+
+  /** Each drops a reference; the last one frees, which writes the flag. */
+  const putters = (count: number) => (sim: Program) => {
+    const references = sim.cell('references', count);
+    const flag = sim.cell('flag', 0);
+    for (let i = 0; i < count; i++) {
+      sim.spawn(`p${i}`, function* () {
+        flag.willPerhaps(OP);
+        yield references.willUpdate(OP);
+        references.value = references.value - 1;
+        if (references.value === 0) flag.value = 1;
+      });
+    }
+    sim.spawn('reader', function* () {
+      yield flag.willRead(OP);
+      if (flag.value === 1) yield references.willRead(OP);
+    });
+  };
+
+  test('puts that are not the last commute with a look at what the last one changes', () => {
+    // Two orders of the puts, and the look before or after the last of them.
+    expectTraces(putters(2), 4);
+  });
+
+  test('three puts', () => {
+    expectTraces(putters(3), 12);
+  });
+});

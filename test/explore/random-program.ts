@@ -229,7 +229,7 @@ export function build(program: RandomProgram): (sim: Program) => void {
           break;
         case 'both':
           cells[op.read]!.willRead(CHANGE);
-          yield cells[op.update]!.willUpdate(CHANGE);
+          yield cells[op.update]!.willPerhaps(CHANGE);
           if (cells[op.read]!.value === 0) cells[op.update]!.value = 2;
           break;
         case 'range':
