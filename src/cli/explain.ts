@@ -4,7 +4,7 @@ import type { Command } from './command.ts';
 export const explainCommand: Command = {
   name: 'explain',
   positionals: '<name>',
-  summary: 'Explain a finding, a behaviour, an operation or a memory kind',
+  summary: 'Explain a finding, a behaviour, an operation, a word of scripts or a memory kind',
   options: [],
   declare: (yargs) =>
     yargs

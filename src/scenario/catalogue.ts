@@ -9,9 +9,11 @@ import {
   listKernels,
   resolveProfile,
 } from '../kernel/index.ts';
+import { explainControl, explainOperation } from './explain-step.ts';
 import { FINDING_KINDS } from './finding-kinds.ts';
 import type { OperationRegistry } from './operation.ts';
 import { MEMORY_KINDS } from './schema-memory.ts';
+import { CONTROL_WORDS, MODIFIER_TYPES, MODIFIERS } from './step.ts';
 
 export interface Entry {
   readonly name: string;
@@ -60,12 +62,11 @@ export function explain(name: string, registry: OperationRegistry): readonly str
   if (findBehaviour(name) !== undefined) return behaviourLines(name);
   const operation = registry.get(name);
   if (operation !== undefined) {
-    const shows = Object.entries(operation.shows ?? {}).map(([key, meaning]) => `  ${key}: ${meaning}`);
-    const who = operation.on === undefined ? [] : ['', `Who can do it: ${operation.on.join(', ')}.`];
-    return [`${name}: ${operation.summary}`, ...who, ...(shows.length === 0 ? [] : ['', 'Shows:', ...shows])];
+    return [`${name}: ${operation.summary}`, ...explainOperation(operation)];
   }
   const memory = MEMORY_KINDS.find((kind) => kind.name === name);
-  return memory === undefined ? undefined : [`${name}: ${memory.summary}`];
+  if (memory !== undefined) return [`${name}: ${memory.summary}`];
+  return explainControl(name) ?? modifierLines(name);
 }
 
 /** Everything that `explain` knows. */
@@ -75,7 +76,17 @@ export function explainableNames(registry: OperationRegistry): readonly string[]
     ...BEHAVIOURS.map((behaviour) => behaviour.id),
     ...registry.names(),
     ...MEMORY_KINDS.map((kind) => kind.name),
+    ...CONTROL_WORDS,
+    ...MODIFIERS,
   ];
+}
+
+/** What may stand beside an operation: `expect`, `hold`, ... */
+function modifierLines(name: string): readonly string[] | undefined {
+  const type = MODIFIER_TYPES[name as (typeof MODIFIERS)[number]];
+  return type === undefined
+    ? undefined
+    : [`${name}: ${type.description}`, '', 'It stands beside an operation, in the same step.'];
 }
 
 function behaviourLines(id: string): readonly string[] {

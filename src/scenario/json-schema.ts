@@ -56,6 +56,11 @@ function operationSchema(operation: Operation): Json {
   return { ...schema, description };
 }
 
+/** The schema of what stands behind one word of a step. */
+export function wordSchema(type: z.ZodType): Json {
+  return inner(type);
+}
+
 function inner(type: z.ZodType): Json {
   const { $schema: _, ...schema } = toJson(type);
   return schema;
