@@ -64,7 +64,7 @@ export function* makeAnonPages(core: CoreMm, fault: Fault, pages: number): Steps
   const { folios } = core;
   fault.vma = yield* call(anonVmaPrepare(core, fault.mm, fault.vma));
   const { vma, vpn } = fault;
-  const frames = yield* call(allocFrames(core, userGfp(core, fault.flags.memallocPin, true), pages));
+  const frames = yield* call(allocFrames(core, userGfp(core, fault.flags.memallocPin, true, fault.vma), pages));
   if (frames.length === 0) return false;
   yield core.sim.local(WALK, frames.length - 1);
   yield core.sim.times(frames.length, fault.lock(LOCK));
