@@ -36,6 +36,7 @@ function renderCase(one: CaseResult, nameWidth: number, options: TextOptions): r
   const block = (text: string): void => {
     for (const line of text.split('\n')) lines.push(line === '' ? '' : `    ${line}`);
   };
+  if (one.note !== undefined) block(paint.faint(one.note));
   if (one.limit !== undefined) block(paint.warn(`stopped early: ${one.limit}`));
   for (const { where, actor, operation, message } of one.failed)
     block(`${where.file}:${where.line}:${where.column}: ${paint.bad('failed')}: ${actor}, ${operation}: ${message}`);

@@ -69,6 +69,7 @@ export function judgeCase(scenario: Scenario, one: ScenarioCase, observed: Obser
     without: one.without,
     seed: observed.seed,
     status: incomplete ? 'incomplete' : wrong || absent ? 'not-as-expected' : 'as-expected',
+    ...(one.note === undefined ? {} : { note: one.note }),
     ...(observed.limit === undefined ? {} : { limit: observed.limit }),
     findings,
     failed: observed.failed,

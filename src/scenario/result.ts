@@ -58,6 +58,8 @@ export interface CaseResult {
   readonly without: readonly string[];
   readonly seed: string;
   readonly status: CaseStatus;
+  /** What a reader should know of the case itself. */
+  readonly note?: string;
   /** Which limit was reached; present when incomplete. */
   readonly limit?: string;
   readonly findings: readonly ReportedFinding[];

@@ -83,6 +83,8 @@ export interface ScenarioCase {
   readonly expect: ExpectedFindings;
   /** Expectations that replace those of named steps. */
   readonly steps: Readonly<Record<string, Expectation>>;
+  /** What a reader of its result should know. */
+  readonly note?: string;
   /** Where its `expect` stands, for findings that were missed. */
   readonly expectWhere: Where;
   readonly where: Where;

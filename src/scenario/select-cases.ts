@@ -37,7 +37,25 @@ export function selectCases(scenario: Scenario, changes: CaseChanges): readonly 
 function onKernel(scenario: Scenario, asked: string): readonly ScenarioCase[] {
   const kernel = canonicalKernel(asked);
   const there = scenario.cases.filter((one) => canonicalKernel(one.kernel) === kernel);
-  return there.length > 0 ? there : [{ ...scenario.base, name: kernel, written: '', kernel }];
+  if (there.length > 0) return there;
+  const { base, cases } = scenario;
+  const own = { ...base, name: kernel, written: '', kernel };
+  const listed = cases.some((one) => one.where.line !== base.where.line);
+  return [listed ? { ...own, ...expectedOfAny(cases), note: NOT_STATED } : own];
+}
+
+const NOT_STATED =
+  'no case of this scenario is for this kernel: what any of its cases expects is allowed, nothing is demanded';
+
+/** What a kernel may do of which the scenario says nothing: whatever one of its cases does. */
+function expectedOfAny(cases: readonly ScenarioCase[]): Pick<ScenarioCase, 'expect' | 'steps'> {
+  const possible = cases.flatMap((one) => [...one.expect.always, ...one.expect.possible]);
+  const names = [...new Set(cases.flatMap((one) => Object.keys(one.steps)))];
+  const steps = names.map((name) => {
+    const outcomes = cases.flatMap((one) => one.steps[name]?.expect ?? ['ok']);
+    return [name, { expect: [...new Set(outcomes)] }] as const;
+  });
+  return { expect: { always: [], possible }, steps: Object.fromEntries(steps) };
 }
 
 /** The case of that name; on `kernel` instead of its own when one is given. Throws ScenarioError. */
