@@ -80,15 +80,18 @@ export function refcountLeak(ledger: PinLedger): Checker {
     kind: 'end',
     attach() {},
     atEnd(context) {
-      for (const [owner, pages] of ledger.goneOwners()) {
+      const { folios } = context.core;
+      for (const { owner, pages, pfn, why } of ledger.goneOwners()) {
         reportFinding(context, {
           kind: pages > 0 ? 'refcount-leak' : 'refcount-underflow',
           message:
             pages > 0
-              ? `${owner} is gone and left ${pages} page${pages === 1 ? '' : 's'} pinned`
+              ? `${why}, and ${pages} page${pages === 1 ? '' : 's'} that ${owner} holds will never be given back`
               : `${owner} dropped ${-pages} pin${pages === -1 ? '' : 's'} more than it took`,
-          objects: [owner],
-          details: { owner, pins: pages },
+          reasons: pages > 0 ? [`one of them is pfn ${pfn}: it cannot be freed, moved or swapped any more`] : [],
+          objects: [owner, `pfn ${pfn}`],
+          about: [folios.refcount.base + folios.headOf(pfn)],
+          details: { owner, pages, pfn },
           objectClass: 'pins of a gone owner',
           labels: [owner],
         });
@@ -111,7 +114,8 @@ function checkFolio(context: CheckContext, ledger: PinLedger, head: number): voi
   if (!folios.isAnon(head) && folios.mapping.peek(head) === 0) checkOrphan(context, head);
   const pins = ledger.livePins(head);
   const held = explained(core, head);
-  const surplus = references - held - pins * referencesPerPage(core, 'pin', folios.isLarge(head));
+  const kept = ledger.liveReferences(head);
+  const surplus = references - held - kept - pins * referencesPerPage(core, 'pin', folios.isLarge(head));
   if (surplus === 0) return;
   reportFinding(context, {
     kind: surplus > 0 ? 'refcount-leak' : 'refcount-underflow',
@@ -120,7 +124,7 @@ function checkFolio(context: CheckContext, ledger: PinLedger, head: number): voi
         ? `pfn ${head} is left with ${surplus} reference${surplus === 1 ? '' : 's'} that nobody will drop`
         : `pfn ${head} has ${-surplus} reference${surplus === -1 ? '' : 's'} fewer than its users hold`,
     reasons: [
-      `refcount ${references}, of which ${held} from mappings and caches, and ${pins} pin${pins === 1 ? '' : 's'} on the books`,
+      `refcount ${references}, of which ${held} from mappings and caches, ${kept === 0 ? '' : `${kept} kept by get_user_pages, `}and ${pins} pin${pins === 1 ? '' : 's'} on the books`,
       `flags: ${flagNames(folios.flags.peek(head)).join(' ') || 'none'}`,
     ],
     objects: [`pfn ${head}`],

@@ -38,11 +38,6 @@ export class Performing {
     return this.byName.get(name)?.step;
   }
 
-  /** What the process of that name performs now. */
-  get(name: string): ScriptStep | undefined {
-    return this.byName.get(name)?.step;
-  }
-
   clear(): void {
     this.byName.clear();
   }

@@ -3,7 +3,7 @@ import type { Finding } from '../engine/finding.ts';
 import { hashText } from '../engine/hash.ts';
 import { LimitReached } from '../engine/limit.ts';
 import { runTimed } from '../engine/timed.ts';
-import { ScenarioError } from './diagnostic.ts';
+import { ScenarioError, type Where } from './diagnostic.ts';
 import { ScriptMistake } from './mistake.ts';
 import type { RunOptions } from './run.ts';
 import type { Scenario, ScenarioCase } from './scenario.ts';
@@ -17,6 +17,8 @@ const MAX_STEPS = 1_000_000_000;
 export interface CaseRun {
   readonly stage: Stage;
   readonly findings: readonly Finding[];
+  /** By finding: the step of a script that showed it, when one did. */
+  readonly shownBy: ReadonlyMap<Finding, Where>;
   readonly limit: string | undefined;
   readonly steps: number;
   readonly timeNs: number;
@@ -29,7 +31,7 @@ function limitInWords(end: 'step-limit' | 'time-limit', maxSteps: number): strin
 
 /** The mistake at the step that made it. */
 function located({ message }: ScriptMistake, { sim, performing }: World): ScenarioError {
-  const at = sim.current === null ? undefined : performing.get(sim.current.name);
+  const at = sim.current === null ? undefined : performing.current(sim.current.name);
   if (at === undefined) return new ScenarioError([{ message }]);
   const what = at.kind === 'operation' ? at.operation.name : at.kind;
   return new ScenarioError([{ where: at.where, message: `\`${what}\`: ${message}` }]);
@@ -44,7 +46,16 @@ export function runToEnd(scenario: Scenario, one: ScenarioCase, options: RunOpti
     log.pathDigest = hashText(seed);
     log.listener = options.trace ?? null;
   }
-  sim.observer = checkers;
+  const shownBy = new Map<Finding, Where>();
+  let told = sim.findings.length;
+  sim.observer = {
+    stepActed: (process, changesFrom) => {
+      checkers.stepActed(process, changesFrom);
+      if (sim.findings.length === told) return;
+      const shown = stage.world.performing.actedFor(process);
+      for (; told < sim.findings.length; told++) if (shown !== undefined) shownBy.set(sim.findings[told]!, shown.where);
+    },
+  };
   let limit: string | undefined;
   let steps = 0;
   try {
@@ -68,5 +79,5 @@ export function runToEnd(scenario: Scenario, one: ScenarioCase, options: RunOpti
   const pathDigest = log?.pathDigest ?? 0;
   const hex = (n: number) => (n >>> 0).toString(16).padStart(8, '0');
   const digest = sim.digested ? `${sim.stateDigest}${hex(pathDigest)}` : hex(pathDigest);
-  return { stage, findings: [...sim.findings], limit, steps, timeNs: sim.nowNs, digest };
+  return { stage, findings: [...sim.findings], shownBy, limit, steps, timeNs: sim.nowNs, digest };
 }

@@ -72,6 +72,7 @@ function runCase(scenario: Scenario, one: ScenarioCase, options: RunOptions): Ca
     ...(tracing ? { trace } : {}),
     replay: () => replayLine(scenario, one, seed),
     preventedBy: (finding) => prevented.get(finding) ?? [],
+    whereShown: (finding) => run.shownBy.get(finding),
   });
 }
 

@@ -18,6 +18,7 @@ import type { SuperBlock } from '../mm/super-block.ts';
 import { type Capability, Task, User } from '../mm/task.ts';
 import type { PfnMapping } from '../mm/vma.ts';
 import { VfioModule } from '../vfio/module.ts';
+import { tellLeftHolds } from './holds.ts';
 import { IommuTrace } from './iommu-trace.ts';
 import { Milestones } from './milestones.ts';
 import { ScriptMistake } from './mistake.ts';
@@ -138,6 +139,7 @@ export class World {
       for (const target of waitTargets(actor.script)) this.milestones.watch(target);
     }
     for (const process of scenario.processes) this.addTask(process);
+    this.sim.onDrain(() => tellLeftHolds(this));
   }
 
   /** What names mean now is what they mean at the start of every execution. */

@@ -2,6 +2,7 @@
 // where the run parts from the one that went wrong. A behaviour is named only if the finding does not come back when
 // the interleavings of the same workload are searched with it: a step more or less moves any race out of one schedule.
 import type { Finding } from '../../engine/finding.ts';
+import { NotRepeatable } from '../../explore/scheduler.ts';
 import { Budget } from '../../explore/shrink.ts';
 import { parseToken } from '../../explore/token.ts';
 import { alternatives, findBehaviour, KernelError } from '../../kernel/index.ts';
@@ -85,7 +86,24 @@ function searchedFor(
   maxExecutions: number,
   shows: (finding: Finding) => boolean,
 ): string | undefined {
-  const searcher = new CaseSearcher(scenario, one, { strategy: 'dpor', seed, maxExecutions });
+  try {
+    return searchedWith('dpor', scenario, one, seed, maxExecutions, shows);
+  } catch (error) {
+    // A model that an exhaustive search refuses can still be sampled.
+    if (!(error instanceof NotRepeatable)) throw error;
+    return searchedWith('pos', scenario, one, seed, maxExecutions, shows);
+  }
+}
+
+function searchedWith(
+  strategy: 'dpor' | 'pos',
+  scenario: Scenario,
+  one: ScenarioCase,
+  seed: string,
+  maxExecutions: number,
+  shows: (finding: Finding) => boolean,
+): string | undefined {
+  const searcher = new CaseSearcher(scenario, one, { strategy, seed, runs: maxExecutions, maxExecutions });
   const { search } = searcher;
   while (searcher.next()) if (search.runner.findings.some(shows)) return undefined;
   const complete = search.scheduler.finished === true && search.runner.limitsReached.size === 0;
