@@ -74,6 +74,8 @@ function processFrame(core: CoreMm, view: View, vpn: number): number {
 
 function compare(context: CheckContext, view: View): void {
   const { core } = context;
+  // The process has exited, or runs another program: there is no other side to agree with.
+  if (view.mm.users.peek() === 0) return;
   let apart = 0;
   let first = -1;
   let firstFrames: readonly [number, number] = [0, 0];

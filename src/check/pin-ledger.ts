@@ -4,7 +4,17 @@ import { Column } from '../engine/column.ts';
 import type { Sim, Undoable } from '../engine/sim.ts';
 import { PMD_PAGES } from '../hw/machine.ts';
 import type { CoreMm } from '../mm/core.ts';
-import { ACCOUNT_GONE, CHARGED, type FrameRun, OWNER_GONE, OWNER_MOVED, PIN_DROPPED, PIN_TAKEN } from '../mm/ledger.ts';
+import {
+  ACCOUNT_GONE,
+  CHARGED,
+  type FrameRun,
+  OWNER_GONE,
+  OWNER_MOVED,
+  PIN_DROPPED,
+  PIN_TAKEN,
+  REFERENCE_DROPPED,
+  REFERENCE_TAKEN,
+} from '../mm/ledger.ts';
 
 /** A map whose changes can be undone. */
 class Book<V> implements Undoable {
@@ -50,12 +60,19 @@ export interface AccountLine {
   readonly pages: number;
 }
 
+/** Pages that an owner holds, and the frame it took or dropped last. */
+export interface Outstanding {
+  readonly pages: number;
+  readonly pfn: number;
+}
+
 export class PinLedger {
   private readonly pins: Column;
-  private readonly outstanding: Book<number>;
+  private readonly references: Column;
+  private readonly outstanding: Book<Outstanding>;
   private readonly charges: Book<AccountLine>;
   private readonly totals: Book<number>;
-  private readonly gone: Book<boolean>;
+  private readonly gone: Book<string>;
   private readonly homes: Book<string>;
   private readonly closed: Book<boolean>;
   /** Told when an account's total falls below zero. */
@@ -63,21 +80,25 @@ export class PinLedger {
 
   constructor(sim: Sim, core: CoreMm) {
     this.pins = new Column(sim, 'ledger.pins', { rows: core.machine.frames });
+    this.references = new Column(sim, 'ledger.references', { rows: core.machine.frames });
     this.outstanding = new Book(sim);
     this.charges = new Book(sim);
     this.totals = new Book(sim);
     this.gone = new Book(sim);
     this.homes = new Book(sim);
     this.closed = new Book(sim);
-    sim.on(PIN_TAKEN, ({ runs, owner }) => this.count(core, runs, owner, 1));
-    sim.on(PIN_DROPPED, ({ runs, owner }) => this.count(core, runs, owner, -1));
+    const { pins, references } = this;
+    sim.on(PIN_TAKEN, ({ runs, owner }) => this.count(core, pins, runs, owner, 1));
+    sim.on(PIN_DROPPED, ({ runs, owner }) => this.count(core, pins, runs, owner, -1));
+    sim.on(REFERENCE_TAKEN, ({ runs, owner }) => this.count(core, references, runs, owner, 1));
+    sim.on(REFERENCE_DROPPED, ({ runs, owner }) => this.count(core, references, runs, owner, -1));
     sim.on(CHARGED, ({ account, owner, pages }) => this.charge(account, owner, pages));
-    sim.on(OWNER_GONE, ({ owner }) => this.gone.set(owner, true));
+    sim.on(OWNER_GONE, ({ owner, why }) => this.gone.set(owner, why ?? `${owner} is gone`));
     sim.on(ACCOUNT_GONE, ({ account }) => this.closed.set(account, true));
     sim.on(OWNER_MOVED, ({ owner, account }) => this.homes.set(owner, account));
   }
 
-  private count(core: CoreMm, runs: readonly FrameRun[], owner: string, by: 1 | -1): void {
+  private count(core: CoreMm, column: Column, runs: readonly FrameRun[], owner: string, by: 1 | -1): void {
     const { folios } = core;
     let pages = 0;
     for (const run of runs) {
@@ -87,12 +108,13 @@ export class PinLedger {
         const block = pfn - (pfn % PMD_PAGES);
         const until = Math.min(end, block + PMD_PAGES);
         const head = folios.headOf(block);
-        if (folios.isLarge(head)) this.pins.set(head, this.pins.peek(head) + by * (until - pfn));
-        else this.pins.addRange(pfn, until - 1, by);
+        if (folios.isLarge(head)) column.set(head, column.peek(head) + by * (until - pfn));
+        else column.addRange(pfn, until - 1, by);
         pfn = until;
       }
     }
-    this.outstanding.set(owner, (this.outstanding.get(owner) ?? 0) + by * pages);
+    const before = this.outstanding.get(owner)?.pages ?? 0;
+    this.outstanding.set(owner, { pages: before + by * pages, pfn: runs[0]?.pfn ?? 0 });
   }
 
   private charge(account: string, owner: string, pages: number): void {
@@ -109,14 +131,22 @@ export class PinLedger {
     return this.pins.peek(head);
   }
 
+  /** Plain references to a folio that somebody keeps. */
+  liveReferences(head: number): number {
+    return this.references.peek(head);
+  }
+
   /** The first folio of first..last with a pin on the books; last + 1: there is none. */
   unpinnedUntil(first: number, last: number): number {
     return this.pins.firstOutside(first, last, 0, 0);
   }
 
-  /** Owners that are gone with pins outstanding [pages]. */
-  goneOwners(): readonly (readonly [string, number])[] {
-    return this.outstanding.entries().filter(([owner, pages]) => pages !== 0 && this.gone.get(owner) === true);
+  /** Owners that will drop nothing any more, with what they still hold. */
+  goneOwners(): readonly (Outstanding & { readonly owner: string; readonly why: string })[] {
+    return this.outstanding
+      .entries()
+      .map(([owner, held]) => ({ ...held, owner, why: this.gone.get(owner) ?? '' }))
+      .filter(({ pages, why }) => pages !== 0 && why !== '');
   }
 
   /** Charges that nobody will give back, or that stand on the wrong account. */
@@ -125,7 +155,7 @@ export class PinLedger {
       .entries()
       .map(([, line]) => line)
       .filter(({ pages }) => pages !== 0)
-      .map((line) => ({ line, home: this.homes.get(line.owner), gone: this.gone.get(line.owner) === true }))
+      .map((line) => ({ line, home: this.homes.get(line.owner), gone: this.gone.get(line.owner) !== undefined }))
       .filter(({ line, home, gone }) => {
         const astray = home !== undefined && home !== line.account;
         if (this.closed.get(line.account) !== true) return gone || astray;

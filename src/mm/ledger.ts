@@ -29,6 +29,14 @@ export interface UnpinEvent {
 }
 export const PIN_DROPPED = eventType<UnpinEvent>('pin-dropped');
 
+/** Plain references (get_user_pages) that somebody keeps under a name. */
+export interface ReferenceEvent {
+  readonly runs: readonly FrameRun[];
+  readonly owner: string;
+}
+export const REFERENCE_TAKEN = eventType<ReferenceEvent>('reference-taken');
+export const REFERENCE_DROPPED = eventType<ReferenceEvent>('reference-dropped');
+
 /** One check that refused, in words and numbers: the chain from the request down to it. */
 export interface Refusal {
   readonly errno: Errno;
@@ -69,6 +77,8 @@ export const ACCOUNT_GONE = eventType<AccountGone>('account-gone');
 /** The holder of pins or charges is gone (container released, ring closed): it will drop nothing any more. */
 export interface OwnerGone {
   readonly owner: string;
+  /** What became of it, as a clause; default: it is gone. */
+  readonly why?: string;
 }
 export const OWNER_GONE = eventType<OwnerGone>('owner-gone');
 

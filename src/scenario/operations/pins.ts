@@ -12,6 +12,7 @@ import { type FrameRun, PIN_REFUSED, type Refusal, VIEW_ADDED, VIEW_REMOVED, typ
 import { memfdPinFolios, unpinFolios } from '../../mm/memfd-pin.ts';
 import { putUserPages, unpinUserPages } from '../../mm/unpin.ts';
 import type { OperationContext } from '../context.ts';
+import { addHold, dropHold, Hold, holdNamed, ownerOf } from '../holds.ts';
 import { ScriptMistake } from '../mistake.ts';
 import { defineOperation, type Outcome } from '../operation.ts';
 import { type Ref, zDeclares, zRef } from '../reference.ts';
@@ -23,44 +24,9 @@ const PAGE = 4096n;
 const READ = step('gup-user:copy-from-page', 'op');
 const WRITE = step('gup-user:copy-to-page', 'op');
 
-/** Pages that somebody holds. */
-class Hold {
-  readonly owner: string;
-  readonly grab: 'pin' | 'get' | 'folios';
-  readonly runs: readonly FrameRun[];
-  readonly view: View | null;
-  /** Generations of the frames held, which are theirs until they are let go. */
-  private readonly generations: ReadonlyMap<number, number>;
-
-  constructor(core: CoreMm, owner: string, grab: Hold['grab'], runs: readonly FrameRun[], view: View | null) {
-    this.owner = owner;
-    this.grab = grab;
-    this.runs = runs;
-    this.view = view;
-    const generations = new Map<number, number>();
-    for (const { pfn, pages } of runs) {
-      for (let at = pfn; at < pfn + pages; at++) generations.set(at, core.frames.peekGeneration(at));
-    }
-    this.generations = generations;
-  }
-
-  get pages(): number {
-    return this.runs.reduce((sum, run) => sum + run.pages, 0);
-  }
-
-  frame(page: number): { readonly pfn: number; readonly generation: number } | undefined {
-    let left = page;
-    for (const { pfn, pages } of this.runs) {
-      if (left < pages) return { pfn: pfn + left, generation: this.generations.get(pfn + left)! };
-      left -= pages;
-    }
-    return undefined;
-  }
-}
-
 /** Undefined: the pin failed, or has been given back. */
 function holdOf(context: OperationContext, ref: Ref): Hold | undefined {
-  return context.performance.world.named.get(`pin:${ref.name}`) as Hold | undefined;
+  return holdNamed(context.performance.world, ref.name);
 }
 
 interface GupArgs {
@@ -102,7 +68,8 @@ function* take(
   const { world } = context.performance;
   const { core } = world;
   const { vpn, pages } = mustRange(context, args);
-  const owner = `${name} of ${processOf(context)}`;
+  const process = processOf(context);
+  const owner = ownerOf(name, process);
   const request: GupRequest = {
     owner,
     write: args.write ?? true,
@@ -113,7 +80,7 @@ function* take(
   if (got.errno !== undefined) return refuse(context, owner, vpn, pages, got.errno, got.reason);
   // A plain reference promises nothing about what the process reaches later; a pin does.
   const view = grab === 'pin' ? viewOf(core, owner, vpn, got.runs) : null;
-  world.named.set(`pin:${name}`, new Hold(core, owner, grab, got.runs, view));
+  addHold(world, name, new Hold(core, process, name, grab, got.runs, view));
   if (view !== null && world.sim.hears(VIEW_ADDED)) world.sim.emit(VIEW_ADDED, view);
   return { returns: got.pinned, shows: { pages: got.pinned, pfn: got.runs[0]!.pfn } };
 }
@@ -193,7 +160,8 @@ const PIN = { pin: zRef('pin') } as const;
 export const pinOperations = [
   defineOperation({
     name: 'gup.pin',
-    summary: 'pin_user_pages_fast (or pin_user_pages): some driver pins pages of the process and keeps them.',
+    summary:
+      'pin_user_pages_fast (or pin_user_pages): some driver pins pages of the process and keeps them. Pins under one name stack. What is held for a process that has exited is leaked.',
     on: ['process'],
     args: z.strictObject({ ...GUP_ARGS, as: zDeclares('pin') }),
     shows: SHOWN,
@@ -224,17 +192,18 @@ export const pinOperations = [
   }),
   defineOperation({
     name: 'gup.unpin',
-    summary: 'unpin_user_pages or put_page: gives held pages back.',
+    summary: 'unpin_user_pages or put_page: gives back what was last taken under that name.',
     args: z.strictObject({ ...PIN, dirty: z.boolean().optional().describe('unpin_user_pages_dirty_lock') }),
     *run(context, args) {
-      const { core, sim, named } = context.performance.world;
+      const { world } = context.performance;
+      const { core, sim } = world;
       const held = holdOf(context, args.pin);
       if (held === undefined) return { errno: 'EBADF' };
       if (held.view !== null && sim.hears(VIEW_REMOVED)) sim.emit(VIEW_REMOVED, held.view);
       if (held.grab === 'get') yield* call(putUserPages(core, held.runs, held.owner));
       else if (held.grab === 'folios') yield* call(unpinFolios(core, held.runs, held.owner));
       else yield* call(unpinUserPages(core, held.runs, { owner: held.owner, dirty: args.dirty ?? false }));
-      named.delete(`pin:${args.pin.name}`);
+      dropHold(world, args.pin.name, held);
       return { returns: 0 };
     },
   }),
@@ -256,10 +225,11 @@ export const pinOperations = [
       if (inode === null) throw new ScriptMistake(`${args.memory.name} has no file behind it`);
       const first = Number((args.offset ?? 0n) / PAGE);
       const length = args.length === undefined ? inode.sizePages.peek() - first : Number(args.length / PAGE);
-      const owner = `${args.as.name} of ${processOf(context)}`;
+      const process = processOf(context);
+      const owner = ownerOf(args.as.name, process);
       const got = yield* call(memfdPinFolios(core, inode, first, first + length - 1, length, owner));
       if ('refused' in got) return refuse(context, owner, first, length, got.refused.errno, got.refused);
-      world.named.set(`pin:${args.as.name}`, new Hold(core, owner, 'folios', got.pins, null));
+      addHold(world, args.as.name, new Hold(core, process, args.as.name, 'folios', got.pins, null));
       return { returns: 0, shows: { folios: got.pins.length } };
     },
   }),

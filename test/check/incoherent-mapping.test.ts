@@ -1,0 +1,31 @@
+// incoherent-mapping: a device and the process that mapped memory for it reach different pages.
+import { describe, expect, it } from 'vitest';
+import { findingsOf, resultOf } from '../support/scenario.ts';
+
+const HEAD = `title: T
+kernel: v6.1.192
+host: {memory: {normal: 64MiB}, memlock: unlimited}
+memory: {ram: {kind: anon, size: 16KiB, populate: write}}
+processes: {p: {maps: {ram: {}}}}
+devices: {nic: {process: p, attach: vfio-type1}}
+actors:
+  p:
+    - vfio.map: {device: nic, iova: 0, memory: ram}
+`;
+const GIVE = '    - madvise: {memory: ram, offset: 4KiB, length: 4KiB, advice: DONTNEED}\n';
+
+describe('incoherent-mapping', () => {
+  it('is what DONTNEED makes of a page that a device has mapped', () => {
+    const [found] = resultOf(HEAD + GIVE).findings;
+    expect(found?.finding.kind).toBe('incoherent-mapping');
+    expect(found?.finding.details).toMatchObject({ address: 4096, process: 'no page', pages: 1 });
+  });
+
+  it('is not found where both reach the same page', () => {
+    expect(findingsOf(HEAD)).toEqual([]);
+  });
+
+  it('is not what becomes of mappings when the process exits: nobody is left to disagree', () => {
+    expect(findingsOf(`${HEAD}    - exit:\n`)).toEqual([]);
+  });
+});
