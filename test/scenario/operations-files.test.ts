@@ -95,6 +95,17 @@ actors:
     expect(failures(text)).toEqual([]);
   });
 
+  it('point at a file that lies on no named filesystem', () => {
+    const text = `
+title: a file by itself
+kernel: v6.12
+memory: {f: {kind: file, size: 4KiB}}
+processes: {vmm: {maps: {f: {}}}}
+actors: {vmm: [{fsfreeze: {memory: f}}]}
+`;
+    expect(() => failures(text)).toThrow(/give its memory object a `mount`/);
+  });
+
   it('refuse a read-only remount while a shared mapping may write, and writes after it', () => {
     const text = `
 title: a read-only filesystem

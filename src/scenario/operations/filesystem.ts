@@ -5,6 +5,7 @@ import { freezeFilesystem, remountReadOnly, thawFilesystem } from '../../mm/free
 import { unlink } from '../../mm/iput.ts';
 import type { SuperBlock } from '../../mm/super-block.ts';
 import type { OperationContext } from '../context.ts';
+import { ScriptMistake } from '../mistake.ts';
 import { defineOperation } from '../operation.ts';
 import { type Ref, zRef } from '../reference.ts';
 import { inodeOf } from './files.ts';
@@ -18,7 +19,7 @@ const ON = {
 function mountOf(context: OperationContext, ref: Ref): SuperBlock {
   const { superBlock } = inodeOf(context, ref);
   if (superBlock !== null) return superBlock;
-  throw new Error(`${ref.name} lies on no filesystem that can be frozen: give its memory object a \`mount\``);
+  throw new ScriptMistake(`${ref.name} lies on no filesystem that can be frozen: give its memory object a \`mount\``);
 }
 
 export const filesystemOperations = [

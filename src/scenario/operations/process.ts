@@ -10,6 +10,7 @@ import { closeInode } from '../../mm/iput.ts';
 import { OpenFile } from '../../mm/task.ts';
 import type { OperationContext } from '../context.ts';
 import { perform } from '../interpret.ts';
+import { ScriptMistake } from '../mistake.ts';
 import { defineOperation, type Outcome } from '../operation.ts';
 import { Script, zDeclares, zRef, zScript } from '../reference.ts';
 import { zCount, zLimit } from '../scalar.ts';
@@ -193,7 +194,7 @@ function isFile(context: OperationContext, name: string): boolean {
 function onCpu(cpu: number | undefined, world: World): { readonly cpu?: number } {
   if (cpu === undefined) return {};
   const { length } = world.core.cpus;
-  if (cpu >= length) throw new Error(`there is no CPU ${cpu}; the machine has ${length} (host.cpus)`);
+  if (cpu >= length) throw new ScriptMistake(`there is no CPU ${cpu}; the machine has ${length} (host.cpus)`);
   return { cpu };
 }
 
