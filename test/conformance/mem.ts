@@ -200,6 +200,7 @@ export function* mk(s: Session, type: string): Steps<Mem | { readonly errno: str
     case 'anon_after_fork_cow':
       yield* call(anonTouched(s, 'm', 8n, 'c'));
       yield* call(must(s, 'fork', { as: 'sharer', stays: true }));
+      yield* call(writes(s, 'parent'));
       yield* call(must(s, 'settle', {}));
       return done(RW);
     case 'swapped_out':

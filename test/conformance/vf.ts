@@ -1,5 +1,6 @@
 // Helpers of lab.h in operations: opening VFIO with the scratch page, DMA, the evidence in /proc.
 import { call, type Steps } from '../../src/engine/process.ts';
+import { writes } from './image.ts';
 import type { Result, Session } from './session.ts';
 
 export const PG = 4096n;
@@ -66,6 +67,7 @@ export function* must(s: Session, name: string, args: Readonly<Record<string, un
 
 /** VmLck in kB. */
 export function* vmlck(s: Session): Steps<number> {
+  yield* call(writes(s, 'stdio'));
   return Number((yield* call(s.op('status'))).shows.VmLck) / 1024;
 }
 

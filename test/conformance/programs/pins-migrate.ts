@@ -1,6 +1,7 @@
 // pins.c migr and zone: migration, KSM, collapse and THP splits of pinned memory; pins out of ZONE_MOVABLE.
 import { call, type Steps } from '../../../src/engine/process.ts';
 import { LAB_HOST, labBoot } from '../boot.ts';
+import { writes } from '../image.ts';
 import { MEM_BOOT, MEM_OBJECTS, mk } from '../mem.ts';
 import { type Observed, Pinned, pinPrograms } from '../pinned.ts';
 import type { Program } from '../program.ts';
@@ -141,6 +142,7 @@ const THP = {
 const SPLITS = ['thp_split_page', 'thp_split_page_failed', 'thp_deferred_split_page'] as const;
 
 function* splits(s: Session): Steps<readonly number[]> {
+  yield* call(writes(s, 'stdio'));
   const { shows } = yield* call(s.op('vmstat'));
   return SPLITS.map((name) => Number(shows[name]));
 }
@@ -221,12 +223,14 @@ function* release(p: Pinned, observed: Observed, result: Result): Steps<void> {
 }
 
 export function* zoneOf(p: Pinned): Steps<string> {
+  yield* call(writes(p.s, 'zone'));
   const { zone } = (yield* call(p.s.op('pagemap', { memory: p.mem.memory, length: PG }))).shows;
   // As /proc/zoneinfo writes it.
   return String(zone).replace('MOVABLE', 'Movable').replace('NORMAL', 'Normal');
 }
 
 function* migrations(s: Session): Steps<number> {
+  yield* call(writes(s, 'stdio'));
   return Number((yield* call(s.op('vmstat'))).shows.pgmigrate_success);
 }
 

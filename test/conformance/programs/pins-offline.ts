@@ -2,6 +2,7 @@
 // that the machine booted with can go offline at all depends on where holes and zones lie in it; a DIMM has whole blocks.
 import { call, type Steps } from '../../../src/engine/process.ts';
 import { LAB_HOST, labBoot } from '../boot.ts';
+import { writes } from '../image.ts';
 import { MEM_OBJECTS } from '../mem.ts';
 import { type Observed, Pinned, pinPrograms } from '../pinned.ts';
 import type { Program } from '../program.ts';
@@ -24,6 +25,7 @@ function* offline(s: Session, block: number): Steps<string> {
       { cpu: 0 },
     ),
   );
+  yield* call(writes(s, 'parent'));
   yield* call(must(s, 'settle', {}));
   const done: Result | null = result;
   if (done === null) yield* call(must(s, 'kill', { process: 'writer' }));

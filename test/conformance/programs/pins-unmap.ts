@@ -1,11 +1,13 @@
 // pins.c unmaps: munmap, mremap and mprotect of pinned memory.
 import { call, type Steps } from '../../../src/engine/process.ts';
+import { writes } from '../image.ts';
 import { type Pinned, pinPrograms } from '../pinned.ts';
 import type { Program } from '../program.ts';
 import { addressOf, byteOf, must, vmlck } from '../vf.ts';
 
 /** HugePages_Free of /proc/meminfo. */
 function* hugeFree(p: Pinned): Steps<number> {
+  yield* call(writes(p.s, 'stdio'));
   return Number((yield* call(p.s.op('meminfo'))).shows.HugePages_Free);
 }
 
