@@ -3,6 +3,7 @@
 
 import { findBehaviour } from './catalogue.ts';
 import { KernelError } from './error.ts';
+import { Kernel, type KernelChanges } from './kernel.ts';
 
 const UNASKED: ReadonlySet<string> = new Set([
   'accounting.pinned-vm-apart',
@@ -151,13 +152,30 @@ export function isAsked(id: string): boolean {
   return !UNASKED.has(id);
 }
 
-/** Throws KernelError when one of the arguments of `--with` and `--without` switches what nobody asks about. */
-export function checkAsked(...lists: readonly (readonly string[])[]): void {
-  for (const argument of lists.flat()) {
+/**
+ * Throws KernelError when one of the changes switches what nobody asks about, unless another change could not be without
+ * it: then it is part of a kernel that makes sense.
+ */
+export function checkAsked(profile: string, changes: KernelChanges): void {
+  const on = changes.with ?? [];
+  const off = changes.without ?? [];
+  for (const argument of [...on, ...off]) {
     const id = argument.split('=')[0]!;
     if (isAsked(id) || findBehaviour(id) === undefined) continue;
+    const rest = { with: on.filter((one) => one !== argument), without: off.filter((one) => one !== argument) };
+    if (!canBe(profile, { ...changes, ...rest })) continue;
     const what = `the model does not ask about \`${id}\` yet`;
     throw new KernelError('unasked', argument, what, 'switching it would change nothing');
+  }
+}
+
+function canBe(profile: string, changes: KernelChanges): boolean {
+  try {
+    new Kernel(profile, changes);
+    return true;
+  } catch (error) {
+    if (error instanceof KernelError) return false;
+    throw error;
   }
 }
 

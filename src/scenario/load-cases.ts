@@ -152,8 +152,9 @@ function checkKernel(
   complain: (d: Diagnostic) => void,
 ): void {
   try {
-    new Kernel(built.kernel, { with: built.with, without: built.without, config: built.host.config ?? {} });
-    checkAsked(built.with, built.without);
+    const changes = { with: built.with, without: built.without, config: built.host.config ?? {} };
+    new Kernel(built.kernel, changes);
+    checkAsked(built.kernel, changes);
   } catch (error) {
     if (!(error instanceof KernelError)) throw error;
     const where = offendingPath(error, spec, source, path);

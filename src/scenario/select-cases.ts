@@ -91,7 +91,8 @@ export function switched(one: ScenarioCase, on: readonly string[], off: readonly
     without: [...one.without.filter((id) => !named.has(idOf(id))), ...off],
   };
   // Throws when no kernel can be so; the loader has judged the case as written.
-  new Kernel(result.kernel, { with: result.with, without: result.without, config: result.host.config ?? {} });
-  checkAsked(on, off);
+  const changes = { with: result.with, without: result.without, config: result.host.config ?? {} };
+  new Kernel(result.kernel, changes);
+  checkAsked(result.kernel, changes);
   return result;
 }
