@@ -8,9 +8,9 @@ import { matchesFinding } from '../expectation.ts';
 import type { Scenario, ScenarioCase } from '../scenario.ts';
 import { Bench } from './bench.ts';
 import { fixesOf } from './fixes.ts';
-import { nearestPassing } from './nearest.ts';
+import { type NearestRun, nearestPassing } from './nearest.ts';
 import { type NotedRun, noteRun } from './recorder.ts';
-import type { SearchFinding, ShrinkReport } from './result.ts';
+import type { Nearest, SearchFinding, ShrinkReport } from './result.ts';
 import { shrinkCase } from './shrink-case.ts';
 import { tellStory } from './story.ts';
 import { caseToken, parseCaseToken, printCaseToken, shownFinding } from './token.ts';
@@ -88,8 +88,12 @@ export function tell(scenario: Scenario, one: ScenarioCase, shows: Shows, option
     story,
     ...(shrunk === undefined ? {} : { shrunk }),
     ...(fixes === undefined ? {} : { fixes }),
-    ...(passing === undefined ? {} : { nearest: { ...passing, token: token(passing.schedule, false) } }),
+    ...(passing === undefined ? {} : { nearest: nearestOf(passing, token(passing.schedule, false)) }),
   };
+}
+
+function nearestOf({ schedule: _, ...passing }: NearestRun, token: string): Nearest {
+  return { ...passing, token };
 }
 
 /** The line of the script that the finding belongs to; else where the case says what it expects. */

@@ -1,0 +1,240 @@
+// One call of `pinsim fuzz`: replay the corpus, run the campaign until it or its time is over, tell what was found.
+import { performance } from 'node:perf_hooks';
+import type { Scenario } from '../../scenario/scenario.ts';
+import type { CorpusReplay, FuzzCampaign, FuzzFinding } from '../../scenario/search/fuzz-result.ts';
+import type { ScenarioSearch, SearchFinding } from '../../scenario/search/result.ts';
+import { scenarioDigest } from '../../scenario/search/token.ts';
+import { type CaseChanges, selectCases } from '../../scenario/select-cases.ts';
+import { readText } from '../files.ts';
+import type { Io } from '../io.ts';
+import { programVersion } from '../version.ts';
+import { Campaign } from './campaign.ts';
+import { type CorpusEntry, entryName, keep, readCorpus } from './corpus.ts';
+import type { FuzzOptions } from './options.ts';
+import { campaignOf, plainFinding, searchesOf } from './outcome.ts';
+import { defaultJobs, type Pool, threadPool } from './pool.ts';
+import { FuzzProgress } from './progress.ts';
+import { type Identity, StateFile } from './state.ts';
+import { casesOf, type FuzzCase } from './subjects.ts';
+import { causeOf, hashOfCause } from './tally.ts';
+
+export interface FuzzSetting {
+  readonly options: FuzzOptions;
+  /** Executions to spend on shrinking each finding. */
+  readonly shrink: number;
+  readonly changes: CaseChanges;
+  readonly labelsKnown: ReadonlySet<string>;
+}
+
+export interface FuzzRun {
+  readonly campaign: FuzzCampaign;
+  readonly scenarios: readonly ScenarioSearch[];
+  /** Stopped by Ctrl-C. */
+  readonly interrupted: boolean;
+}
+
+/** Findings told in full; of the others there is what the run said, and the token. */
+const TOLD_MAX = 20;
+/** What telling may take when time is up [ms]: less than the second that `--for` promises. */
+const TELLING_MS = 600;
+/** Consecutive runs on one made-up workload. */
+const RUNS_PER_WORKLOAD = 16;
+
+/** Throws UsageError and ScenarioError before anything has run, and ScenarioError when a world cannot be built. */
+export async function fuzz(scenarios: readonly Scenario[], setting: FuzzSetting, io: Io): Promise<FuzzRun> {
+  const { options, changes } = setting;
+  const endMs = options.forMs === undefined ? Number.POSITIVE_INFINITY : performance.now() + options.forMs;
+  const cases = casesOf(scenarios, (scenario) => selectCases(scenario, changes));
+  const entries = options.corpus === undefined ? [] : readCorpus(io, options.corpus);
+  const { state: file } = options;
+  const state = file === undefined ? null : new StateFile(io, file, programVersion(), identityOf(cases, options));
+  const files = scenarios.map(({ file: name }) => ({ file: name, text: readText(io, name) }));
+  const { seed, strategies, possible } = options;
+  const pool = await threadPool({ seed, strategies, possible, changes, files }, options.jobs ?? defaultJobs());
+  const call = new FuzzCall(cases, setting, io, pool, state, endMs);
+  try {
+    return await call.run(entries);
+  } finally {
+    state?.close();
+    await pool.close();
+  }
+}
+
+/** A campaign that went on with another seed, or with other files, would be neither the one nor the other. */
+function identityOf(cases: readonly FuzzCase[], options: FuzzOptions): Identity {
+  const { seed, shard, mutate, strategies, possible } = options;
+  return {
+    seed,
+    shard: `${shard.index}/${shard.count}`,
+    mutate,
+    strategies,
+    possible,
+    cases: cases.map(({ scenario, one }) => [
+      scenario.file,
+      one.name,
+      one.kernel,
+      ...one.with.map((id) => `+${id}`),
+      ...one.without.map((id) => `-${id}`),
+      scenarioDigest(scenario, one),
+    ]),
+  };
+}
+
+class FuzzCall {
+  private readonly cases: readonly FuzzCase[];
+  private readonly setting: FuzzSetting;
+  private readonly io: Io;
+  private readonly pool: Pool;
+  private readonly endMs: number;
+  private readonly campaign: Campaign;
+  private readonly progress: FuzzProgress;
+  private stopped: string | undefined;
+  private interrupted = false;
+  /** Resolved when the campaign is to stop. */
+  private readonly stop: Promise<void>;
+  private stopNow: () => void = () => {};
+
+  constructor(
+    cases: readonly FuzzCase[],
+    setting: FuzzSetting,
+    io: Io,
+    pool: Pool,
+    state: StateFile | null,
+    endMs: number,
+  ) {
+    this.cases = cases;
+    this.setting = setting;
+    this.io = io;
+    this.pool = pool;
+    this.endMs = endMs;
+    const { runs, seed, mutate, shard } = setting.options;
+    const plan = {
+      subjects: cases,
+      runs,
+      runsPerSlot: mutate ? RUNS_PER_WORKLOAD : 1,
+      shard: shard.index - 1,
+      shards: shard.count,
+      unitPerSlot: mutate,
+    };
+    const found = (finding: FuzzFinding): void => this.keep(finding);
+    this.campaign = new Campaign({ seed, mutate, plan, cases, found }, pool, state);
+    const goal = { runs: runs / shard.count, endMs };
+    this.progress = new FuzzProgress(io, goal, () => ({
+      runs: this.campaign.runsDone,
+      coverage: this.campaign.coverage,
+      findings: this.campaign.tally.causesKnown,
+      unexpected: this.campaign.tally.unexpected,
+    }));
+    this.stop = new Promise((resolve) => {
+      this.stopNow = resolve;
+    });
+  }
+
+  async run(entries: readonly CorpusEntry[]): Promise<FuzzRun> {
+    const { campaign, progress, io, endMs } = this;
+    const forget = io.onInterrupt?.(() => {
+      this.interrupted = true;
+      this.end('interrupted');
+    });
+    const timer = Number.isFinite(endMs)
+      ? setTimeout(() => this.end('the time was up (--for)'), Math.max(0, endMs - performance.now()))
+      : null;
+    progress.start();
+    const corpus: CorpusReplay[] = [];
+    try {
+      const work = async (): Promise<void> => {
+        await this.replayAll(entries, corpus);
+        if (this.stopped === undefined) await campaign.run();
+      };
+      const working = work();
+      await Promise.race([working, this.stop]);
+      // Whoever still waits for a thread that is about to be ended is not to be heard any more.
+      working.catch(() => {});
+    } finally {
+      if (timer !== null) clearTimeout(timer);
+      progress.end();
+      forget?.();
+    }
+    if (this.stopped !== undefined) campaign.countPartial();
+    for (const { name, token, says } of entries.slice(corpus.length))
+      corpus.push({ entry: name, token, says, outcome: 'broken', note: 'there was no time to replay it' });
+    return this.outcome(corpus, await this.tellAll());
+  }
+
+  private end(why: string): void {
+    this.stopped ??= why;
+    this.campaign.stop();
+    this.stopNow();
+  }
+
+  private async replayAll(entries: readonly CorpusEntry[], into: CorpusReplay[]): Promise<void> {
+    const replays = entries.map((entry) => this.replay(entry));
+    for (const replay of replays) into.push(await replay);
+  }
+
+  private async replay({ name, token, says, text }: CorpusEntry): Promise<CorpusReplay> {
+    const entry = { entry: name, token, says };
+    const task = { kind: 'replay', token, ...(text === undefined ? {} : { text }) } as const;
+    const answer = await this.pool.do(task).catch(() => undefined);
+    if (answer?.kind !== 'replay')
+      return { ...entry, outcome: 'broken', note: answer?.kind === 'broken' ? answer.why : 'stopped' };
+    const { verdict, expected, diverged } = answer.result;
+    const shown = verdict === 'shown' || verdict === 'nearby';
+    const outcome = !shown ? 'gone' : expected ? 'expected' : 'shows';
+    return { ...entry, outcome, ...(diverged === undefined ? {} : { note: diverged }) };
+  }
+
+  /** A new case for the corpus folder, the moment it is found. */
+  private keep(finding: FuzzFinding): void {
+    const { corpus } = this.setting.options;
+    if (corpus === undefined || finding.expected !== 'no') return;
+    keep(this.io, corpus, entryName(finding, hashOfCause(causeOf(finding))), finding, programVersion());
+  }
+
+  /** Stories of what was not expected: shrunk, with what would have prevented it. */
+  private async tellAll(): Promise<ReadonlyMap<string, SearchFinding>> {
+    const told = new Map<string, SearchFinding>();
+    if (this.interrupted) return told;
+    const unexpected = this.campaign.tally.findings.filter(({ expected }) => expected === 'no');
+    const stories = unexpected.slice(0, TOLD_MAX).map(async (found) => {
+      const story = await this.tell(found);
+      if (story !== undefined) told.set(found.token, story);
+    });
+    const whole = Promise.all(stories).then(() => {});
+    if (!Number.isFinite(this.endMs)) await whole;
+    else {
+      let timer: NodeJS.Timeout | undefined;
+      const leftMs = Math.max(this.endMs - performance.now(), 0) + TELLING_MS;
+      await Promise.race([whole, new Promise<void>((resolve) => (timer = setTimeout(resolve, leftMs)))]);
+      clearTimeout(timer);
+    }
+    return told;
+  }
+
+  private async tell(found: FuzzFinding): Promise<SearchFinding | undefined> {
+    const options = { shrink: this.setting.shrink, fixes: true, nearest: false };
+    const text = found.workload?.text;
+    const task = {
+      kind: 'tell',
+      found: plainFinding(found),
+      options,
+      ...(text === undefined ? {} : { text }),
+    } as const;
+    const answer = await this.pool.do(task).catch(() => undefined);
+    return answer?.kind === 'tell' ? answer.result : undefined;
+  }
+
+  private outcome(corpus: readonly CorpusReplay[], told: ReadonlyMap<string, SearchFinding>): FuzzRun {
+    const { campaign, cases, setting, stopped } = this;
+    const { seed, shard, mutate, strategies } = setting.options;
+    const { tally, feedback } = campaign;
+    const features = feedback.size;
+    const { labelsKnown } = setting;
+    const known = { seed, shard, mutate, strategies, stopped, corpus, features, labelsKnown, told };
+    return {
+      campaign: campaignOf(tally, cases, known),
+      scenarios: searchesOf(tally, cases, known),
+      interrupted: this.interrupted,
+    };
+  }
+}

@@ -1,0 +1,161 @@
+// What one worker of a campaign works at: it holds the scenarios, sets up their cases when first asked for, and does
+// units, replays and stories. It keeps nothing that a result could depend on.
+import { Draws } from '../../explore/draws.ts';
+import { ScenarioError } from '../diagnostic.ts';
+import { loadScenario } from '../load.ts';
+import type { OperationRegistry } from '../operation.ts';
+import type { Scenario, ScenarioCase } from '../scenario.ts';
+import { type CaseChanges, selectCases } from '../select-cases.ts';
+import type { UnitResult } from './fuzz-result.ts';
+import { type FuzzSettings, FuzzSubject } from './fuzz-subject.ts';
+import { Mutator } from './mutate.ts';
+import { caseOfToken, replayToken } from './replay-token.ts';
+import type { ReplayReport, SearchFinding } from './result.ts';
+import { type TellOptions, tellFinding } from './tell.ts';
+import { type CaseToken, parseCaseToken } from './token.ts';
+
+/** What a worker is started with. Plain data. */
+export interface BenchSettings extends FuzzSettings {
+  readonly changes: CaseChanges;
+  readonly files: readonly { readonly file: string; readonly text: string }[];
+}
+
+/** Runs of one case, with its own workload or a made-up one. */
+export interface UnitTask {
+  readonly kind: 'unit';
+  readonly unit: number;
+  /** Index of the file, and of the case among those selected. */
+  readonly file: number;
+  readonly case: number;
+  readonly runs: readonly number[];
+  /** Its world is not worth keeping: it takes more memory than time. */
+  readonly large: boolean;
+  /** Make up a workload from these (null: the author's). */
+  readonly mutate?: { readonly parent: string | null; readonly donor: string | null };
+}
+
+/** Run a schedule again; `text` is the scenario when no file of the campaign has it. */
+export interface ReplayTask {
+  readonly kind: 'replay';
+  readonly token: string;
+  readonly text?: string;
+}
+
+/** Shrink a finding and tell its story; `text` as above. */
+export interface TellTask {
+  readonly kind: 'tell';
+  readonly found: SearchFinding;
+  readonly text?: string;
+  readonly options: TellOptions;
+}
+
+export type BenchTask = UnitTask | ReplayTask | TellTask;
+
+/** What a replay showed. */
+export interface ReplayResult {
+  readonly verdict: ReplayReport['verdict'];
+  /** Does the scenario list what it showed? */
+  readonly expected: boolean;
+  /** Where the schedule does not fit any more. */
+  readonly diverged?: string;
+}
+
+/** Worlds kept set up. */
+const KEPT_MAX = 24;
+/** Sets the draws of mutations apart from those of strategies. */
+const MUTATION = 2;
+
+export class FuzzBench {
+  private readonly settings: BenchSettings;
+  private readonly registry: OperationRegistry;
+  private readonly scenarios: (Scenario | undefined)[] = [];
+  private readonly mutators: (Mutator | undefined)[] = [];
+  private readonly subjects = new Map<string, FuzzSubject>();
+
+  constructor(settings: BenchSettings, registry: OperationRegistry) {
+    this.settings = settings;
+    this.registry = registry;
+  }
+
+  /** Throws ScenarioError when a world cannot be built, which no made-up workload is to blame for. */
+  unit(task: UnitTask): UnitResult {
+    const scenario = this.scenario(task.file);
+    const one = selectCases(scenario, this.settings.changes)[task.case]!;
+    if (task.mutate !== undefined) {
+      const made = this.madeUp(task, scenario);
+      if (made !== null) return made;
+    }
+    const subject = task.large
+      ? new FuzzSubject(scenario, one, this.settings, false)
+      : this.subject(task, scenario, one);
+    return subject.perform(task.unit, task.runs);
+  }
+
+  private scenario(file: number): Scenario {
+    const { file: name, text } = this.settings.files[file]!;
+    const scenario = this.scenarios[file] ?? loadScenario(name, text, this.registry);
+    this.scenarios[file] = scenario;
+    return scenario;
+  }
+
+  private subject(task: UnitTask, scenario: Scenario, one: ScenarioCase): FuzzSubject {
+    const key = `${task.file}/${task.case}`;
+    const known = this.subjects.get(key);
+    const subject = known ?? new FuzzSubject(scenario, one, this.settings, false);
+    // Last used, last dropped.
+    this.subjects.delete(key);
+    this.subjects.set(key, subject);
+    if (this.subjects.size > KEPT_MAX) this.subjects.delete(this.subjects.keys().next().value!);
+    return subject;
+  }
+
+  /** Null: no workload could be made up, or none whose world can be built. */
+  private madeUp(task: UnitTask, scenario: Scenario): UnitResult | null {
+    const { file, text } = this.settings.files[task.file]!;
+    const mutator = this.mutators[task.file] ?? new Mutator(scenario, text, this.registry);
+    this.mutators[task.file] = mutator;
+    const draws = new Draws();
+    draws.restart(this.settings.seed, task.runs[0]!, MUTATION);
+    const { parent, donor } = task.mutate!;
+    const made = mutator.mutate(parent, donor, draws);
+    if (made === null) return null;
+    try {
+      const one = selectCases(made.scenario, this.settings.changes)[task.case]!;
+      const result = new FuzzSubject(made.scenario, one, this.settings, true).perform(task.unit, task.runs);
+      const workload = { file: made.file, text: made.text };
+      const findings = result.findings.map((finding) => ({ ...finding, file, workload }));
+      return { ...result, findings, workload: made.workload };
+    } catch (error) {
+      if (error instanceof ScenarioError) return null;
+      throw error;
+    }
+  }
+
+  /** Throws Error or ScenarioError that says why there is nothing to replay. */
+  replay({ token: written, text }: ReplayTask): ReplayResult {
+    const token = parseCaseToken(written);
+    const { result } = replayToken(this.scenarioOf(token, text), token, { shrink: 0, fixes: false, nearest: false });
+    const { verdict, diverged } = result.replay!;
+    const allowed = ({ expected, finding }: SearchFinding): boolean =>
+      expected !== 'no' || this.settings.possible.includes(finding.kind);
+    return {
+      verdict,
+      expected: result.findings.every(allowed),
+      ...(diverged === undefined ? {} : { diverged: diverged.message }),
+    };
+  }
+
+  /** The finding, shrunk and told; as it was when its schedule does not show it. */
+  tell({ found, text, options }: TellTask): SearchFinding {
+    const token = parseCaseToken(found.token);
+    const scenario = this.scenarioOf(token, text);
+    return tellFinding(scenario, caseOfToken(scenario, token, {}), found, options);
+  }
+
+  private scenarioOf(token: CaseToken, text: string | undefined): Scenario {
+    if (text !== undefined) return loadScenario(token.file, text, this.registry);
+    const index = this.settings.files.findIndex(({ file }) => file === token.file);
+    if (index < 0) throw new Error(`${token.file} is not among the files`);
+    return this.scenario(index);
+  }
+}

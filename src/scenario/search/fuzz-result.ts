@@ -1,0 +1,91 @@
+// The result of a campaign as plain data: what its reports are made from, and what its workers send. Nothing here knows
+// the model.
+import type { Finding } from '../../engine/finding.ts';
+
+/** A cause met by some runs: findings of one identity in one case. */
+export interface FuzzFinding {
+  readonly file: string;
+  readonly case: string;
+  readonly finding: Finding;
+  /** Which list of the scenario's `expect` has it; `possible` also when the command line allows it. */
+  readonly expected: 'always' | 'possible' | 'no';
+  /** One line for `pinsim replay`. */
+  readonly token: string;
+  /** The run (by its number in the campaign) that showed it first, its strategy, and how many did. */
+  readonly firstRun: number;
+  readonly strategy: string;
+  readonly runs: number;
+  /** The scenario that showed it, when the campaign made one up; the token calls it by the name given here. */
+  readonly workload?: { readonly file: string; readonly text: string };
+}
+
+/** What became of a case of the corpus folder. */
+export interface CorpusReplay {
+  /** The file in the folder. */
+  readonly entry: string;
+  readonly token: string;
+  /** What it found when it was kept. */
+  readonly says: string;
+  /** `shows`: still found. `expected`: found, as the scenario says. `gone`: not found. `broken`: cannot be replayed. */
+  readonly outcome: 'shows' | 'expected' | 'gone' | 'broken';
+  /** Where the schedule no longer fits, or why there is nothing to replay. */
+  readonly note?: string;
+}
+
+/** What was covered, of what there is. */
+export interface FuzzCoverage {
+  readonly labelsReached: number;
+  readonly labelsKnown: number;
+  readonly behavioursAsked: number;
+  readonly behavioursBothWays: number;
+  readonly behavioursKnown: number;
+  /** Labels, answers of behaviours and pairs of dependent steps: what new coverage is counted in. */
+  readonly features: number;
+  readonly labelsNever: readonly string[];
+  readonly behavioursNever: readonly string[];
+  /** Asked, but answered only one way; with that answer. */
+  readonly behavioursOneWay: readonly { readonly behaviour: string; readonly answer: string }[];
+}
+
+/** What a campaign did as a whole. What it found stands case by case beside it. */
+export interface FuzzCampaign {
+  readonly seed: string;
+  /** Which part of the campaign this is, from 1; absent: all of it. */
+  readonly shard?: { readonly index: number; readonly count: number };
+  readonly mutate: boolean;
+  readonly scenarios: number;
+  readonly cases: number;
+  readonly runs: number;
+  readonly steps: number;
+  /** Runs by strategy, in words. */
+  readonly runsBy: Readonly<Record<string, number>>;
+  /** Workloads made up. */
+  readonly workloads: number;
+  /** Runs that did not come to their end, by what stopped them. */
+  readonly limits: Readonly<Record<string, number>>;
+  /** Why it ended before its last run; absent when it did not. */
+  readonly stopped?: string;
+  /** Causes that no scenario expects, and causes that one does. */
+  readonly unexpected: number;
+  readonly expected: number;
+  /** Cases that have not had a turn. */
+  readonly notYet: readonly string[];
+  readonly corpus: readonly CorpusReplay[];
+  readonly coverage: FuzzCoverage;
+}
+
+/** What one unit of a campaign gave. */
+export interface UnitResult {
+  readonly unit: number;
+  readonly runs: number;
+  readonly steps: number;
+  readonly runsBy: Readonly<Record<string, number>>;
+  readonly limits: Readonly<Record<string, number>>;
+  readonly features: Uint32Array;
+  readonly labels: readonly string[];
+  /** Behaviours asked, with their answers. */
+  readonly asked: readonly (readonly [string, string])[];
+  readonly findings: readonly FuzzFinding[];
+  /** The workload that was run instead of the author's; null: the author's. */
+  readonly workload: string | null;
+}

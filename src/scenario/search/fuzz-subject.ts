@@ -1,0 +1,249 @@
+// A case set up once and run under many strategies: the innermost loop of a campaign. What run i does depends on the
+// campaign's seed and i alone.
+import type { Finding } from '../../engine/finding.ts';
+import { hashText } from '../../engine/hash.ts';
+import type { Process } from '../../engine/process.ts';
+import { UndeclaredAccess } from '../../engine/sim.ts';
+import { featureOf, StepCoverage } from '../../explore/coverage.ts';
+import { InTurn, Mix, type Mixed } from '../../explore/mix.ts';
+import { Runner } from '../../explore/runner.ts';
+import { NotRepeatable } from '../../explore/scheduler.ts';
+import { tokenOf } from '../../explore/search.ts';
+import { parseToken, printToken, type ScheduleToken, type Segment } from '../../explore/token.ts';
+import { matchesFinding } from '../expectation.ts';
+import type { Scenario, ScenarioCase } from '../scenario.ts';
+import type { FuzzFinding, UnitResult } from './fuzz-result.ts';
+import { Subject } from './subject.ts';
+import { caseToken, printCaseToken, shownFinding } from './token.ts';
+
+export interface FuzzSettings {
+  /** Of the campaign. */
+  readonly seed: string;
+  readonly strategies: readonly Mixed[];
+  /** Kinds of findings that are no failure wherever they appear. */
+  readonly possible: readonly string[];
+}
+
+const BEHAVIOUR = 0x62656861;
+
+/** A run may take this many times the steps of the run that takes everybody in turn, within these limits. */
+const STEPS_FACTOR = 20;
+const STEPS_LEAST = 10_000;
+const STEPS_MOST = 1_000_000;
+/** A made-up workload that goes round in circles is given up sooner. */
+const MADE_UP_STEPS_MOST = 10_000;
+
+/** What a made-up workload is refused for, or does not do as its author meant, is an answer and no failure. */
+const ANSWERS = ['pin-failure', 'unexpected-outcome'];
+/** Steps at which a script waits because it says so: who waits there for ever is not the kernel's fault. */
+const OWN_WAITS = /^(script:|do_wait$|pause$)/;
+
+/** A finding in the making. */
+interface Found {
+  readonly finding: Finding;
+  readonly schedule: string;
+  readonly firstRun: number;
+  readonly strategy: string;
+  runs: number;
+}
+
+export class FuzzSubject {
+  readonly scenario: Scenario;
+  readonly one: ScenarioCase;
+  private readonly settings: FuzzSettings;
+  private readonly mutated: boolean;
+  private readonly coverage = new StepCoverage();
+  private readonly mix: Mix;
+  private subject: Subject;
+  private runner: Runner;
+  /** Steps in worlds that were given up. */
+  private stepsElsewhere = 0;
+
+  /** Throws ScenarioError when the world cannot be built. `mutated`: the workload is not its author's. */
+  constructor(scenario: Scenario, one: ScenarioCase, settings: FuzzSettings, mutated: boolean) {
+    this.scenario = scenario;
+    this.one = one;
+    this.settings = settings;
+    this.mutated = mutated;
+    this.subject = this.setUp();
+    const horizon = this.stepsInTurn();
+    this.mix = new Mix(settings.seed, horizon, settings.strategies);
+    this.runner = this.ready(horizon);
+  }
+
+  private setUp(): Subject {
+    return new Subject(this.scenario, this.one, { seed: this.scenario.seed, checked: true, stories: false });
+  }
+
+  /** How long runs are, roughly: steps of the one that takes everybody in turn. Leaves the world as it was set up. */
+  private stepsInTurn(): number {
+    const { sim, limits } = this.subject;
+    const runner = new Runner(sim, { ...limits, maxSteps: this.stepsMost });
+    try {
+      runner.execute(new InTurn(), 0);
+      sim.rewind();
+    } catch (error) {
+      if (!(error instanceof UndeclaredAccess)) throw error;
+      this.subject = this.setUp();
+    }
+    return runner.steps;
+  }
+
+  private ready(horizon: number): Runner {
+    const maxSteps = Math.min(this.stepsMost, Math.max(STEPS_LEAST, STEPS_FACTOR * horizon));
+    this.observe();
+    return new Runner(this.subject.sim, { ...this.subject.limits, maxSteps });
+  }
+
+  private observe(): void {
+    const { sim } = this.subject;
+    const { coverage } = this;
+    const inner = sim.observer;
+    sim.observer = {
+      stepActed(process: Process, changesFrom: number): void {
+        coverage.stepActed(process);
+        inner?.stepActed(process, changesFrom);
+      },
+    };
+  }
+
+  /** Run these numbers of the campaign. */
+  perform(unit: number, runs: readonly number[]): UnitResult {
+    const found = new Map<string, Found>();
+    const runsBy: Record<string, number> = {};
+    const stepsBefore = this.steps;
+    for (const run of runs) {
+      const { scheduler, words } = this.mix.of(run);
+      this.coverage.newExecution();
+      runsBy[words] = (runsBy[words] ?? 0) + 1;
+      try {
+        this.runner.execute(scheduler, run);
+        this.note(this.runner.findings, found, run, words, () => tokenOf(this.runner, this.runner.schedule()));
+      } catch (error) {
+        if (!(error instanceof UndeclaredAccess) && !(error instanceof NotRepeatable)) throw error;
+        const finding = brokenStep(error, this.subject.sim.current);
+        this.note([finding], found, run, words, () => this.brokenSchedule());
+        this.startOver();
+      }
+    }
+    const limits = Object.fromEntries(this.runner.limitsReached);
+    this.runner.limitsReached.clear();
+    const asked = [...this.subject.world.kernel.asked()].map(([id, answer]) => [id, String(answer)] as const);
+    const { features, labels } = this.coverage.take();
+    const behaviours = asked.map(([id, answer]) => featureOf(BEHAVIOUR, hashText(id), hashText(answer)));
+    return {
+      unit,
+      runs: runs.length,
+      steps: this.steps - stepsBefore,
+      runsBy,
+      limits: this.mutated ? {} : limits,
+      features: Uint32Array.from([...features, ...behaviours]),
+      labels,
+      asked,
+      findings: [...found.values()].map((one) => this.told(one)),
+      workload: null,
+    };
+  }
+
+  private note(
+    findings: readonly Finding[],
+    found: Map<string, Found>,
+    run: number,
+    strategy: string,
+    schedule: () => string,
+  ): void {
+    if (findings.length === 0) return;
+    const seen = new Set<string>();
+    let text: string | null = null;
+    for (const finding of [...findings]) {
+      const { identity } = finding;
+      if (seen.has(identity) || (this.mutated && isAnswer(finding))) continue;
+      seen.add(identity);
+      const known = found.get(identity);
+      if (known !== undefined) {
+        known.runs++;
+        continue;
+      }
+      text ??= schedule();
+      found.set(identity, { finding, schedule: text, firstRun: run, strategy, runs: 1 });
+    }
+  }
+
+  private told({ finding, schedule, firstRun, strategy, runs }: Found): FuzzFinding {
+    const { scenario, one } = this;
+    return {
+      file: scenario.file,
+      case: one.name,
+      finding,
+      expected: this.expected(finding),
+      token: printCaseToken(caseToken(scenario, one, scenario.seed, schedule, { shows: shownFinding(finding) })),
+      firstRun,
+      strategy,
+      runs,
+    };
+  }
+
+  private expected(finding: Finding): 'always' | 'possible' | 'no' {
+    const { always, possible } = this.one.expect;
+    if (this.settings.possible.includes(finding.kind)) return 'possible';
+    // A made-up workload has other actors and addresses: what its original expects of a kind is all that applies.
+    if (this.mutated) return [...always, ...possible].some(({ kind }) => kind === finding.kind) ? 'possible' : 'no';
+    if (always.some((pattern) => matchesFinding(pattern, finding))) return 'always';
+    return possible.some((pattern) => matchesFinding(pattern, finding)) ? 'possible' : 'no';
+  }
+
+  private get stepsMost(): number {
+    return this.mutated ? MADE_UP_STEPS_MOST : STEPS_MOST;
+  }
+
+  private get steps(): number {
+    return this.stepsElsewhere + this.runner.totalSteps;
+  }
+
+  /** A step broke off in the middle of the model: that world is of no more use. */
+  private startOver(): void {
+    const { limitsReached } = this.runner;
+    this.stepsElsewhere = this.steps;
+    this.subject = this.setUp();
+    this.runner = this.ready(this.stepsInTurn());
+    for (const [limit, times] of limitsReached) this.runner.limitsReached.set(limit, times);
+  }
+
+  /** A schedule whose last step never ended: what came before it, and then that actor. */
+  private brokenSchedule(): string {
+    const { runner } = this;
+    const actor = this.subject.sim.current?.name;
+    let token: ScheduleToken;
+    try {
+      token = parseToken(tokenOf(runner, runner.schedule()));
+    } catch (error) {
+      // A world that does not repeat has no schedule that could be told.
+      if (!(error instanceof NotRepeatable)) throw error;
+      return printToken({ initialChoices: [], segments: [] });
+    }
+    if (actor === undefined || token.segments.at(-1)?.actor === actor) return printToken(token);
+    const last: Segment = { actor, until: null, occurrence: 1, choices: [] };
+    return printToken({ ...token, segments: [...token.segments, last] });
+  }
+}
+
+/** Is it no more than what a script that nobody thought of brings upon itself? */
+function isAnswer({ kind, steps }: Finding): boolean {
+  if (ANSWERS.includes(kind)) return true;
+  return kind === 'deadlock' && steps.some(({ label }) => OWN_WAITS.test(label));
+}
+
+/** What checked mode or a search objects to is a bug of the model, and reported as one. */
+function brokenStep(error: Error, process: Process | null): Finding {
+  const label = process?.announced.step.label ?? 'no step';
+  return {
+    kind: 'model-bug',
+    message: error.message,
+    reasons: ['the model is at fault, not the kernel: please report it'],
+    actors: process === null ? [] : [process.name],
+    objects: [],
+    steps: [],
+    details: { error: error.name },
+    identity: `model-bug|${error.name}|${label}`,
+  };
+}
