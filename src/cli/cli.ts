@@ -4,6 +4,7 @@ import yargs, { type Argv } from 'yargs';
 import type { Command, ExitCode, Parts } from './command.ts';
 import { explainCommand } from './explain.ts';
 import { exploreCommand } from './explore.ts';
+import { fuzzCommand } from './fuzz.ts';
 import type { Io } from './io.ts';
 import { listCommand } from './list.ts';
 import { newCommand } from './new.ts';
@@ -18,6 +19,7 @@ import { programVersion } from './version.ts';
 const COMMANDS: readonly Command[] = [
   runCommand,
   exploreCommand,
+  fuzzCommand,
   replayCommand,
   shrinkCommand,
   listCommand,
