@@ -23,7 +23,11 @@ for (const driver of drivers) rooms[driver] = ['iommu', 'mm', 'hw', 'kernel', 'e
 /** What a room may import beside that, file by file. */
 const files = {
   // A finished run, and no more of the model than that.
-  report: ['^src/scenario/(search/)?result[.]ts$', '^src/scenario/search/fuzz-result[.]ts$', '^src/engine/finding[.]ts$'],
+  report: [
+    '^src/scenario/(search/)?result[.]ts$',
+    '^src/scenario/search/fuzz-result[.]ts$',
+    '^src/engine/finding[.]ts$',
+  ],
 };
 // Users of pins meet only at a named interface.
 for (const driver of drivers) files[driver] = [`^src/(${drivers.join('|')})/seam[.]ts$`];
