@@ -37,6 +37,11 @@ export class Readers implements Named, Undoable {
     this.undo(slot, old + by);
   }
 
+  /** Note that the step at hand depends on the total. */
+  look(): void {
+    if (this.sim.watching) this.sim.noteRead(this.id);
+  }
+
   has(process: Process): boolean {
     return (this.counts[process.slot] ?? 0) > 0;
   }

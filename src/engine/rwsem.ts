@@ -1,11 +1,13 @@
 // Fair reader-writer semaphores (kernel/locking/rwsem.c, without optimistic spinning): two steps, queue and own. A
-// waiting writer stops later readers. Killable variants give up when the process has a fatal signal.
+// waiting writer stops later readers. Killable variants give up when the process has a fatal signal. Readers that meet no
+// writer commute with each other.
 import { Cell } from './cell.ts';
 import type { Gate } from './gate.ts';
 import { mix } from './hash.ts';
 import { call, type Process, type Steps } from './process.ts';
+import { Readers } from './readers.ts';
 import type { Sim } from './sim.ts';
-import { type Announced, READ, type Step, step, UPDATE } from './step.ts';
+import { ADD, type Announced, READ, type Step, step, UPDATE } from './step.ts';
 
 const DOWN = step('down_rwsem', 'lock');
 const OWN = step('rwsem_acquired', 'none');
@@ -37,12 +39,16 @@ export class RwSem {
   readonly id: number;
   readonly turn: Gate;
   private readonly sim: Sim;
+  /** Who waits, in order, and the writer that owns it, first. */
   private readonly queue: Cell<readonly Ticket[]>;
+  /** Who owns it for reading: outside the queue, so that readers who meet nobody there commute. */
+  private readonly readers: Readers;
 
   constructor(sim: Sim, name: string) {
     this.sim = sim;
     this.name = name;
     this.queue = new Cell<readonly Ticket[]>(sim, name, []);
+    this.readers = new Readers(sim, `readers of ${name}`);
     this.id = this.queue.id;
     this.turn = this.waitGate();
   }
@@ -63,65 +69,74 @@ export class RwSem {
   }
 
   private *down(write: boolean, at: Step, signal: KillSignal | null): Steps<boolean> {
-    yield this.sim.announce(this.id, this.id, UPDATE, at);
+    yield this.willTake(write, at);
     const process = this.sim.current!;
-    const immediate = this.admits(this.queue.peek().length, write);
-    this.queue.value = [...this.queue.value, new Ticket(process, write, immediate)];
-    if (immediate) return true;
+    if (this.free(write)) {
+      this.own(process, write, this.queue.peek());
+      return true;
+    }
+    this.queue.value = [...this.queue.value, new Ticket(process, write, false)];
     const access = this.sim.announcing(OWN);
     access.gate = signal === null ? this.turn : new KillableTurn(this.turn, signal);
     if (signal !== null) access.add(signal.id, signal.id, READ);
-    yield this.sim.announce(this.id, this.id, UPDATE, OWN);
+    yield this.willTake(write, OWN);
     const held = this.holds(process);
     if (!held) this.abandon(process);
     return held;
   }
 
+  private willTake(write: boolean, at: Step): Announced {
+    this.sim.announce(this.readers.id, this.readers.id, write ? READ : ADD, at);
+    return this.sim.announce(this.id, this.id, UPDATE, at);
+  }
+
+  /** May a newcomer own it at once? Nobody waits, and nobody is in its way. */
+  private free(write: boolean): boolean {
+    return this.queue.value.length === 0 && !(write && this.readers.total > 0);
+  }
+
+  /** `process` owns it from now on; `others` are in the queue. */
+  private own(process: Process, write: boolean, others: readonly Ticket[]): void {
+    if (write) this.queue.value = [new Ticket(process, true, true), ...others];
+    else this.readers.change(process, 1);
+  }
+
   /** down_read_trylock / down_write_trylock, in one step that announced `willChange`. */
   tryNow(write: boolean): boolean {
-    const process = this.sim.current!;
-    if (!this.admits(this.queue.value.length, write)) return false;
-    this.queue.value = [...this.queue.value, new Ticket(process, write, true)];
+    if (write) this.readers.look();
+    if (!this.free(write)) return false;
+    this.own(this.sim.current!, write, []);
     return true;
   }
 
+  /** Announce a trylock, or a downgrade. */
   willChange(at: Step): Announced {
+    this.sim.announce(this.readers.id, this.readers.id, UPDATE, at);
     return this.sim.announce(this.id, this.id, UPDATE, at);
   }
 
   /** up_read / up_write: released in the act. */
   up(at: Step = UP): Announced {
-    const access = this.sim.announcing(at);
-    access.gate = this.release;
+    this.sim.announcing(at).gate = this.release;
+    if (this.readers.has(this.sim.current!)) return this.sim.announce(this.readers.id, this.readers.id, ADD, at);
     return this.sim.announce(this.id, this.id, UPDATE, at);
   }
 
   /** downgrade_write, in a step that announced `willChange`. */
   downgradeNow(): void {
     const process = this.sim.current!;
-    this.queue.value = this.queue.value.map((t) =>
-      t.process === process && t.held ? new Ticket(process, false, true) : t,
-    );
+    this.queue.value = this.queue.value.filter((t) => !t.held);
+    this.readers.change(process, 1);
   }
 
   /** Does `process` hold it (in either mode)? */
   holds(process: Process): boolean {
-    return this.queue.peek().some((t) => t.process === process && t.held);
+    return this.readers.has(process) || this.queue.peek().some((t) => t.process === process && t.held);
   }
 
   /** Is it held for write by anybody? */
   get writeHeld(): boolean {
     return this.queue.peek().some((t) => t.held && t.write);
-  }
-
-  /** May a request at queue position `position` own it? Readers join readers when nobody waits in between. */
-  private admits(position: number, write: boolean): boolean {
-    const queue = this.queue.peek();
-    for (let i = 0; i < position; i++) {
-      const ticket = queue[i]!;
-      if (write || ticket.write || !ticket.held) return false;
-    }
-    return true;
   }
 
   private position(process: Process): number {
@@ -136,25 +151,27 @@ export class RwSem {
         const at = this.position(process);
         const ticket = this.queue.peek()[at];
         if (ticket === undefined) return false;
-        for (let i = 0; i < at; i++) {
-          const before = this.queue.peek()[i]!;
-          if (ticket.write || before.write) return false;
-        }
-        return true;
+        if (ticket.write) return at === 0 && this.readers.total === 0;
+        // Readers join readers when no writer is before them.
+        return !this.queue.peek().some((before, i) => i < at && before.write);
       },
       take: (process) => {
         const at = this.position(process);
-        this.queue.value = this.queue.value.map((t, i) => (i === at ? new Ticket(process, t.write, true) : t));
+        const { write } = this.queue.value[at]!;
+        const others = this.queue.value.filter((_, i) => i !== at);
+        if (!write) this.queue.value = others;
+        this.own(process, write, others);
       },
       waitsFor: (process) => {
         const queue = this.queue.peek();
         const at = this.position(process);
         // A reader is held up by writers only, be they owners or waiting before it.
         const write = queue[at]?.write ?? false;
-        return queue
+        const before = queue
           .slice(0, at)
           .filter((t) => write || t.write)
           .map((t) => t.process);
+        return write ? [...this.readers.holders(), ...before] : before;
       },
     };
   }
@@ -170,6 +187,10 @@ export class RwSem {
     promise: 'always',
     ready: () => true,
     take: (process) => {
+      if (this.readers.has(process)) {
+        this.readers.change(process, -1);
+        return;
+      }
       const at = this.queue.value.findIndex((t) => t.process === process && t.held);
       if (at < 0) throw new Error(`${process.name} releases ${this.name} without holding it`);
       this.queue.value = this.queue.value.filter((_, i) => i !== at);

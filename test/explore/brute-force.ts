@@ -3,7 +3,7 @@
 // (one Mazurkiewicz trace), and must then have reached the same state. Shares no code with the search it checks.
 import { LimitReached } from '../../src/engine/limit.ts';
 import { Sim, UndeclaredAccess } from '../../src/engine/sim.ts';
-import { type Access, ADD, DID_WRITE, PERHAPS, READ, UPDATE } from '../../src/engine/step.ts';
+import { type Access, ADD, DID_ADD, DID_WRITE, PERHAPS, READ, UPDATE } from '../../src/engine/step.ts';
 import { Program } from '../../src/explore/program.ts';
 
 export type Build = (sim: Program) => void;
@@ -183,7 +183,7 @@ function accessesOf(acted: Access): Event['accesses'] {
   return Array.from({ length: acted.count }, (_, i) => {
     const kind = acted.kind[i]!;
     const open = kind === UPDATE || kind === PERHAPS;
-    const reads = kind === READ || (open && (acted.did[i]! & DID_WRITE) === 0);
+    const reads = kind === READ || (open && (acted.did[i]! & (DID_WRITE | DID_ADD)) === 0);
     const effect: Event['accesses'][number]['effect'] = kind === ADD ? 'add' : reads ? 'read' : 'write';
     return { lo: acted.lo[i]!, hi: acted.hi[i]!, effect, touched: kind !== PERHAPS || acted.did[i] !== 0 };
   }).filter(({ touched }) => touched);
