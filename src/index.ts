@@ -20,6 +20,7 @@ export {
   type ProgramMutex,
   type ProgramTally,
 } from './explore/program.ts';
+export { BrokenPromise } from './explore/promises.ts';
 export type { ScheduledStep } from './explore/runner.ts';
 export { NotRepeatable } from './explore/scheduler.ts';
 export { type ShrinkOptions, type Shrunk, shrink } from './explore/shrink.ts';

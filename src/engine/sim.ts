@@ -80,7 +80,9 @@ const SPARSE_IDS_FROM = 2 ** 40;
 export class Sim {
   readonly checked: boolean;
   journaled: boolean;
-  readonly digested: boolean;
+  /** Writes go into the state digest. */
+  digested: boolean;
+  private readonly alwaysDigested: boolean;
   readonly latencies: LatencyModel;
   readonly streams: Streams;
   readonly processes: Process[] = [];
@@ -134,7 +136,8 @@ export class Sim {
   constructor(options: SimOptions = {}) {
     this.checked = options.checked ?? false;
     this.journaled = options.journaled ?? false;
-    this.digested = options.digested ?? false;
+    this.alwaysDigested = options.digested ?? false;
+    this.digested = this.alwaysDigested;
     this.latencies = options.latencies ?? new LatencyModel({});
     this.streams = new Streams(options.seed ?? '0');
     this.watching = this.checked;
@@ -382,6 +385,11 @@ export class Sim {
     this.digestHigh = (this.digestHigh + mix(key ^ 0x5bd1e995, after) - mix(key ^ 0x5bd1e995, before)) | 0;
   }
 
+  /** Keep the digest from here to the end of this execution: it cannot tell what the state is, but that it comes back. */
+  keepDigest(): void {
+    this.digested = true;
+  }
+
   /** The state digest together with `more`, as one number for maps: 53 bits. Needs `digested`. */
   digestKey(more: number): number {
     const low = mix(this.digestLow, more) >>> 0;
@@ -416,6 +424,7 @@ export class Sim {
     this.undoTo(base.journal);
     this.digestLow = base.low;
     this.digestHigh = base.high;
+    this.digested = this.alwaysDigested;
     if (this.findings.length > base.findings) this.findings.length = base.findings;
     this.nextId = base.nextId;
     this.nextSparseId = base.nextSparseId;

@@ -13,6 +13,7 @@ export class BrokenPromise extends Error {
 
 export class GatePromises {
   private readonly sim: Sim;
+  private known = false;
   // By slot: the gate that was seen there, and whether it was open.
   private readonly gates: (Gate | null)[] = [];
   private readonly open: boolean[] = [];
@@ -21,9 +22,23 @@ export class GatePromises {
     this.sim = sim;
   }
 
-  /** Nothing has been seen of the execution at hand, or not for some steps. */
+  /** Nothing has been seen of the execution at hand. */
   forget(): void {
-    this.gates.length = 0;
+    this.known = false;
+  }
+
+  /** Somebody is about to act. */
+  look(): void {
+    if (this.known) return;
+    this.known = true;
+    const { processes } = this.sim;
+    for (let slot = 0; slot < processes.length; slot++) this.see(slot, processes[slot]!);
+  }
+
+  private see(slot: number, process: Process): void {
+    const { gate } = process.announced;
+    this.gates[slot] = process.state === 'live' ? gate : null;
+    this.open[slot] = gate?.ready(process) ?? true;
   }
 
   /** `actor` has acted. Throws BrokenPromise. */
@@ -32,13 +47,13 @@ export class GatePromises {
     for (let slot = 0; slot < processes.length; slot++) {
       const process = processes[slot]!;
       const { gate } = process.announced;
+      const before = this.gates[slot];
       if (gate === null || process.state !== 'live') {
         this.gates[slot] = null;
         continue;
       }
       const open = gate.ready(process);
-      const seen = process !== actor && this.gates[slot] === gate;
-      if (seen && open !== this.open[slot]) this.turned(actor, process, gate, open);
+      if (process !== actor && before === gate && open !== this.open[slot]) this.turned(actor, process, gate, open);
       else if (!open && gate.promise === 'always') this.broken(process, gate, 'is never shut, and is shut');
       this.gates[slot] = gate;
       this.open[slot] = open;

@@ -19,6 +19,8 @@ export interface ScheduledStep {
 export interface RunLimits {
   /** Steps after which an execution is cut off. Default 100,000. */
   readonly maxSteps?: number;
+  /** Throw when a gate breaks a promise that searches rely on. Default: in checked worlds. */
+  readonly gatesChecked?: boolean;
   /** Looks at the end of every execution that ended by itself, after deferred work is done. */
   readonly atEnd?: (sim: Sim) => void;
 }
@@ -62,7 +64,7 @@ export class Runner {
     this.sim = sim;
     this.maxSteps = limits.maxSteps ?? MAX_STEPS;
     this.atEnd = limits.atEnd ?? null;
-    this.promises = sim.checked ? new GatePromises(sim) : null;
+    this.promises = (limits.gatesChecked ?? sim.checked) ? new GatePromises(sim) : null;
     sim.mark();
     this.findingsBefore = sim.findings.length;
   }
@@ -130,6 +132,8 @@ export class Runner {
         if (last !== null && canStep(last)) this.preemptions++;
         last = process;
       }
+      // What was checked when it ran first is not watched.
+      if (promises !== null && sim.watching) promises.look();
       this.actors[this.steps] = process;
       this.labels[this.steps] = process.announced.step;
       try {
@@ -139,11 +143,7 @@ export class Runner {
         cut = true;
       }
       this.steps++;
-      // What was checked when it ran first is not watched.
-      if (promises !== null) {
-        if (sim.watching) promises.check(process);
-        else promises.forget();
-      }
+      if (promises !== null && sim.watching) promises.check(process);
       scheduler.acted?.(process, sim);
     }
   }

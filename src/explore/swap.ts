@@ -53,7 +53,7 @@ export function swapTest(sim: Sim, options: SwapOptions = {}): SwapResult {
   if (!sim.digested) throw new Error('the swap test compares digests: the sim must keep one');
   const runs = options.runs ?? 100;
   const seed = options.seed ?? '0';
-  const runner = new Runner(sim, options);
+  const runner = new Runner(sim, { ...options, gatesChecked: false });
   let swaps = 0;
   for (let run = 0; run < runs; run++) {
     const walk = new PairingWalk(seed, run);
@@ -77,7 +77,9 @@ function play(runner: Runner, scheduler: PairingWalk | Follow, walk: PairingWalk
   runner.execute(scheduler, walk.run);
   return {
     digest: runner.sim.stateDigest,
+    // Whether a state comes back within a round depends on where steps of others that commute fall.
     findings: runner.findings
+      .filter(({ kind }) => kind !== 'livelock')
       .map((finding) => finding.identity)
       .sort()
       .join('\n'),

@@ -30,7 +30,10 @@ export function compare(build: Build, limit: number): Comparison {
   while (executions < 3 * brute.traces.size + 10 && runner.execute(dpor, executions)) {
     executions++;
     if (dpor.redundant) blocked++;
-    for (const finding of runner.findings) if (finding.kind !== 'deadlock') findings.add(finding.message);
+    // Livelocks show in some linearizations of a trace only.
+    for (const { kind, message } of runner.findings) {
+      if (kind !== 'deadlock' && kind !== 'livelock') findings.add(message);
+    }
     if (sim.processes.length > 0 && runner.end === 'deadlock') deadlocks++;
     const key = traceKey(build, runner.initialChoices, runner.schedule());
     if (seen.has(key)) differences.push(`twice: ${key}`);

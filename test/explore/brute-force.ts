@@ -60,7 +60,7 @@ export function bruteForce(build: Build, limit = 100_000): BruteResult {
       if (enabled.length === 0) {
         interleavings += count;
         traces.add(key);
-        for (const finding of world.sim.findings) findings.add(finding.message);
+        for (const { kind, message } of world.sim.findings) if (kind !== 'livelock') findings.add(message);
         if (world.sim.processes.some((p) => p.state === 'live' && !p.daemon)) deadlocks++;
         continue;
       }

@@ -1,6 +1,6 @@
 // The library's entry: the program of the README, what a result says, tokens and replay, limits told apart.
 import { describe, expect, test } from 'vitest';
-import { explore, NotRepeatable, UndeclaredAccess } from '../../src/index.ts';
+import { BrokenPromise, explore, NotRepeatable, UndeclaredAccess } from '../../src/index.ts';
 
 describe('explore', () => {
   test('a program of cells, locks, choices and actors started by actors', () => {
@@ -99,7 +99,7 @@ describe('explore', () => {
     expect(replay('s1;gone;a=0;b=0').limits).toEqual(['there is no actor gone']);
     expect(replay('s1;gone;a=0;b=0').findings.length).toBe(1);
     expect(replay('s1;a=7;b').limits).toEqual(['a has only 2 alternatives at choose, not 8']);
-    expect(replay('s1;a@x:free;b').limits).toEqual(['a cannot go on to x:free']);
+    expect(replay('s1;a@x:free;b').limits).toEqual(['a does not come to x:free']);
     expect(() => replay('x9;a')).toThrow("starts with 's1;'");
     expect(() => replay('s1;a@b@c')).toThrow("'a@b@c' is no part");
     expect(() => explore(lostUpdate, { strategy: 'replay' })).toThrow('needs the token');
@@ -321,5 +321,164 @@ describe('explore', () => {
       { atEnd: (sim) => seen.push(sim.processes.length) },
     );
     expect(seen).toEqual([0, 1]);
+  });
+});
+
+describe('going round', () => {
+  type Setup = Parameters<typeof explore>[0];
+
+  /** Take `first`, try `second`, give up and try again: both may do so for ever. */
+  const polite =
+    (bound: number): Setup =>
+    (sim) => {
+      const a = sim.mutex('a');
+      const b = sim.mutex('b');
+      for (const [name, first, second] of [
+        ['p', a, b],
+        ['q', b, a],
+      ] as const) {
+        sim.spawn(name, function* () {
+          const loop = sim.loop(`${name} backs off`, bound);
+          for (;;) {
+            loop.begin();
+            yield first.lock();
+            yield second.trylock();
+            if (second.heldBy(sim.self)) break;
+            yield first.unlock();
+            yield loop.again(sim.again);
+          }
+          loop.end();
+          yield second.unlock();
+          yield first.unlock();
+        });
+      }
+    };
+
+  test('a livelock: the state comes back and everybody has stepped', () => {
+    for (const strategy of ['dpor', 'bounded'] as const) {
+      const result = explore(polite(2), { strategy, bound: 20 });
+      expect(result.findings.map(({ kind, message }) => [kind, message])).toEqual([
+        ['livelock', expect.stringMatching(/^[pq], [pq] can go round for ever: the state is as it was/)],
+      ]);
+      expect(result.findings[0]!.finding.reasons).toContain("p goes round the retry loop 'p backs off'");
+      const { token } = result.findings[0]!;
+      expect(explore(polite(2), { strategy: 'replay', token }).findings[0]!.kind).toBe('livelock');
+      // Other rounds were cut off at the bound, which is said besides.
+      expect(result.limits.some((limit) => limit.includes("the retry loop 'p backs off' went round 2 times"))).toBe(
+        true,
+      );
+      expect(result.complete).toBe(false);
+    }
+  });
+
+  test('without a second round, no state can come back', () => {
+    const result = explore(polite(0));
+    expect(result.findings).toEqual([]);
+    expect(result.limits.length).toBeGreaterThan(0);
+  });
+
+  test('going round alone while another could step is not fair', () => {
+    const result = explore((sim) => {
+      const x = sim.cell('x', 0);
+      const stop = sim.cell('stop', false);
+      sim.spawn('spinner', function* () {
+        const loop = sim.loop('spin', 3);
+        for (;;) {
+          loop.begin();
+          yield x.willWrite();
+          x.value = 0;
+          yield stop.willRead();
+          if (stop.value) break;
+          yield loop.again(sim.again);
+        }
+        loop.end();
+      });
+      sim.spawn('stopper', function* () {
+        yield stop.willWrite();
+        stop.value = true;
+      });
+    });
+    expect(result.findings).toEqual([]);
+    expect(result.limits).toEqual(["spinner: the retry loop 'spin' went round 3 times (1 times)"]);
+  });
+
+  test('going round while everybody else waits for ever is', () => {
+    const result = explore((sim) => {
+      const x = sim.cell('x', 0);
+      const stop = sim.cell('stop', false);
+      sim.spawn('spinner', function* () {
+        const loop = sim.loop('spin', 3);
+        for (;;) {
+          loop.begin();
+          yield x.willUpdate();
+          x.value = 0;
+          yield stop.willRead();
+          if (stop.value) break;
+          yield loop.again(sim.again);
+        }
+        loop.end();
+      });
+      sim.spawn('stopper', function* () {
+        yield sim.until([x], () => x.peek() === 1);
+        yield stop.willWrite();
+        stop.value = true;
+      });
+    });
+    expect(result.findings.map(({ kind, message }) => [kind, message])).toEqual([
+      ['livelock', 'spinner can go round for ever: the state is as it was, and whoever could step has stepped'],
+    ]);
+  });
+
+  test('a loop that counts its rounds does not come back to the same state', () => {
+    const result = explore((sim) => {
+      const tries = sim.cell('tries', 0);
+      sim.spawn('spinner', function* () {
+        const loop = sim.loop('spin', 3);
+        for (;;) {
+          loop.begin();
+          yield tries.willUpdate();
+          tries.value += 1;
+          if (tries.value === 100) break;
+          yield loop.again(sim.again);
+        }
+        loop.end();
+      });
+    });
+    expect(result.findings).toEqual([]);
+    expect(result.limits).toEqual(["spinner: the retry loop 'spin' went round 3 times (1 times)"]);
+  });
+});
+
+describe('what gates promise', () => {
+  test('is checked: a condition that was to last and does not', () => {
+    const attempt = () =>
+      explore((sim) => {
+        const x = sim.cell('x', 1);
+        sim.spawn('waiter', function* () {
+          yield sim.until([x], () => x.peek() === 1, { lasting: true, name: 'one' });
+        });
+        sim.spawn('writer', function* () {
+          yield x.willWrite();
+          x.value = 0;
+        });
+      });
+    expect(attempt).toThrow(BrokenPromise);
+    expect(attempt).toThrow("the gate 'one' at which waiter waits (wait) promises that it stays open once it is");
+  });
+
+  test('is checked: a condition that looks at what it does not announce', () => {
+    const attempt = () =>
+      explore((sim) => {
+        const x = sim.cell('x', 0);
+        const y = sim.cell('y', 0);
+        sim.spawn('waiter', function* () {
+          yield sim.until([x], () => y.peek() === 1);
+        });
+        sim.spawn('writer', function* () {
+          yield y.willWrite();
+          y.value = 1;
+        });
+      });
+    expect(attempt).toThrow('was opened by writer: y:write, which wrote nothing that it announced');
   });
 });
