@@ -150,7 +150,7 @@ export function runProgram(
 ): readonly Emitted[] {
   const scenario = scenarioOf(kernel, boot);
   const one = scenario.base;
-  const { world, failed } = setStage(scenario, one, { seed: '1', checked: true, rewindable: false, stories: false });
+  const { world, failed } = setStage(scenario, one, { seed: '1', checked: true, rewindable: false, stories: false, digested: false });
   const actor = scenario.actors.find(({ name }) => name === 'lab')!;
   const session = new Session({ world, actor, one, process: 'lab', fail: (what) => failed.push(what) }, emitted);
   world.spawn(world.task('lab'), 'program', () => program(session));
