@@ -55,9 +55,12 @@ export function* tlbRemoveTableSyncOne(core: CoreMm): Steps<void> {
   }
 }
 
-/** A CPU on which no actor runs takes every interrupt at once: no step. */
+/**
+ * A CPU on which no actor ever runs takes every interrupt at once: no step. Whether one has ended by now must not count:
+ * nobody announces that, and the order of steps would change what steps there are.
+ */
 function usesInterrupts(core: CoreMm, cpu: Cpu): boolean {
-  return core.sim.processes.some((process) => process.state !== 'ended' && core.threadOf(process)?.cpu === cpu);
+  return core.sim.processes.some((process) => core.threadOf(process)?.cpu === cpu);
 }
 
 // ---- deferred unmap flushes (tlb_ubc, reclaim and migration) ---------------------------------------------------------
