@@ -3,7 +3,7 @@
 import { type Finding, type FindingValue, findingIdentity } from '../engine/finding.ts';
 import type { Sim } from '../engine/sim.ts';
 import type { CoreMm } from '../mm/core.ts';
-import type { StepLog } from './step-log.ts';
+import type { Moment, StepLog } from './step-log.ts';
 
 /**
  * step: judges only what the current step announced. end: judges the state at the end. relation: judges two or more
@@ -37,12 +37,21 @@ export interface Report {
   readonly objects: readonly string[];
   /** Object ids whose recent steps tell the story. */
   readonly about?: readonly number[];
+  /** Steps of the story that must not be left out, however long ago they were. */
+  readonly moments?: readonly Moment[];
   readonly details?: Readonly<Record<string, FindingValue>>;
   readonly remedy?: string;
   /** Class of object for deduplication: `io-pte of anon folio`. */
   readonly objectClass: string;
   /** Labels of the conflicting steps, when the checker knows them; default: the current step's. */
   readonly labels?: readonly string[];
+}
+
+/** Has a finding of that kind and class been reported for the step that acts now? Then its story need not be looked for. */
+export function isReported({ sim }: CheckContext, kind: string, objectClass: string): boolean {
+  const label = sim.actingAccess?.step.label;
+  const identity = findingIdentity(kind, objectClass, label === undefined ? [] : [label]);
+  return sim.findings.some((finding) => finding.identity === identity);
 }
 
 /** Report a finding once per identity. */
@@ -52,7 +61,7 @@ export function reportFinding(context: CheckContext, report: Report): void {
   const labels = report.labels ?? (label === undefined ? [] : [label]);
   const identity = findingIdentity(report.kind, report.objectClass, labels);
   if (sim.findings.some((finding) => finding.identity === identity)) return;
-  const steps = log?.story(report.about ?? []) ?? [];
+  const steps = log?.story(report.about ?? [], report.moments) ?? [];
   const actors = new Set(steps.map((told) => told.actor));
   if (sim.current !== null) actors.add(sim.current.name);
   const finding: Finding = {

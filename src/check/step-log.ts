@@ -15,6 +15,12 @@ const STORY_STEPS = 24;
 /** Changes of one step put in words. */
 const CHANGES_SHOWN = 4;
 
+/** A step that a story must not leave out, with what it did in words. */
+export interface Moment extends FindingStep {
+  /** Number of the step; -1: before the clock started. */
+  readonly step: number;
+}
+
 /** What a listener is told of every step. */
 export interface LoggedStep {
   readonly timeNs: number;
@@ -37,7 +43,10 @@ export class StepLog implements StepObserver {
   private readonly hi = new Float64Array(KEPT_ACCESSES);
   private readonly kind = new Uint8Array(KEPT_ACCESSES);
   private total = 0;
+  /** Number of the first step of an execution: what was logged before is the set-up. */
+  private start = 0;
   private accesses = 0;
+  private frozenAt = 0;
   private readonly acted = new Set<Step>();
   private lastStep: Step | null = null;
   /** Called with every step, in order. */
@@ -51,10 +60,17 @@ export class StepLog implements StepObserver {
     this.sim = sim;
     this.keepJournal = keepJournal;
     sim.onRewind(() => {
-      this.total = 0;
+      // Long executions have written over the set-up's steps.
+      this.start = this.frozenAt;
+      this.total = this.frozenAt;
       this.accesses = 0;
       this.pathDigest = 0;
     });
+  }
+
+  /** The set-up is over: executions are rewound to here. */
+  freeze(): void {
+    this.frozenAt = this.total;
   }
 
   /** Labels acted, for coverage and `reaches`. */
@@ -95,22 +111,41 @@ export class StepLog implements StepObserver {
     return changes.map(({ text }) => text).join(', ') + (more > 0 ? `, and ${more} more` : '');
   }
 
-  /** The steps that touched any of the objects, oldest first: writes and adds always, reads of the last actor too. */
-  story(about: readonly number[]): readonly FindingStep[] {
-    if (about.length === 0) return [];
-    const told: FindingStep[] = [];
-    for (let step = Math.max(0, this.total - KEPT_STEPS); step < this.total; step++) {
+  /** The step that acts now, which is logged when it has acted. */
+  moment(changed: string): Moment {
+    const { current, actingAccess, nowNs } = this.sim;
+    return {
+      step: this.total,
+      actor: current?.name ?? 'end of the run',
+      label: actingAccess?.step.label ?? 'drain',
+      timeNs: nowNs,
+      ...(changed === '' ? {} : { changed }),
+    };
+  }
+
+  /**
+   * The steps that touched any of the objects, oldest first: writes and adds always, reads of the last actor too; and
+   * all of `moments`, which stay where a long story is cut to its last steps.
+   */
+  story(about: readonly number[], moments: readonly Moment[] = []): readonly FindingStep[] {
+    if (about.length === 0 && moments.length === 0) return [];
+    const told: Moment[] = [...moments];
+    const known = new Set(moments.map(({ step }) => step));
+    for (let step = Math.max(this.start, this.total - KEPT_STEPS); step < this.total; step++) {
       const at = step % KEPT_STEPS;
-      if (!this.touches(at, about)) continue;
+      if (known.has(step) || !this.touches(at, about)) continue;
       const changed = this.changed[at]!;
       told.push({
+        step,
         actor: this.actors[at]!,
         label: this.steps[at]!.label,
         timeNs: this.timeNs[at]!,
         ...(changed === '' ? {} : { changed }),
       });
     }
-    return told.slice(-STORY_STEPS);
+    told.sort((a, b) => a.step - b.step);
+    const from = told.length - STORY_STEPS;
+    return told.filter((moment, i) => i >= from || moments.includes(moment)).map(({ step: _, ...shown }) => shown);
   }
 
   /** Did the step announce any of the objects? False when it is so old that its accesses have been written over. */

@@ -187,7 +187,7 @@ function* access(
     // For checkers only: the domain that the device is in by now.
     const through = device.entry.peek();
     sim.emit(FRAME_ACCESS, {
-      ...(through === null || through === 'identity' ? {} : { space: through.name }),
+      ...(through === null || through === 'identity' ? {} : { space: through.name, table: through.table.name }),
       pfn,
       write: prot === IO_WRITE,
       madeFor: entry === null || sameGeneration(entry.generation, generation) ? generation : entry.generation,

@@ -25,9 +25,30 @@ export interface FrameAccess {
   readonly page: number;
   /** Whose address space `page` is in, when it is not the holder's own: the IOMMU domain of a device. */
   readonly space?: string;
+  /** Name of the page table walked, when it is not the holder's. */
+  readonly table?: string;
   readonly token: number;
 }
 export const FRAME_ACCESS = eventType<FrameAccess>('frame-access');
+
+/** What holds translations to frames: the page table of a VM or of an IOMMU, or the kernel's mapping of one page. */
+export interface TranslatingTable {
+  readonly name: string;
+  /** Whose it is, as accesses through it name their holder. */
+  readonly owner: string;
+  readonly addresses: 'IOVA' | 'gfn';
+  /** The frame that `page` leads to now; anything else when it leads nowhere. Looks without a step. */
+  leadsTo(page: number): number;
+}
+
+/** Pages from `page` on of a table lead to frames from `pfn` on, from now on. */
+export interface TranslationMade {
+  readonly table: TranslatingTable;
+  readonly page: number;
+  readonly pfn: number;
+  readonly pages: number;
+}
+export const TRANSLATION_MADE = eventType<TranslationMade>('translation-made');
 
 /** A frame went back to the allocator, or changed owner. */
 export interface FrameReleased {

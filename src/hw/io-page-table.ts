@@ -6,7 +6,7 @@ import { Column } from '../engine/column.ts';
 import type { Sim } from '../engine/sim.ts';
 import { ADD, type Announced, type Step } from '../engine/step.ts';
 import { countTranslations, type FolioHeads } from './folio-heads.ts';
-import type { Frames } from './frames.ts';
+import { type Frames, TRANSLATION_MADE, type TranslatingTable } from './frames.ts';
 import {
   ENTRIES,
   GENERATION_SHIFT,
@@ -29,9 +29,11 @@ import {
   WINDOW_PAGES,
 } from './io-entry.ts';
 
-export class IoPageTable {
+export class IoPageTable implements TranslatingTable {
   readonly sim: Sim;
   readonly name: string;
+  readonly owner: string;
+  readonly addresses = 'IOVA';
   readonly frames: Frames;
   /** Table pages below the root. */
   readonly tables: Tally;
@@ -42,6 +44,7 @@ export class IoPageTable {
   constructor(sim: Sim, name: string, frames: Frames, heads: FolioHeads) {
     this.sim = sim;
     this.name = name;
+    this.owner = name;
     this.frames = frames;
     this.heads = heads;
     this.tables = new Tally(sim, `table pages of ${name}`);
@@ -277,6 +280,7 @@ export class IoPageTable {
     const first = rowAt(row, level);
     for (let copy = 0; copy < 2 ** (order % 9); copy++) this.put(level, first + copy, pfn, bits);
     this.count(pfn, pages, 1);
+    this.tellMade(page, pfn, pages);
   }
 
   /** Write 4 KiB leaves of one table for a contiguous run of frames. */
@@ -290,6 +294,7 @@ export class IoPageTable {
       for (let i = 0; i < pages; i++) this.meta[0]!.set(row + i, prot | tagged(this.frames.peekGeneration(pfn + i)));
     }
     this.count(pfn, pages, 1);
+    this.tellMade(page, pfn, pages);
   }
 
   /** Clear one leaf. */
@@ -336,6 +341,14 @@ export class IoPageTable {
     }
     bits.fill(first, first + ENTRIES - 1, 0);
     frames.fill(first, first + ENTRIES - 1, 0);
+  }
+
+  private tellMade(page: number, pfn: number, pages: number): void {
+    if (this.sim.hears(TRANSLATION_MADE)) this.sim.emit(TRANSLATION_MADE, { table: this, page, pfn, pages });
+  }
+
+  leadsTo(page: number): number {
+    return this.peekRun(page, 1).pfn;
   }
 
   private put(level: number, row: number, pfn: number, bits: number): void {

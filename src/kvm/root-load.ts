@@ -27,7 +27,7 @@ export function* loadRoot(vm: Vm, vcpu: Vcpu): Steps<void> {
     if (root === undefined) {
       const process = sim.current!;
       const name = `root ${process.name}.${process.nextNumber()} of ${vm.name}`;
-      root = new TdpRoot(sim, { name, asId: 0, nested }, vm.mmuLock, vm.roots);
+      root = new TdpRoot(sim, { name, owner: vm.name, asId: 0, nested }, vm.mmuLock, vm.roots);
       vm.roots.value = [...vm.roots.value, root];
     }
     root.references.value += 1;

@@ -105,6 +105,7 @@ function* installSmall(
   checkReplaced(vm, gfn, old, frame.pfn);
   root.setSmall(gfn, bits, frame.pfn, frame.generation);
   if (!sptePresent(old.bits)) countTranslation(core, frame.pfn, 1);
+  root.tellMade(gfn, frame.pfn, 1);
   markPage(vm, frame);
   return 'fixed';
 }
@@ -136,6 +137,7 @@ function* installLarge(vm: Vm, root: TdpRoot, seen: Spte, gfn: number, pfn: numb
   }
   root.setRow(row, bits, pfn, frames.generationOf(pfn));
   if (!sptePresent(old.bits)) countTranslation(core, pfn, 1);
+  root.tellMade(first, pfn, PMD_PAGES);
   markPage(vm, frame);
   if (old.table) yield* call(flushRemoteTlbs(vm));
   return 'fixed';

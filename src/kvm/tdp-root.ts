@@ -6,8 +6,9 @@ import { hashText, mix } from '../engine/hash.ts';
 import type { RwLock } from '../engine/rwlock.ts';
 import type { Sim } from '../engine/sim.ts';
 import type { Announced, Step } from '../engine/step.ts';
+import { TRANSLATION_MADE, type TranslatingTable } from '../hw/frames.ts';
 import { PMD_PAGES } from '../hw/machine.ts';
-import { SPTE_LARGE, SPTE_TABLE, type Spte } from './spte.ts';
+import { SPTE_LARGE, SPTE_TABLE, type Spte, sptePresent } from './spte.ts';
 
 /** kvm_mmu_max_gfn + 1: the machine has 44 physical address bits. */
 export const MAX_GFNS = 2 ** 32;
@@ -42,8 +43,11 @@ function decode(level: Level, at: number, bits: number, table: boolean): Spte {
   return { bits, pfn: level.pfn.peek(at), generation: level.generation.peek(at), large, table };
 }
 
-export class TdpRoot {
+export class TdpRoot implements TranslatingTable {
   readonly name: string;
+  /** The VM. */
+  readonly owner: string;
+  readonly addresses = 'gfn';
   readonly identity: number;
   /** Address space: 0, or 1 for system management mode. */
   readonly asId: number;
@@ -58,12 +62,13 @@ export class TdpRoot {
 
   constructor(
     sim: Sim,
-    role: { readonly name: string; readonly asId: number; readonly nested: boolean },
+    role: { readonly name: string; readonly owner: string; readonly asId: number; readonly nested: boolean },
     mmuLock: RwLock,
     list: { readonly id: number },
   ) {
     const { name } = role;
     this.name = name;
+    this.owner = role.owner;
     this.asId = role.asId;
     this.nested = role.nested;
     this.identity = mix(hashText(name), 0x726f6f74);
@@ -127,6 +132,18 @@ export class TdpRoot {
   readRow(row: number): Spte {
     const bits = this.big.bits.get(row);
     return decode(this.big, row, bits, (bits & SPTE_TABLE) !== 0);
+  }
+
+  leadsTo(gfn: number): number {
+    const spte = this.peek(gfn);
+    if (!sptePresent(spte.bits)) return -1;
+    return spte.large ? spte.pfn + (gfn % PMD_PAGES) : spte.pfn;
+  }
+
+  /** Tell who listens that entries from `gfn` on lead to frames from `pfn` on now. */
+  tellMade(gfn: number, pfn: number, pages: number): void {
+    const { sim } = this.small.bits;
+    if (sim.hears(TRANSLATION_MADE)) sim.emit(TRANSLATION_MADE, { table: this, page: gfn, pfn, pages });
   }
 
   /** As `read`, without a step. */

@@ -144,6 +144,7 @@ export class World {
 
   /** What names mean now is what they mean at the start of every execution. */
   freeze(): void {
+    this.log?.freeze();
     const tasks = [...this.tasks];
     const places = [...this.places].map(([process, map]) => [process, [...map]] as const);
     const named = [...this.named];
