@@ -199,11 +199,16 @@ function choose(resolved: Resolved, answer: Answer, argument: string): void {
     throw new KernelError(
       'contradiction',
       argument,
-      `'${argument}' contradicts '${resolved.chosenBy}'`,
+      `${given(argument, answer)} contradicts ${given(resolved.chosenBy, resolved.answer)}`,
       `${resolved.behaviour.id} was asked to be ${say(resolved.answer)} and ${say(answer)}`,
     );
   resolved.answer = answer;
   resolved.chosenBy = argument;
+}
+
+/** The change as a command line has it. */
+function given(argument: string, answer: Answer): string {
+  return `--${answer === false ? 'without' : 'with'} ${argument}`;
 }
 
 function say(answer: Answer): string {
@@ -250,21 +255,26 @@ function impossible(
   answers: ReadonlyMap<string, Resolved>,
 ): KernelError {
   const other = answers.get(condition.split('=')[0]!);
-  const offending = resolved.chosenBy ?? other?.chosenBy ?? resolved.behaviour.id;
-  const reason = `${resolved.behaviour.id} ${kind} ${condition}, ${because}`;
-  return new KernelError(kind, offending, `no kernel can have '${offending}' so`, reason);
+  const chosen = resolved.chosenBy !== undefined ? resolved : other?.chosenBy !== undefined ? other : undefined;
+  const rule = `${resolved.behaviour.id} ${kind} ${condition}`;
+  const reason = `${rule}, ${because}`;
+  if (chosen === undefined) return new KernelError(kind, resolved.behaviour.id, 'no kernel can be so', reason);
+  const offending = chosen.chosenBy!;
+  // The profile's own behaviour stands in the way of the change: it has to go, too.
+  const why = chosen === other ? `${rule}; add --without ${resolved.behaviour.id}` : reason;
+  return new KernelError(kind, offending, `${given(offending, chosen.answer)} is impossible`, why);
 }
 
 function absence(condition: string, answers: ReadonlyMap<string, Resolved>, profile: Profile): string {
   const id = condition.split('=')[0]!;
   const resolved = answers.get(id);
-  if (resolved?.chosenBy !== undefined) return `'${resolved.chosenBy}' switches off`;
+  if (resolved?.chosenBy !== undefined) return `is switched off by ${given(resolved.chosenBy, resolved.answer)}`;
   const range = findBehaviour(id)?.in;
   return `${profile.name} does not have${range === undefined ? '' : ` (${describeRange(range)})`}; add --with ${condition}`;
 }
 
 function presence(condition: string, answers: ReadonlyMap<string, Resolved>, profile: Profile): string {
   const resolved = answers.get(condition.split('=')[0]!);
-  if (resolved?.chosenBy !== undefined) return `'${resolved.chosenBy}' switches on`;
+  if (resolved?.chosenBy !== undefined) return `is switched on by ${given(resolved.chosenBy, resolved.answer)}`;
   return `${profile.name} has; add --without ${condition}`;
 }

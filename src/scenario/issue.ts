@@ -143,7 +143,7 @@ function expectationOf(issue: z.core.$ZodIssue): string | undefined {
     case 'invalid_value':
       return nameList(issue.values.map(String), 40);
     case 'too_small':
-      return `at least ${issue.minimum} ${issue.origin === 'string' ? 'characters' : 'entries'}`;
+      return `at least ${issue.minimum} ${issue.origin === 'string' ? 'character' : issue.minimum === 1 ? 'entry' : 'entries'}${issue.origin === 'string' && issue.minimum !== 1 ? 's' : ''}`;
     case 'invalid_format':
       return issue.format === 'regex' ? `text like ${issue.pattern}` : issue.format;
     case 'custom':

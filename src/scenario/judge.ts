@@ -13,6 +13,8 @@ export interface Observed {
   readonly failed: readonly FailedExpectation[];
   /** Of the labels in `reaches`, those that some actor acted. */
   readonly reached: ReadonlySet<string>;
+  /** What a reader should know of the run. */
+  readonly note?: string;
   /** The limit that ended the run early, in words. */
   readonly limit?: string;
   readonly timeNs: number;
@@ -61,6 +63,7 @@ export function judgeCase(scenario: Scenario, one: ScenarioCase, observed: Obser
     .map((label): Missing => ({ what: label, where: scenario.where }));
   const wrong = observed.failed.length > 0 || findings.some((reported) => reported.expected === 'no');
   const absent = missingFindings.length > 0 || missingLabels.length > 0;
+  const notes = [one.note, observed.note].filter((note) => note !== undefined);
   const incomplete = observed.limit !== undefined && !wrong;
   return {
     name: one.name,
@@ -69,7 +72,7 @@ export function judgeCase(scenario: Scenario, one: ScenarioCase, observed: Obser
     without: one.without,
     seed: observed.seed,
     status: incomplete ? 'incomplete' : wrong || absent ? 'not-as-expected' : 'as-expected',
-    ...(one.note === undefined ? {} : { note: one.note }),
+    ...(notes.length === 0 ? {} : { note: notes.join('; ') }),
     ...(observed.limit === undefined ? {} : { limit: observed.limit }),
     findings,
     failed: observed.failed,

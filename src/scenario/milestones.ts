@@ -21,6 +21,8 @@ export class Milestones {
   private readonly watched = new Map<string, Set<string>>();
   private readonly holds = new Map<Process, ActiveHold[]>();
   private readonly aliases = new Map<Process, string>();
+  /** In words: holds of operations that ended without coming to the label. A reader should know: nothing was held. */
+  readonly missed: string[] = [];
 
   constructor(sim: Sim) {
     this.sim = sim;
@@ -28,6 +30,7 @@ export class Milestones {
     sim.onRewind(() => {
       this.holds.clear();
       this.aliases.clear();
+      this.missed.length = 0;
     });
   }
 
@@ -82,6 +85,11 @@ export class Milestones {
 
   /** The holds of the operation that `process` performs now. */
   hold(process: Process, holds: readonly Hold[]): void {
+    for (const { hold, seen } of this.holds.get(process) ?? []) {
+      if (seen >= (hold.time ?? 1)) continue;
+      const times = (hold.time ?? 1) > 1 ? ` ${hold.time} times` : '';
+      this.missed.push(`${process.name} was to be held at ${hold.at}, and did not come there${times}`);
+    }
     if (holds.length === 0) this.holds.delete(process);
     else
       this.holds.set(

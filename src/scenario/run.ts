@@ -56,6 +56,7 @@ function runCase(scenario: Scenario, one: ScenarioCase, options: RunOptions): Ca
     : options;
   const run = runToEnd(scenario, one, watched);
   const { world, failed } = run.stage;
+  const { missed } = world.milestones;
   const seed = options.seed ?? scenario.seed;
   const told = (finding: Finding) =>
     options.explain === 'all' || (options.explain !== 'none' && !isExpected(one.expect, finding));
@@ -66,6 +67,7 @@ function runCase(scenario: Scenario, one: ScenarioCase, options: RunOptions): Ca
     failed,
     reached: world.log?.labels ?? new Set(),
     ...(run.limit === undefined ? {} : { limit: run.limit }),
+    ...(missed.length === 0 ? {} : { note: missed.join('; ') }),
     timeNs: run.timeNs,
     steps: run.steps,
     digest: run.digest,

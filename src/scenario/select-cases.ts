@@ -41,7 +41,7 @@ function onKernel(scenario: Scenario, asked: string): readonly ScenarioCase[] {
   const { base, cases } = scenario;
   const own = { ...base, name: kernel, written: '', kernel };
   const listed = cases.some((one) => one.where.line !== base.where.line);
-  return [listed ? { ...own, ...expectedOfAny(cases), note: NOT_STATED } : own];
+  return [listed ? { ...own, ...expectedOfAny([base, ...cases]), note: NOT_STATED } : own];
 }
 
 const NOT_STATED =

@@ -71,7 +71,9 @@ export function parseLimit(written: string | number | bigint): bigint {
 /** Whole nanoseconds. A unit is required, save for 0. Throws UnitError. */
 export function parseDuration(written: string | number | bigint): number {
   if (typeof written !== 'string') {
-    if (wholeNumber(written, DURATION_EXPECTED) === 0n) return 0;
+    const whole = wholeNumber(written, DURATION_EXPECTED);
+    if (whole === 0n) return 0;
+    if (whole < 0n) throw new UnitError(`${written} is before now`, DURATION_EXPECTED);
     throw new UnitError(`${written} has no unit`, DURATION_EXPECTED, `write \`${written}ns\` for nanoseconds`);
   }
   const text = written.trim();

@@ -68,7 +68,7 @@ describe('a kernel that cannot exist', () => {
     expect(error.kind).toBe('requires');
     expect(error.offending).toBe('cow.unshare-fault');
     expect(error.message).toContain('gup.longterm.ro-breaks-cow requires cow.unshare-fault');
-    expect(error.message).toContain('switches off');
+    expect(error.message).toContain('add --without gup.longterm.ro-breaks-cow');
   });
 
   it('is refused when a required behaviour is missing, and says what to add', () => {

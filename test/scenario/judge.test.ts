@@ -98,9 +98,12 @@ describe('the cases that run', () => {
     expect(names({ kernel: 'v6.1' })).toEqual(['changed']);
   });
 
-  it('are the scenario itself on a kernel that no case names', () => {
+  it('are the scenario itself on a kernel that no case names, free to do what any case does', () => {
     const [only] = selectCases(SCENARIO, { kernel: 'v6.6' });
-    expect(only).toMatchObject({ name: 'v6.6', kernel: 'v6.6', expect: { possible: [{ kind: 'deadlock' }] } });
+    expect(only).toMatchObject({ name: 'v6.6', kernel: 'v6.6', expect: { always: [] } });
+    const expected = SCENARIO.cases.flatMap((one) => [...one.expect.always, ...one.expect.possible]);
+    expect(only?.expect.possible).toEqual(expect.arrayContaining([{ kind: 'deadlock', details: {} }, ...expected]));
+    expect(only?.note).toContain('no case of this scenario is for this kernel');
   });
 
   it('have what the command line switches, over what the case switches', () => {
