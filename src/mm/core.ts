@@ -5,7 +5,7 @@ import type { Process } from '../engine/process.ts';
 import type { Sim } from '../engine/sim.ts';
 import { Cpu } from '../hw/cpu.ts';
 import { Frames } from '../hw/frames.ts';
-import type { Machine, Zone } from '../hw/machine.ts';
+import { type Machine, PMD_ORDER, type Zone } from '../hw/machine.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import type { AnonVma } from './anon-vma.ts';
 import { Folios } from './folio.ts';
@@ -224,10 +224,9 @@ function bootAllocations(core: CoreMm): {
   for (const [orderText, count] of Object.entries(core.params.hugePages)) {
     const order = Number(orderText);
     const heads: number[] = [];
-    // Boot reservation spreads over non-movable zones in order of size; movable only when hugepages_treat_as_movable.
-    const donors = zones.filter(
-      (z) => z.zone.kind === 'NORMAL' || z.zone.kind === 'DMA32' || z.zone.kind === 'MOVABLE',
-    );
+    // htlb_alloc_mask: huge pages that can migrate are movable memory; gigantic ones come from where memblock has them.
+    const kinds = order > PMD_ORDER ? ['NORMAL', 'DMA32', 'MOVABLE'] : ['MOVABLE', 'NORMAL', 'DMA32'];
+    const donors = kinds.flatMap((kind) => zones.filter(({ zone }) => zone.kind === kind));
     const nodes = [...new Set(donors.map((z) => z.zone.node))];
     for (let i = 0; i < count; i++) {
       let head: number | undefined;

@@ -8,7 +8,7 @@ import { folioAddLru, lruAddDrain } from './lru.ts';
 import { carryFlagsNow, replaceNow, willCarryFlags, willReplace } from './migrate-replace.ts';
 import type { MigrateOptions } from './migrate-request.ts';
 import { removeMigrationPtes, tryToMigrate } from './migration-entry.ts';
-import { allocFolio, allocHugetlb } from './page-alloc.ts';
+import { allocFolio, allocMigrateHugetlb } from './page-alloc.ts';
 import {
   PG_ANON,
   PG_HUGETLB,
@@ -71,7 +71,7 @@ function* newFolio(core: CoreMm, src: number, attempt: Attempt): Steps<number | 
   if (attempt.newFolio !== undefined) return yield* call(attempt.newFolio.allocAbove(core, src));
   const order = core.folios.orderOf(src);
   // Isolated, so that neither its size nor its kind changes.
-  if (core.folios.has(src, PG_HUGETLB)) return yield* call(allocHugetlb(core, { ...attempt.target, order }));
+  if (core.folios.has(src, PG_HUGETLB)) return yield* call(allocMigrateHugetlb(core, { ...attempt.target, order }));
   // Without a node to go to (NUMA_NO_NODE) it stays near where it was.
   const near = core.machine.zoneOf(src)!.node;
   return yield* call(allocFolio(core, { near, ...attempt.target, order, zero: false }));

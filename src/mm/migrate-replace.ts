@@ -7,6 +7,7 @@ import {
   PG_ACTIVE,
   PG_ANON,
   PG_DIRTY,
+  PG_HUGETLB_TEMPORARY,
   PG_KSM,
   PG_MLOCKED,
   PG_PARTIALLY_MAPPED,
@@ -120,6 +121,11 @@ export function carryFlagsNow(core: CoreMm, src: number, dst: number): void {
     folios.refcount.set(src, folios.refcount.get(src) - 1);
   }
   folios.change(src, 0, PG_ACTIVE | PG_UNEVICTABLE | PG_PRIVATE | PG_SWAPCACHE);
+  // move_hugetlb_state
+  if (folios.has(dst, PG_HUGETLB_TEMPORARY)) {
+    folios.change(dst, 0, PG_HUGETLB_TEMPORARY);
+    folios.change(src, PG_HUGETLB_TEMPORARY);
+  }
   const node = core.rmapAnon(src);
   // ksm_migrate_page
   if (node instanceof StableNode && node.pfn.value === src) node.pfn.value = dst;

@@ -2,10 +2,10 @@
 // first, so unrelated actors never meet here; a batch refill is the only shared step.
 import { call, type Steps } from '../engine/process.ts';
 import { step } from '../engine/step.ts';
-import { PMD_PAGES, type ZoneKind } from '../hw/machine.ts';
+import { PMD_ORDER, PMD_PAGES, type ZoneKind } from '../hw/machine.ts';
 import type { CoreMm, ZoneState } from './core.ts';
 import { giveBack, takeRun } from './free-runs.ts';
-import { PG_HUGETLB, PG_HWPOISON } from './page-flags.ts';
+import { PG_HUGETLB, PG_HUGETLB_TEMPORARY, PG_HWPOISON } from './page-flags.ts';
 import { directReclaim, wakeKswapd } from './reclaim-hooks.ts';
 
 const PCP = step('rmqueue_pcplist', 'alloc');
@@ -251,6 +251,20 @@ export function* allocHugetlb(core: CoreMm, gfp: Gfp): Steps<number | undefined>
   yield* call(prepare(core, head, gfp));
   yield core.folios.flags.willUpdate(head, PREP);
   core.folios.change(head, PG_HUGETLB);
+  return head;
+}
+
+/**
+ * alloc_hugetlb_folio_nodemask, for migration: where the pool has no page that suits, a fresh one, unless it were
+ * gigantic. It is temporary until the old page takes that over (move_hugetlb_state).
+ */
+export function* allocMigrateHugetlb(core: CoreMm, gfp: Gfp): Steps<number | undefined> {
+  const pooled = yield* call(allocHugetlb(core, gfp));
+  if (pooled !== undefined || gfp.order > PMD_ORDER) return pooled;
+  const head = yield* call(allocFolio(core, { ...gfp, zero: false }));
+  if (head === undefined) return undefined;
+  yield core.folios.flags.willUpdate(head, PREP);
+  core.folios.change(head, PG_HUGETLB | PG_HUGETLB_TEMPORARY);
   return head;
 }
 

@@ -37,6 +37,8 @@ export const PG_IN_LRU_BATCH = 1 << 21;
 export const PG_LRU_YOUNG = 1 << 22;
 /** PG_error: on a dirty page that had a memory error, in kernels that have the flag. */
 export const PG_ERROR = 1 << 23;
+/** HPG_temporary: a hugetlb page that does not belong to its pool, and goes back to its zone when it is freed. */
+export const PG_HUGETLB_TEMPORARY = 1 << 24;
 
 const NAMES: readonly (readonly [number, string])[] = [
   [PG_LOCKED, 'LOCKED'],

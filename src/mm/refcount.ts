@@ -7,7 +7,7 @@ import { type Announced, type Step, step } from '../engine/step.ts';
 import { PMD_PAGES } from '../hw/machine.ts';
 import type { CoreMm } from './core.ts';
 import { giveBack } from './free-runs.ts';
-import { PG_DIRTY, PG_HUGETLB, PG_HWPOISON, PG_REFERENCED, PG_RESERVED, PG_UPTODATE } from './page-flags.ts';
+import { PG_DIRTY, PG_HUGETLB, PG_HUGETLB_TEMPORARY, PG_HWPOISON, PG_REFERENCED, PG_RESERVED, PG_UPTODATE } from './page-flags.ts';
 
 const PUT = step('folio_put', 'refcount');
 
@@ -44,7 +44,7 @@ export function willPut(core: CoreMm, head: number, at: Step): Announced {
   if (order === 0) folios.anonExclusive.willPerhaps(head, at);
   else folios.anonExclusive.willPerhapsRange(head, head + 2 ** order - 1, at);
   frames.willRelease(head, order, at);
-  const pool = folios.has(head, PG_HUGETLB) ? core.hugePool.get(order) : undefined;
+  const pool = poolOf(core, folios.flags.peek(head), order);
   if (pool !== undefined) pool.willPerhaps(at);
   else {
     core.local.freePages.willPerhaps(at);
@@ -57,6 +57,11 @@ export function willPut(core: CoreMm, head: number, at: Step): Announced {
     }
   }
   return folios.refcount.willUpdate(head, at);
+}
+
+/** The pool that a folio of these flags goes back to. */
+function poolOf(core: CoreMm, flags: number, order: number): Cell<readonly number[]> | undefined {
+  return (flags & (PG_HUGETLB | PG_HUGETLB_TEMPORARY)) === PG_HUGETLB ? core.hugePool.get(order) : undefined;
 }
 
 /** As `willPut`, for each of the small folios first..last. */
@@ -122,7 +127,7 @@ export function freeFolio(core: CoreMm, head: number, why: string): void {
   const order = folios.orderOf(head);
   const flags = folios.flags.get(head);
   if ((flags & PG_RESERVED) !== 0) throw new Error(`reserved page ${head} freed by ${why}`);
-  const pool = (flags & PG_HUGETLB) !== 0 ? core.hugePool.get(order) : undefined;
+  const pool = poolOf(core, flags, order);
   // free_huge_folio clears no flags: whoever gets the page next finds what its last user left.
   folios.flags.set(head, pool === undefined ? 0 : flags & POOLED);
   folios.lruAge.set(head, 0);

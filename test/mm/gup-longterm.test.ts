@@ -134,7 +134,7 @@ describe('kernels with other rules', () => {
       ['v6.1.192', 'ENOMEM'],
       ['v6.12.117', undefined],
     ] as const) {
-      // A pool of three: two pages from the small NORMAL zone, the third from MOVABLE. One of the two gets free again.
+      // Huge pages that can migrate come from MOVABLE; what takes their place is a fresh page of the small NORMAL zone.
       const small: readonly ZoneSpec[] = [
         { kind: 'NORMAL', node: 0, pages: 2048 },
         { kind: 'MOVABLE', node: 0, pages: 8192 },
