@@ -69,6 +69,7 @@ export const fuzzCommand: Command = {
 };
 
 async function run(args: Readonly<Record<string, unknown>>, io: Io, parts: Parts): Promise<ExitCode> {
+  const startMs = performance.now();
   const { checkOutput, writeWhole } = await import('./output.ts');
   const { fuzzOptions } = await import('./fuzz/options.ts');
   const { FINDING_KINDS } = await import('../scenario/finding-kinds.ts');
@@ -87,6 +88,7 @@ async function run(args: Readonly<Record<string, unknown>>, io: Io, parts: Parts
     shrink,
     changes: caseChanges(args),
     labelsKnown: registry.labels?.() ?? new Set<string>(),
+    startMs,
   };
   const done = await fuzz(scenarios, setting, io);
   const text = await reportOf(done, args, io, output);

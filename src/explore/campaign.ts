@@ -42,8 +42,10 @@ export interface Epoch {
   readonly to: number;
 }
 
-/** Runs that an epoch has at least, when the campaign is long enough. */
-const EPOCH_RUNS = 1024;
+/** Runs of an epoch from which workloads are learned, roughly. */
+const LEARNING_RUNS = 1024;
+/** Runs of an epoch otherwise: the first has a round, so that every subject has its turn soon, later ones double. */
+const EPOCH_RUNS = 4096;
 /** Runs that a unit has at most: a worker that is stopped loses no more than these. */
 const UNIT_RUNS = 64;
 
@@ -51,13 +53,16 @@ const UNIT_RUNS = 64;
 export function* epochsOf(options: CampaignOptions): Generator<Epoch, void, undefined> {
   const { subjects, runs, runsPerSlot, shards } = options;
   if (subjects.length === 0) return;
-  const roundsPerEpoch = shards * Math.max(1, Math.ceil(EPOCH_RUNS / (subjects.length * runsPerSlot)));
+  const learning = options.unitPerSlot === true;
+  const most = Math.max(1, Math.ceil((learning ? LEARNING_RUNS : EPOCH_RUNS) / (subjects.length * runsPerSlot)));
   let nextRun = 0;
+  let nextRound = 0;
   let nextUnit = 0;
   for (let number = 0; nextRun < runs; number++) {
     const bySubject: number[][][] = subjects.map(() => []);
-    const from = number * roundsPerEpoch;
-    for (let round = from; round < from + roundsPerEpoch && nextRun < runs; round++) {
+    const from = nextRound;
+    nextRound += shards * (learning ? most : Math.min(most, 2 ** Math.min(number, 30)));
+    for (let round = from; round < nextRound && nextRun < runs; round++) {
       for (const [subject, { stride }] of subjects.entries()) {
         if (round % stride !== stride >> 1 || nextRun >= runs) continue;
         const first = nextRun;
@@ -68,7 +73,7 @@ export function* epochsOf(options: CampaignOptions): Generator<Epoch, void, unde
     }
     const units: Unit[] = [];
     for (const [subject, slots] of bySubject.entries()) {
-      for (const unitRuns of options.unitPerSlot === true ? slots : chunks(slots.flat(), UNIT_RUNS)) {
+      for (const unitRuns of learning ? slots : chunks(slots.flat(), UNIT_RUNS)) {
         units.push({ number: nextUnit++, epoch: number, subject, runs: unitRuns });
       }
     }

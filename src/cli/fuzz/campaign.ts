@@ -143,9 +143,8 @@ export class Campaign {
   private taskOf({ number, subject, runs }: Unit): UnitTask {
     const { cases, mutate, seed } = this.settings;
     const { file, index, stride } = cases[subject]!;
-    const large = stride >= LARGE_STRIDE;
-    const task = { kind: 'unit', unit: number, file, case: index, runs, large } as const;
-    if (!mutate || large) return task;
+    const task = { kind: 'unit', unit: number, file, case: index, runs } as const;
+    if (!mutate || stride >= LARGE_STRIDE) return task;
     const { draws, feedback } = this;
     draws.restart(seed, runs[0]!, PARENTS);
     // The author's workload keeps its turn.

@@ -24,6 +24,8 @@ export interface FuzzSetting {
   readonly shrink: number;
   readonly changes: CaseChanges;
   readonly labelsKnown: ReadonlySet<string>;
+  /** When the command began, by `performance.now()`: from there on `--for` counts. */
+  readonly startMs: number;
 }
 
 export interface FuzzRun {
@@ -43,7 +45,7 @@ const RUNS_PER_WORKLOAD = 16;
 /** Throws UsageError and ScenarioError before anything has run, and ScenarioError when a world cannot be built. */
 export async function fuzz(scenarios: readonly Scenario[], setting: FuzzSetting, io: Io): Promise<FuzzRun> {
   const { options, changes } = setting;
-  const endMs = options.forMs === undefined ? Number.POSITIVE_INFINITY : performance.now() + options.forMs;
+  const endMs = options.forMs === undefined ? Number.POSITIVE_INFINITY : setting.startMs + options.forMs;
   const cases = casesOf(scenarios, (scenario) => selectCases(scenario, changes));
   const entries = options.corpus === undefined ? [] : readCorpus(io, options.corpus);
   const { state: file } = options;

@@ -17,7 +17,7 @@ const PAGE = 4096;
 const LARGE_PAGES = 8192;
 const LARGE_OPERATIONS = 500;
 const STRIDE_MAX = 1024;
-/** From this stride on a case is large: its workload is left alone, and its world is not kept. */
+/** From this stride on a case is large: its workload is left alone. */
 export const LARGE_STRIDE = 16;
 
 /** Every case with its stride; the smallest case is always due. */

@@ -1,10 +1,10 @@
-// What one worker of a campaign works at: it holds the scenarios, sets up their cases when first asked for, and does
-// units, replays and stories. It keeps nothing that a result could depend on.
+// What one worker of a campaign works at: it holds the scenarios, and does units, replays and stories. It
+// keeps nothing that a result could depend on.
 import { Draws } from '../../explore/draws.ts';
 import { ScenarioError } from '../diagnostic.ts';
 import { loadScenario } from '../load.ts';
 import type { OperationRegistry } from '../operation.ts';
-import type { Scenario, ScenarioCase } from '../scenario.ts';
+import type { Scenario } from '../scenario.ts';
 import { type CaseChanges, selectCases } from '../select-cases.ts';
 import type { UnitResult } from './fuzz-result.ts';
 import { type FuzzSettings, FuzzSubject } from './fuzz-subject.ts';
@@ -28,8 +28,6 @@ export interface UnitTask {
   readonly file: number;
   readonly case: number;
   readonly runs: readonly number[];
-  /** Its world is not worth keeping: it takes more memory than time. */
-  readonly large: boolean;
   /** Make up a workload from these (null: the author's). */
   readonly mutate?: { readonly parent: string | null; readonly donor: string | null };
 }
@@ -60,8 +58,6 @@ export interface ReplayResult {
   readonly diverged?: string;
 }
 
-/** Worlds kept set up. */
-const KEPT_MAX = 24;
 /** Sets the draws of mutations apart from those of strategies. */
 const MUTATION = 2;
 
@@ -70,7 +66,6 @@ export class FuzzBench {
   private readonly registry: OperationRegistry;
   private readonly scenarios: (Scenario | undefined)[] = [];
   private readonly mutators: (Mutator | undefined)[] = [];
-  private readonly subjects = new Map<string, FuzzSubject>();
 
   constructor(settings: BenchSettings, registry: OperationRegistry) {
     this.settings = settings;
@@ -85,10 +80,8 @@ export class FuzzBench {
       const made = this.madeUp(task, scenario);
       if (made !== null) return made;
     }
-    const subject = task.large
-      ? new FuzzSubject(scenario, one, this.settings, false)
-      : this.subject(task, scenario, one);
-    return subject.perform(task.unit, task.runs);
+    // Every unit sets its world up for itself: what it gives cannot depend on which units this thread did before.
+    return new FuzzSubject(scenario, one, this.settings, false).perform(task.unit, task.runs);
   }
 
   private scenario(file: number): Scenario {
@@ -96,17 +89,6 @@ export class FuzzBench {
     const scenario = this.scenarios[file] ?? loadScenario(name, text, this.registry);
     this.scenarios[file] = scenario;
     return scenario;
-  }
-
-  private subject(task: UnitTask, scenario: Scenario, one: ScenarioCase): FuzzSubject {
-    const key = `${task.file}/${task.case}`;
-    const known = this.subjects.get(key);
-    const subject = known ?? new FuzzSubject(scenario, one, this.settings, false);
-    // Last used, last dropped.
-    this.subjects.delete(key);
-    this.subjects.set(key, subject);
-    if (this.subjects.size > KEPT_MAX) this.subjects.delete(this.subjects.keys().next().value!);
-    return subject;
   }
 
   /** Null: no workload could be made up, or none whose world can be built. */
