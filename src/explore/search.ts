@@ -218,9 +218,13 @@ export class Search {
     const limits = [...runner.limitsReached].map(([message, times]) => `${message} (${times} times)`);
     if (scheduler instanceof Replay && scheduler.divergence !== null) limits.push(scheduler.divergence);
     if (scheduler instanceof Bounded && scheduler.leftOut > 0) {
+      const bound = options.bound ?? BOUND;
       limits.push(
-        `the bound of ${options.bound ?? BOUND} preemptions left out ${scheduler.leftOut} switches between actors`,
+        `the bound of ${bound} preemption${bound === 1 ? '' : 's'} left out ${scheduler.leftOut} switches between actors`,
       );
+    }
+    if (finished === true && !runner.sim.checked) {
+      limits.push('steps were not held to what they announced (unchecked): some interleavings may not have been run');
     }
     return {
       strategy: this.strategy,

@@ -1,0 +1,59 @@
+// The word `verified`: what takes it away.
+import { readFileSync } from 'node:fs';
+import { describe, expect, test } from 'vitest';
+import type { Checker } from '../../../src/check/checker.ts';
+import { verdictInWords } from '../../../src/report/search.ts';
+import { loadScenario } from '../../../src/scenario/load.ts';
+import { OPERATIONS } from '../../../src/scenario/operations/index.ts';
+import type { CaseSearch } from '../../../src/scenario/search/result.ts';
+import { CaseSearcher, type SearchOptions } from '../../../src/scenario/search/search-case.ts';
+
+const FILE = 'scenarios/bugs/gup-fast-vs-fork.yaml';
+const SCENARIO = loadScenario(FILE, readFileSync(new URL(`../../../${FILE}`, import.meta.url), 'utf8'), OPERATIONS);
+
+/** The case with the fix on, searched. `sweeping`: with one more checker, which sweeps the state. */
+function searched(options: Partial<SearchOptions> = {}, sweeping = false): CaseSearch {
+  const searcher = new CaseSearcher(SCENARIO, SCENARIO.cases[1]!, { strategy: 'dpor', ...options });
+  const sweeper = { name: 'sweeper', kind: 'sweep', attach: () => {} } as unknown as Checker;
+  if (sweeping) (searcher.subject.world.checkers.all as Checker[]).push(sweeper);
+  while (searcher.next());
+  return searcher.result();
+}
+
+describe('verified', () => {
+  test('every interleaving, and what that rests on', () => {
+    const one = searched();
+    expect(verdictInWords(one)).toMatch(/^verified: all \d+ interleavings, within these bounds$/);
+    expect([one.status, one.limits]).toEqual(['as-expected', []]);
+    expect(one.restsOn.join()).toMatch(
+      /sequential consistency.*steps as the model cuts them.*timers may fire at any time/,
+    );
+  });
+
+  test('not with a checker that sweeps the state', () => {
+    const one = searched({}, true);
+    expect(verdictInWords(one)).toMatch(/^incomplete: all \d+ interleavings were run, some only up to a limit/);
+    expect([one.status, one.verdict]).toEqual(['incomplete', 'incomplete']);
+    expect(one.limits).toEqual([
+      "the checker 'sweeper' sweeps the state: orders that only it tells apart were not all run",
+    ]);
+  });
+
+  test('not when nobody checks what steps announce', () => {
+    const one = searched({ checked: false });
+    expect([one.status, one.verdict]).toEqual(['incomplete', 'incomplete']);
+    expect(one.limits).toEqual([expect.stringContaining('steps were not held to what they announced')]);
+  });
+
+  test('under a bound only within it, and with what it left out', () => {
+    const one = searched({ strategy: 'bounded', bound: 1 });
+    expect(verdictInWords(one)).toMatch(
+      /^verified: all \d+ interleavings, every interleaving with at most 1 preemption,/,
+    );
+    expect(one.limits).toEqual([expect.stringMatching(/^the bound of 1 preemption left out \d+ switches/)]);
+  });
+
+  test('not by samples, however many', () => {
+    expect(verdictInWords(searched({ strategy: 'pos', runs: 20 }))).toMatch(/^no finding in 20 runs .*proves nothing$/);
+  });
+});
