@@ -102,7 +102,9 @@ describe('the cases that run', () => {
     const [only] = selectCases(SCENARIO, { kernel: 'v6.6' });
     expect(only).toMatchObject({ name: 'v6.6', kernel: 'v6.6', expect: { always: [] } });
     const expected = SCENARIO.cases.flatMap((one) => [...one.expect.always, ...one.expect.possible]);
-    expect(only?.expect.possible).toEqual(expect.arrayContaining([{ kind: 'deadlock', details: {} }, ...expected]));
+    const kinds = only?.expect.possible.map(({ kind }) => kind) ?? [];
+    expect(kinds).toContain('deadlock');
+    for (const { kind } of expected) expect(kinds).toContain(kind);
     expect(only?.note).toContain('no case of this scenario is for this kernel');
   });
 

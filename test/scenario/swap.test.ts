@@ -1,0 +1,50 @@
+// The swap test over the library: in random runs of every case, adjacent steps that announced nothing in common change
+// places, and every run is repeated as it was. Neither may change the state, the findings or the end; a difference names
+// the first step that differs, and is a bug of the model.
+import { readdirSync, readFileSync } from 'node:fs';
+import { join, relative } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, it } from 'vitest';
+import { swapTest } from '../../src/explore/swap.ts';
+import { loadScenario } from '../../src/scenario/load.ts';
+import { OPERATIONS } from '../../src/scenario/operations/index.ts';
+import { setStage } from '../../src/scenario/world-setup.ts';
+
+const LIBRARY = fileURLToPath(new URL('../../scenarios/', import.meta.url));
+const PAGE = 4096n;
+/** Worlds of more memory take too long to set up, and their bulk steps are tested where they are made. */
+const PAGES_MAX = 8192n;
+const RUNS = 3;
+
+const SCENARIOS = readdirSync(LIBRARY, { recursive: true, withFileTypes: true })
+  .filter((entry) => entry.isFile() && entry.name.endsWith('.yaml'))
+  .map((entry) => relative(LIBRARY, join(entry.parentPath, entry.name)))
+  .sort((a, b) => (a < b ? -1 : 1))
+  .map((file) => ({ file, scenario: loadScenario(file, readFileSync(join(LIBRARY, file), 'utf8'), OPERATIONS) }))
+  .filter(({ scenario: { memory } }) => memory.reduce((sum, { spec }) => sum + spec.size / PAGE, 0n) <= PAGES_MAX);
+
+describe('steps that have nothing in common commute', () => {
+  it.each(SCENARIOS)('in $file', { timeout: 120_000 }, ({ scenario }) => {
+    for (const one of scenario.cases) {
+      const { world } = setStage(scenario, one, {
+        seed: scenario.seed,
+        checked: true,
+        rewindable: true,
+        digested: true,
+        stories: false,
+        failuresAreFindings: true,
+      });
+      world.sim.observer = world.checkers;
+      const { failure } = swapTest(world.sim, {
+        runs: RUNS,
+        atEnd: () => world.checkers.atEnd(),
+        maxSteps: 5000,
+      });
+      expect(failure?.message ?? 'no difference', one.name).toBe('no difference');
+    }
+  });
+
+  it('is asked of most of the library', () => {
+    expect(SCENARIOS.length).toBeGreaterThan(50);
+  });
+});
