@@ -37,7 +37,11 @@ describe('a mistake on the command line', () => {
     [['run', 'a', '--frmat', 'json'], 'unknown option `--frmat`', 'did you mean `--format`?'],
     [['run', 'a', '--sed=3'], 'unknown option `--sed`', 'did you mean `--seed`'],
     [['run', 'a', '-x'], 'unknown option `-x`', 'see `pinsim run --help`'],
-    [['run', 'a', '--format', 'jsn'], '--format cannot be `jsn`: expected `text`, `json`, `junit`, `sarif` or `github`', 'did you mean `json`?'],
+    [
+      ['run', 'a', '--format', 'jsn'],
+      '--format cannot be `jsn`: expected `text`, `json`, `junit`, `sarif` or `github`',
+      'did you mean `json`?',
+    ],
     [['run', 'a', '--kernel'], '--kernel needs a value', 'see `pinsim run --help`'],
     [['run', 'a', '-o'], '-o needs a value', 'see `pinsim run --help`'],
     [['list', 'kernls'], 'topic cannot be `kernls`', 'did you mean `kernels`?'],
