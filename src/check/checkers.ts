@@ -8,6 +8,7 @@ import { dirtyLoss } from './dirty-loss.ts';
 import { guestDirtyLoss } from './guest-dirty-loss.ts';
 import { incoherentMapping } from './incoherent-mapping.ts';
 import { isolationBreach } from './isolation-breach.ts';
+import { oomKill } from './oom-kill.ts';
 import { pinFailure } from './pin-failure.ts';
 import { PinLedger } from './pin-ledger.ts';
 import { checkCounters, refcountLeak } from './refcounts.ts';
@@ -31,6 +32,7 @@ export class Checkers implements StepObserver {
       guestDirtyLoss(),
       dataCorruption(),
       isolationBreach(),
+      oomKill,
     ];
     for (const checker of this.all) checker.attach(context);
   }

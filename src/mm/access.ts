@@ -11,6 +11,7 @@ import { PAGE_DIRTIED } from './ledger.ts';
 import type { Mm } from './mm.ts';
 import { pmdOf } from './page-table.ts';
 import { PMD_LEAF, PMD_TABLE, PTE_DIRTY, PTE_PRESENT, PTE_WRITE, PTE_YOUNG } from './pte.ts';
+import { outOfMemory } from './reclaim-hooks.ts';
 
 const ACCESS = step('user:access', 'op');
 const WALK = step('user:page-walk', 'op');
@@ -134,7 +135,13 @@ function* userFault(
   let tried = false;
   for (;;) {
     if (!(yield* call(mm.mmapLock.killable(false, task.killed)))) return 'SIGKILL';
+    task.killed.willRead(VMA);
     yield mm.vmas.willRead(VMA);
+    if (task.killed.value) {
+      // The signal is taken on the way out of the fault; whatever it mapped, the instruction does not run.
+      yield mm.mmapLock.up();
+      return 'SIGKILL';
+    }
     const vma = mm.vmaAt(vpn);
     if (vma === undefined || !vmaAllows(vma, { write })) {
       yield mm.mmapLock.up();
@@ -160,7 +167,11 @@ function* userFault(
     }
     yield mm.mmapLock.up();
     if (result === 'ok') return null;
-    if (result === 'oom') return 'SIGKILL';
+    if (result === 'oom') {
+      // pagefault_out_of_memory: somebody is killed for it, or has been; the fault starts over, if its own process lives.
+      if (!(yield* call(outOfMemory(core)))) return 'SIGKILL';
+      continue;
+    }
     return result === 'sigsegv' ? 'SIGSEGV' : 'SIGBUS';
   }
 }

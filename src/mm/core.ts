@@ -142,10 +142,10 @@ export class CoreMm {
     return thread;
   }
 
-  /** Make `process` run as a thread of `task` (fork, clone, world building). */
-  runAs(process: Process, task: Task): Thread {
+  /** Make `process` run as a thread of `task` (fork, clone, world building), or as a `device` beside it. */
+  runAs(process: Process, task: Task, device = false): Thread {
     const cpu = this.cpus[process.cpu % this.cpus.length]!;
-    const thread: Thread = { process, task, cpu };
+    const thread: Thread = { process, task, cpu, device };
     this.threads.set(process, thread);
     // switch_mm: a thread starts on an address space that nobody else uses yet, or while the world is built.
     this.sim.unwatched(() => {

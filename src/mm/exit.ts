@@ -17,6 +17,7 @@ import { freePgtables, unmapVmas } from './zap.ts';
 const MMPUT = step('mmput', 'op');
 const MMGET = step('mmget_not_zero', 'op');
 const EXIT_MM = step('exit_mm', 'op');
+const OOM_SKIP = step('exit_mmap:MMF_OOM_SKIP', 'none');
 const REMOVE = step('exit_mmap:remove_vmas', 'op');
 const FPUT = step('fput', 'op');
 const CLOSE = step('close_files', 'op');
@@ -36,6 +37,9 @@ export function* mmput(core: CoreMm, mm: Mm): Steps<void> {
   mm.users.value = mm.users.value - 1;
   if (mm.users.value > 0) return;
   yield* call(exitMmap(core, mm));
+  // The kernel says so before it frees the tables; what the gather still held then may be all memory of a small world.
+  yield mm.oomSkip.willWrite(OOM_SKIP);
+  mm.oomSkip.value = true;
   if (core.sim.hears(ACCOUNT_GONE)) core.sim.emit(ACCOUNT_GONE, { account: lockedVmOf(mm) });
 }
 

@@ -170,7 +170,7 @@ function* mapIn(core: CoreMm, fault: Fault, slot: number, page: Incoming): Steps
   const remembered = (fault.orig.bits & PTE_EXCLUSIVE) !== 0 && kernel.has('cow.swap-exclusive-bit');
   const exclusive = !ksm && (!cached || (remembered && !stable));
   swapFreeNow(core, slot);
-  if (cached && shouldTryToFreeSwap(fault, flags)) yield* call(folioFreeSwap(core, head));
+  if (cached && (shouldTryToFreeSwap(fault, flags) || vmSwapFull(core))) yield* call(folioFreeSwap(core, head));
 
   const { willWrite, bits } = yield* call(entryFor(core, fault, head, slot, exclusive));
   yield willUnlock(core, head, UNLOCK);
@@ -185,6 +185,11 @@ function* mapIn(core: CoreMm, fault: Fault, slot: number, page: Incoming): Steps
 /** should_try_to_free_swap: the swap copy is of no use, or a write wants to know whether it is the only user. */
 function shouldTryToFreeSwap(fault: Fault, flags: number): boolean {
   return fault.vma.fields.locked || (flags & PG_MLOCKED) !== 0 || fault.flags.write;
+}
+
+/** vm_swap_full, a racy look in the kernel as well: more than half of it is used, so no slot is kept for a page in memory. */
+function vmSwapFull({ swap }: CoreMm): boolean {
+  return swap.usedSlots * 2 > swap.slots;
 }
 
 /** set_pte_at with the anon rmap. `willWrite`: a write fault that must still reuse or copy. */

@@ -56,6 +56,9 @@ export function* fork(
     user: parent.user,
     capabilities: parent.capabilities.peek(),
     memlockBytes: parent.memlockBytes.peek(),
+    memlockHardBytes: parent.memlockHardBytes.peek(),
+    oomScoreAdj: parent.oomScoreAdj.peek(),
+    parent,
   });
   // Nobody else can reach the child yet.
   sim.unwatched(() => {

@@ -28,6 +28,7 @@ import { folioPut, putNow, willPut } from './refcount.ts';
 import { filemapReleaseFolio } from './remove-mapping.ts';
 import { rmapLock } from './rmap.ts';
 import { walkPlaces } from './rmap-walk.ts';
+import { sendSigkill } from './signal.ts';
 import { splitFolio } from './split-folio.ts';
 import type { Task } from './task.ts';
 import { tryToUnmap } from './unmap.ts';
@@ -167,8 +168,7 @@ function* collectProcs(core: CoreMm, head: number): Steps<number | null> {
 function* signal(core: CoreMm, pfn: number, vpn: number, code: MemoryErrorSignal['code']): Steps<void> {
   const { task } = core.current;
   if (code === 'SIGKILL') {
-    yield task.killed.willWrite(KILL);
-    task.killed.value = true;
+    yield* call(sendSigkill(core, task));
   } else {
     yield task.pendingSigbus.willWrite(KILL);
     task.pendingSigbus.value = true;

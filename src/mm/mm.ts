@@ -40,6 +40,8 @@ export class Mm {
   readonly tlbFlushBatched: Cell<readonly [number, number]>;
   /** MMF_UNSTABLE: the OOM reaper has been here. */
   readonly unstable: Cell<boolean>;
+  /** MMF_OOM_SKIP: nothing more to gain from it, reaped or gone. */
+  readonly oomSkip: Cell<boolean>;
   readonly notifiers: NotifierList;
 
   /** `kernel` decides how its notifiers behave. `name` must not depend on the interleaving. */
@@ -61,6 +63,7 @@ export class Mm {
     this.tlbFlushPending = new Tally(sim, `tlb_flush_pending of ${name}`);
     this.tlbFlushBatched = new Cell<readonly [number, number]>(sim, `tlb_flush_batched of ${name}`, [0, 0]);
     this.unstable = new Cell(sim, `MMF_UNSTABLE of ${name}`, false);
+    this.oomSkip = new Cell(sim, `MMF_OOM_SKIP of ${name}`, false);
     this.notifiers = new NotifierList(sim, this, kernel.has('notifier.failed-start-gets-end'));
   }
 

@@ -6,7 +6,7 @@ import { PMD_ORDER, PMD_PAGES, type ZoneKind } from '../hw/machine.ts';
 import type { CoreMm, ZoneState } from './core.ts';
 import { giveBack, takeRun } from './free-runs.ts';
 import { PG_HUGETLB, PG_HUGETLB_TEMPORARY, PG_HWPOISON } from './page-flags.ts';
-import { directReclaim, wakeKswapd } from './reclaim-hooks.ts';
+import { type Attempt, directReclaim, retryAllocation, wakeKswapd } from './reclaim-hooks.ts';
 
 const PCP = step('rmqueue_pcplist', 'alloc');
 const REFILL = step('rmqueue_bulk', 'alloc');
@@ -34,9 +34,15 @@ export interface Gfp {
 
 /** Allocate a folio: refcount 1, no flags. Undefined: out of memory. */
 export function* allocFolio(core: CoreMm, gfp: Gfp): Steps<number | undefined> {
+  const pfn = yield* call(fromFreelist(core, gfp));
+  return pfn !== undefined || gfp.noReclaim === true ? pfn : yield* call(slowPath(core, gfp));
+}
+
+/** get_page_from_freelist: from this CPU's list, which a zone refills where it has none or none so good. */
+function* fromFreelist(core: CoreMm, gfp: Gfp): Steps<number | undefined> {
   const list = gfp.order === 0 ? core.local.freePages : core.local.freeBlocks;
   let exhausted = false;
-  for (let attempt = 0; attempt < 4; attempt++) {
+  for (;;) {
     yield list.willUpdate(PCP);
     const pfn = takeFrom(core, list.value, gfp);
     // rmqueue_pcplist serves one zone: a better one refills its list before this zone's turn comes.
@@ -46,12 +52,28 @@ export function* allocFolio(core: CoreMm, gfp: Gfp): Steps<number | undefined> {
       yield* call(prepare(core, pfn, gfp));
       return pfn;
     }
+    if (exhausted) return undefined;
     if (yield* call(refill(core, gfp, better))) continue;
+    if (pfn === undefined) return undefined;
     exhausted = true;
-    if (pfn !== undefined) continue;
-    if (gfp.noReclaim === true || !(yield* call(directReclaim(core, gfp)))) break;
   }
-  return undefined;
+}
+
+/** __alloc_pages_slowpath: rounds of direct reclaim, as long as they make sense. */
+function* slowPath(core: CoreMm, gfp: Gfp): Steps<number | undefined> {
+  const attempt: Attempt = { progress: false, rounds: 0 };
+  for (;;) {
+    attempt.progress = yield* call(directReclaim(core, gfp));
+    const pfn = yield* call(fromFreelist(core, gfp));
+    if (pfn !== undefined) return pfn;
+    if (attempt.progress) {
+      // __alloc_pages_direct_reclaim: what was freed may lie in the list of another CPU.
+      yield* call(drainPages(core));
+      const drained = yield* call(fromFreelist(core, gfp));
+      if (drained !== undefined) return drained;
+    }
+    if (!(yield* call(retryAllocation(core, gfp, attempt)))) return undefined;
+  }
 }
 
 /** A copy of the list without this frame, which lies near its end. */

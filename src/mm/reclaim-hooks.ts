@@ -1,12 +1,24 @@
-// The two calls from the page allocator into reclaim. Reclaim installs itself here when the world is built, because it
+// The calls from the page allocator into reclaim. Reclaim installs itself here when the world is built, because it
 // allocates too: an import each way would be a cycle.
 import { call, type Steps } from '../engine/process.ts';
 import type { CoreMm, ZoneState } from './core.ts';
 import type { Gfp } from './page-alloc.ts';
 
+/** What one allocation remembers from round to round. */
+export interface Attempt {
+  /** did_some_progress of the last round. */
+  progress: boolean;
+  /** no_progress_loops */
+  rounds: number;
+}
+
 export interface ReclaimHooks {
-  /** __alloc_pages_slowpath: free some memory; false when there was no progress. */
+  /** try_to_free_pages: free some memory; false when there was no progress. */
   directReclaim(core: CoreMm, gfp: Gfp): Steps<boolean>;
+  /** Is there any sense in another round? Kills somebody when there is not. False: the allocation fails. */
+  retryAllocation(core: CoreMm, gfp: Gfp, attempt: Attempt): Steps<boolean>;
+  /** out_of_memory: somebody is killed, or dies already. False: the allocation fails. */
+  outOfMemory(core: CoreMm): Steps<boolean>;
   /** wakeup_kswapd */
   wakeKswapd(core: CoreMm, zone: ZoneState): Steps<void>;
 }
@@ -20,6 +32,16 @@ export function installReclaim(core: CoreMm, hooks: ReclaimHooks): void {
 export function* directReclaim(core: CoreMm, gfp: Gfp): Steps<boolean> {
   const hooks = installed.get(core);
   return hooks === undefined ? false : yield* call(hooks.directReclaim(core, gfp));
+}
+
+export function* retryAllocation(core: CoreMm, gfp: Gfp, attempt: Attempt): Steps<boolean> {
+  const hooks = installed.get(core);
+  return hooks === undefined ? false : yield* call(hooks.retryAllocation(core, gfp, attempt));
+}
+
+export function* outOfMemory(core: CoreMm): Steps<boolean> {
+  const hooks = installed.get(core);
+  return hooks === undefined ? false : yield* call(hooks.outOfMemory(core));
 }
 
 export function* wakeKswapd(core: CoreMm, zone: ZoneState): Steps<void> {

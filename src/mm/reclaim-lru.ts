@@ -10,6 +10,8 @@ import { isolateNow, lruAddDrain, moveFolioToLru } from './lru.ts';
 import {
   PG_ACTIVE,
   PG_ANON,
+  PG_DIRTY,
+  PG_ISOLATED,
   PG_LRU,
   PG_MLOCKED,
   PG_PARTIALLY_MAPPED,
@@ -18,12 +20,14 @@ import {
   PG_SWAPBACKED,
   PG_UNEVICTABLE,
   PG_WORKINGSET,
+  PG_WRITEBACK,
 } from './page-flags.ts';
 import { shrinkFolioList } from './reclaim.ts';
 import type { ReclaimStat, ScanControl } from './reclaim-folio.ts';
 import { folioReferenced } from './reclaim-references.ts';
 
 const SCAN = step('isolate_lru_folios:scan', 'op');
+const ISOLATED = step('reclaim_throttle:VMSCAN_THROTTLE_ISOLATED', 'none');
 const ISOLATE = step('isolate_lru_folios', 'op');
 const TRYLOCK = step('folio_referenced:trylock', 'lock');
 const UNLOCK = step('folio_referenced:unlock', 'lock');
@@ -35,9 +39,12 @@ export const SWAP_CLUSTER_MAX = 32;
 export const LISTS = ['inactive-anon', 'active-anon', 'inactive-file', 'active-file'] as const;
 export type ListName = (typeof LISTS)[number];
 
-/** Candidates kept of one list at a time. */
+/** Candidates that kswapd keeps of one list at a time. */
 const CANDIDATES_MAX = 8192;
 const BUCKETS = 1024;
+
+/** Flags of folios that a look counts. */
+const COUNTED = PG_PARTIALLY_MAPPED | PG_LRU | PG_ISOLATED | PG_WRITEBACK | PG_DIRTY;
 
 interface List {
   /** All folios on it when it was scanned [pages]. */
@@ -51,14 +58,21 @@ interface List {
 export class LruScan {
   readonly core: CoreMm;
   private readonly zones: readonly ZoneState[];
+  private readonly candidates: number;
   private readonly lists: Record<ListName, List>;
   /** Partially unmapped THPs seen: the deferred split queue. */
   partiallyMapped: number[] = [];
   looked = false;
+  /** NR_ISOLATED_ANON, NR_ISOLATED_FILE at the last look [pages]. */
+  readonly isolated = { anon: 0, file: 0 };
+  /** NR_ZONE_WRITE_PENDING at the last look: dirty pages of files, and all under writeback. */
+  writePending = 0;
 
-  constructor(core: CoreMm, zones: readonly ZoneState[]) {
+  /** `candidates`: how many of the oldest of each list it keeps from one look to the next. */
+  constructor(core: CoreMm, zones: readonly ZoneState[], candidates = CANDIDATES_MAX) {
     this.core = core;
     this.zones = zones;
+    this.candidates = candidates;
     const empty = (): List => ({ pages: 0, heads: [], at: 0 });
     this.lists = {
       'inactive-anon': empty(),
@@ -73,13 +87,21 @@ export class LruScan {
     return this.lists[name].pages;
   }
 
-  /** Up to `want` of the oldest folios of a list. Looks again when those it knows are used up. */
+  /** zone_reclaimable_pages at the last look, with what is isolated [pages]. */
+  reclaimablePages(anon: boolean): number {
+    const file = this.pages('inactive-file') + this.pages('active-file') + this.isolated.file;
+    return anon ? file + this.pages('inactive-anon') + this.pages('active-anon') + this.isolated.anon : file;
+  }
+
+  /** The oldest folios of a list, `want` pages of them. Looks again when those it knows are used up. */
   *take(name: ListName, want: number): Steps<readonly number[]> {
     if (this.lists[name].at >= this.lists[name].heads.length) yield* call(this.look());
     const list = this.lists[name];
-    const taken = list.heads.slice(list.at, list.at + want);
-    list.at += taken.length;
-    return taken;
+    const from = list.at;
+    for (let pages = 0; pages < want && list.at < list.heads.length; list.at++) {
+      pages += this.core.folios.pagesOf(list.heads[list.at]!);
+    }
+    return list.heads.slice(from, list.at);
   }
 
   /** Who adds to the lists or isolates from them adds to `core.lru`, which this reads. */
@@ -94,6 +116,9 @@ export class LruScan {
       'active-file': [],
     };
     this.partiallyMapped = [];
+    this.isolated.anon = 0;
+    this.isolated.file = 0;
+    this.writePending = 0;
     for (const { zone } of this.zones) this.collect(zone.firstPfn, zone.firstPfn + zone.pages, found);
     for (const name of LISTS) {
       const heads = found[name];
@@ -105,28 +130,42 @@ export class LruScan {
 
   private collect(first: number, end: number, found: Record<ListName, number[]>): void {
     const { flags } = this.core.folios;
-    for (let pfn = first; pfn < end; pfn++) {
+    for (let pfn = first; pfn < end; ) {
       const bits = flags.peek(pfn);
-      if ((bits & PG_PARTIALLY_MAPPED) !== 0) this.partiallyMapped.push(pfn);
-      if ((bits & PG_LRU) !== 0 && (bits & PG_UNEVICTABLE) === 0) found[listOf(this.core, bits)].push(pfn);
+      const last = bits === 0 ? flags.endOfRun(pfn, end - 1) : pfn;
+      if ((bits & COUNTED) !== 0) this.count(pfn, bits, found);
+      pfn = last + 1;
+    }
+  }
+
+  private count(pfn: number, bits: number, found: Record<ListName, number[]>): void {
+    if ((bits & PG_PARTIALLY_MAPPED) !== 0) this.partiallyMapped.push(pfn);
+    if ((bits & PG_LRU) !== 0 && (bits & PG_UNEVICTABLE) === 0) found[listOf(this.core, bits)].push(pfn);
+    if ((bits & PG_ISOLATED) !== 0) {
+      this.isolated[(bits & PG_SWAPBACKED) !== 0 ? 'anon' : 'file'] += this.core.folios.pagesOf(pfn);
+    }
+    if ((bits & PG_WRITEBACK) !== 0 || (bits & (PG_DIRTY | PG_SWAPBACKED)) === PG_DIRTY) {
+      this.writePending += this.core.folios.pagesOf(pfn);
     }
   }
 
   private oldest(heads: number[]): number[] {
+    const { candidates } = this;
     const { lruAge } = this.core.folios;
     let kept = heads;
-    if (heads.length > CANDIDATES_MAX) {
+    if (candidates === 0) return [];
+    if (heads.length > candidates) {
       let most = 0;
       for (const head of heads) most = Math.max(most, lruAge.peek(head));
       const bucketOf = (head: number) => Math.floor((lruAge.peek(head) * BUCKETS) / (most + 1));
       const counts = new Array<number>(BUCKETS).fill(0);
       for (const head of heads) counts[bucketOf(head)]!++;
       let limit = 0;
-      for (let sum = 0; limit < BUCKETS && sum < CANDIDATES_MAX; limit++) sum += counts[limit]!;
+      for (let sum = 0; limit < BUCKETS && sum < candidates; limit++) sum += counts[limit]!;
       kept = heads.filter((head) => bucketOf(head) < limit);
     }
     kept.sort((a, b) => lruAge.peek(a) - lruAge.peek(b) || a - b);
-    return kept.length > CANDIDATES_MAX ? kept.slice(0, CANDIDATES_MAX) : kept;
+    return kept.length > candidates ? kept.slice(0, candidates) : kept;
   }
 }
 
@@ -155,6 +194,21 @@ function* isolate(core: CoreMm, heads: readonly number[], name: ListName): Steps
   });
 }
 
+/**
+ * too_many_isolated: more than an eighth of the list is in the hands of others. A direct reclaimer waits once, HZ/50, and
+ * leaves the list alone when it was in vain. The multi-gen LRU does not look.
+ */
+function* throttledByIsolation(scan: LruScan, name: 'inactive-anon' | 'inactive-file'): Steps<boolean> {
+  const { core } = scan;
+  if (core.kernel.has('reclaim.multigen-lru') || core.current.task.kernelThread) return false;
+  const kind = name === 'inactive-anon' ? 'anon' : 'file';
+  const tooMany = () => scan.isolated[kind] > scan.pages(name) >> 3;
+  if (!tooMany()) return false;
+  yield core.sim.sleep(20_000_000, ISOLATED);
+  yield* call(scan.look());
+  return tooMany();
+}
+
 export interface InactiveShrunk {
   readonly reclaimed: number;
   readonly taken: number;
@@ -169,6 +223,7 @@ export function* shrinkInactiveList(
   sc: ScanControl,
 ): Steps<InactiveShrunk> {
   const { core } = scan;
+  if (!sc.kswapd && (yield* call(throttledByIsolation(scan, name)))) return { reclaimed: 0, taken: 0, stat: null };
   yield* call(lruAddDrain(core));
   const heads = yield* call(isolate(core, yield* call(scan.take(name, want)), name));
   if (heads.length === 0) return { reclaimed: 0, taken: 0, stat: null };

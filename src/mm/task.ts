@@ -6,7 +6,14 @@ import type { Sim } from '../engine/sim.ts';
 import type { Cpu } from '../hw/cpu.ts';
 import type { Mm } from './mm.ts';
 
-export type Capability = 'CAP_IPC_LOCK' | 'CAP_SYS_ADMIN' | 'CAP_SYS_RAWIO' | 'CAP_SYS_NICE' | 'CAP_SYS_PTRACE';
+export type Capability =
+  | 'CAP_IPC_LOCK'
+  | 'CAP_KILL'
+  | 'CAP_SYS_ADMIN'
+  | 'CAP_SYS_NICE'
+  | 'CAP_SYS_PTRACE'
+  | 'CAP_SYS_RAWIO'
+  | 'CAP_SYS_RESOURCE';
 
 /** user_struct: accounting that all processes of a uid share. */
 export class User {
@@ -58,6 +65,14 @@ export interface TaskFields {
   readonly capabilities: readonly Capability[];
   /** RLIMIT_MEMLOCK [bytes]; Infinity for unlimited. */
   readonly memlockBytes: number;
+  /** Its hard limit; default: the same. */
+  readonly memlockHardBytes?: number;
+  /** PF_KTHREAD */
+  readonly kernelThread?: boolean;
+  /** Who may wait for its end. */
+  readonly parent?: Task;
+  /** oom_score_adj; default 0. */
+  readonly oomScoreAdj?: number;
 }
 
 /** A thread group. */
@@ -69,6 +84,11 @@ export class Task {
   readonly credentials: Cell<User>;
   readonly capabilities: Cell<readonly Capability[]>;
   readonly memlockBytes: Cell<number>;
+  readonly memlockHardBytes: Cell<number>;
+  readonly kernelThread: boolean;
+  readonly parent: Task | null;
+  /** signal->oom_score_adj, -1000 to 1000 */
+  readonly oomScoreAdj: Cell<number>;
   /** task->mm; null after exit_mm. exec replaces it. */
   readonly mm: Cell<Mm | null>;
   /** Open files by descriptor name. */
@@ -78,6 +98,8 @@ export class Task {
   /** SIGBUS for a memory error (BUS_MCEERR_AR) waits for the next return to user mode. */
   readonly pendingSigbus: Cell<boolean>;
   readonly exited: Cell<boolean>;
+  /** Its parent has waited for it. */
+  readonly reaped: Cell<boolean>;
 
   constructor(sim: Sim, mm: Mm, fields: TaskFields) {
     this.sim = sim;
@@ -86,10 +108,16 @@ export class Task {
     this.credentials = new Cell(sim, `user of ${fields.name}`, fields.user);
     this.capabilities = new Cell<readonly Capability[]>(sim, `capabilities of ${fields.name}`, fields.capabilities);
     this.memlockBytes = new Cell(sim, `RLIMIT_MEMLOCK of ${fields.name}`, fields.memlockBytes);
+    const hard = fields.memlockHardBytes ?? fields.memlockBytes;
+    this.memlockHardBytes = new Cell(sim, `hard RLIMIT_MEMLOCK of ${fields.name}`, hard);
+    this.kernelThread = fields.kernelThread ?? false;
+    this.parent = fields.parent ?? null;
+    this.oomScoreAdj = new Cell(sim, `oom_score_adj of ${fields.name}`, fields.oomScoreAdj ?? 0);
     this.mm = new Cell<Mm | null>(sim, `mm of ${fields.name}`, mm);
     this.files = new Cell<readonly OpenFile[]>(sim, `files of ${fields.name}`, []);
     this.killed = new Cell(sim, `fatal signal of ${fields.name}`, false);
     this.pendingSigbus = new Cell(sim, `SIGBUS of ${fields.name}`, false);
+    this.reaped = new Cell(sim, `zombie of ${fields.name} reaped`, false);
     this.exited = new Cell(sim, `exit of ${fields.name}`, false);
   }
 
@@ -114,4 +142,6 @@ export interface Thread {
   readonly process: Process;
   readonly task: Task;
   readonly cpu: Cpu;
+  /** It performs a device beside its driver: no user code, no signals. */
+  readonly device: boolean;
 }

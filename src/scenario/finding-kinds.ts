@@ -96,6 +96,14 @@ export const FINDING_KINDS: readonly FindingKind[] = [
     explanation: 'The state repeats although every actor that could step did: a fair cycle.',
   },
   {
+    name: 'oom-kill',
+    summary: 'Memory ran out, and the OOM killer killed a process.',
+    explanation:
+      'An allocation reclaimed until nothing more could be, and the process with the most memory, in use or in swap, got ' +
+      'SIGKILL for it; oom_score_adj shifts that. The finding names the victim, with what it had, and who asked. What is ' +
+      'pinned stays until the descriptors of the victim are closed, so that more than one may die.',
+  },
+  {
     name: 'unexpected-outcome',
     summary: 'An operation of the script ended in a way that the scenario does not allow.',
     explanation:

@@ -1,8 +1,10 @@
 // Performs the scripts of a scenario: each actor is a process that runs its operations in order, checks what its author
 // expected of them, and goes on.
+import type { Cell } from '../engine/cell.ts';
 import { call, type Steps } from '../engine/process.ts';
 import { step } from '../engine/step.ts';
-import { checkOutcome } from './expectation.ts';
+import { checkOutcome, type Expectation } from './expectation.ts';
+import type { Outcome } from './operation.ts';
 import type { Script } from './reference.ts';
 import type { FailedExpectation } from './result.ts';
 import type { Actor, ScenarioCase } from './scenario.ts';
@@ -13,6 +15,7 @@ const WAIT = step('script:wait', 'none');
 const AT = step('script:at', 'none');
 const SLEEP = step('script:sleep', 'none');
 const CHOOSE = step('script:choose', 'none');
+const SIGNAL = step('exit_to_user_mode_loop:fatal-signal', 'none');
 const REACHED = step('script:reached', 'none');
 
 /** One actor's script in one world. */
@@ -29,8 +32,11 @@ export interface Performance {
 /** The body of an actor's process; `last` is what it does after its script (a child's exit). */
 export function* perform(performance: Performance, last?: () => Steps<void>): Steps<void> {
   const { actor, world } = performance;
-  yield* call(performScript(performance, actor.script, {}));
-  if (last !== undefined) yield* call(last());
+  const killed = signalOf(performance);
+  const born = killed === null || !world.mortal(performance.process) || !(yield* call(isKilled(performance, killed)));
+  const alive = born && (yield* call(performScript(performance, actor.script, {})));
+  // A killed process exits by itself, once all its threads are here.
+  if (alive && last !== undefined) yield* call(last());
   yield* call(reach(world, actor.name, undefined));
 }
 
@@ -41,14 +47,18 @@ function* reach(world: World, actor: string, name: string | undefined): Steps<vo
   world.milestones.reach(actor, name);
 }
 
-/** Run a script as `performance.actor`; `grown` is by how much repetitions around it have grown arguments, by name. */
+/**
+ * Run a script as `performance.actor`; `grown` is by how much repetitions around it have grown arguments, by name. False:
+ * its process was killed, which ends every script at the return to user mode.
+ */
 export function* performScript(
   performance: Performance,
   script: Script<ScriptStep>,
   grown: Readonly<Record<string, bigint>>,
-): Steps<void> {
+): Steps<boolean> {
   const { world, actor } = performance;
   const { sim } = world;
+  const killed = signalOf(performance);
   for (const scriptStep of script.steps) {
     world.performing.begin(sim.current!, scriptStep);
     switch (scriptStep.kind) {
@@ -56,7 +66,7 @@ export function* performScript(
         yield* call(performOperation(performance, scriptStep, grown));
         break;
       case 'wait':
-        yield world.milestones.wait(scriptStep.targets, WAIT);
+        yield world.milestones.wait(scriptStep.targets, WAIT, world.mortal(performance.process) ? killed : null);
         break;
       case 'at':
         yield sim.sleep(Math.max(0, scriptStep.timeNs - sim.nowNs), AT);
@@ -66,19 +76,35 @@ export function* performScript(
         break;
       case 'repeat':
         for (let i = 0; i < scriptStep.times; i++) {
-          yield* call(performScript(performance, scriptStep.script, growBy(grown, scriptStep.advance, i)));
+          const round = growBy(grown, scriptStep.advance, i);
+          if (!(yield* call(performScript(performance, scriptStep.script, round)))) return false;
         }
         break;
       case 'choose': {
         yield sim.local(CHOOSE);
         const chosen = sim.choose(scriptStep.scripts.length, `choose at ${scriptStep.where.line}`);
-        yield* call(performScript(performance, scriptStep.scripts[chosen]!, grown));
+        if (!(yield* call(performScript(performance, scriptStep.scripts[chosen]!, grown)))) return false;
         break;
       }
     }
     sim.progress++;
+    if (killed !== null && (yield* call(isKilled(performance, killed)))) return false;
     if (scriptStep.name !== undefined) yield* call(reach(world, actor.name, scriptStep.name));
   }
+  return true;
+}
+
+/** Where the performing thread learns of a fatal signal; null: it performs a device, which runs no user code. */
+function signalOf({ world }: Performance): Cell<boolean> | null {
+  const { task, device } = world.core.current;
+  return device || task.kernelThread ? null : task.killed;
+}
+
+/** exit_to_user_mode_loop: a step only where somebody may be killed. */
+function* isKilled({ world, process }: Performance, killed: Cell<boolean>): Steps<boolean> {
+  if (!world.mortal(process)) return killed.peek();
+  yield killed.willRead(SIGNAL);
+  return killed.value;
 }
 
 function* performOperation(
@@ -94,7 +120,16 @@ function* performOperation(
   const outcome = yield* call(operation.run({ actor: actor.name, performance, ...subjectOf(world, actor) }, args));
   world.milestones.hold(process, []);
   const expectation = (name !== undefined ? one.steps[name] : undefined) ?? scriptStep.expectation;
-  for (const message of checkOutcome(expectation, outcome)) {
+  const seen = signalOf(performance)?.peek() === true ? seenWhenKilled(expectation, outcome) : outcome;
+  for (const message of checkOutcome(expectation, seen)) {
     performance.fail({ where, actor: actor.name, operation: operation.name, message });
   }
+}
+
+/** A process that is killed in a system call never learns why that broke off: what its author sees is the signal. */
+function seenWhenKilled(expectation: Expectation, outcome: Outcome): Outcome {
+  const { errno } = outcome;
+  return errno === undefined || expectation.expect?.includes(errno) === true
+    ? outcome
+    : { ...outcome, errno: 'SIGKILL' };
 }

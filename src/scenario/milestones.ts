@@ -59,12 +59,14 @@ export class Milestones {
     return { cell: this.cell(what), times: target.time ?? 1 };
   }
 
-  /** Wait until every target has been reached. */
-  wait(targets: readonly WaitTarget[], at: Step): Announced {
+  /** Wait until every target has been reached, or `killed`, where it may come. */
+  wait(targets: readonly WaitTarget[], at: Step, killed: Cell<boolean> | null): Announced {
     const reached = targets.map((target) => this.reached(target));
     const name = reached.map(({ cell }) => cell.name).join(' and ');
     const cells = reached.map(({ cell }) => cell);
-    return until(this.sim, cells, () => reached.every(({ cell, times }) => cell.peek() >= times), at, { name });
+    const ready = () => reached.every(({ cell, times }) => cell.peek() >= times);
+    if (killed === null) return until(this.sim, cells, ready, at, { name });
+    return until(this.sim, [...cells, killed], () => killed.peek() || ready(), at, { name });
   }
 
   /** Announce that `actor` ended a named step, or (without a name) its script; undefined when nobody waits for it. */

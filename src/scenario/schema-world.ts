@@ -1,11 +1,15 @@
 // Who there is: processes with their mappings and descriptors, virtual machines, devices, and the actors that perform
 // scripts on behalf of one of them.
 import * as z from 'zod';
+import type { Capability } from '../mm/task.ts';
 import { type Ref, zRef, zScript } from './reference.ts';
 import { zAddress, zCount, zLimit, zName, zSize } from './scalar.ts';
 import { zMap } from './schema-memory.ts';
 
-const CAPABILITIES = ['CAP_IPC_LOCK', 'CAP_SYS_RESOURCE', 'CAP_SYS_ADMIN', 'CAP_SYS_NICE', 'CAP_SYS_RAWIO'] as const;
+const CAPABILITIES = [
+  ...['CAP_IPC_LOCK', 'CAP_KILL', 'CAP_SYS_ADMIN', 'CAP_SYS_NICE', 'CAP_SYS_PTRACE', 'CAP_SYS_RAWIO'],
+  'CAP_SYS_RESOURCE',
+] as readonly Capability[] as [Capability, ...Capability[]];
 
 /** `name:` with nothing behind it means all defaults. */
 export function orEmpty<T extends z.ZodObject>(type: T) {
@@ -21,7 +25,10 @@ export const zProcess = z
     uid: zCount(0, 0xffffffff).optional().describe('Default 0, who has every capability.'),
     capabilities: z.array(z.enum(CAPABILITIES)).optional(),
     memlock: zLimit.optional().describe("RLIMIT_MEMLOCK; default: the host's."),
-    memlock_hard: zLimit.optional().describe('Its hard limit; default: the same.'),
+    memlock_hard: zLimit.optional().describe('Its hard limit, up to which it may raise the other; default: the same.'),
+    oom_score_adj: zCount(-1000, 1000)
+      .optional()
+      .describe('What the OOM killer adds to its badness, in thousandths of all memory; -1000: never. Default 0.'),
     threads: zCount(1, 1024).optional().describe('Default: as many as actors need.'),
     node: zCount(0, 63).optional().describe('NUMA node it runs on.'),
     maps: z.record(zName, orEmpty(zMap)).optional().describe('Its mappings, by name.'),

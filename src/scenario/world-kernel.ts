@@ -11,6 +11,7 @@ export function startKernel(world: World): Scanners {
   takeDimms(world);
   const own = core.cpus.length - 1;
   const scanners = startCoreMm(core, {
+    tasks: () => world.tasks.values(),
     cpuOfNode: Object.fromEntries(core.machine.zones.map(({ node }) => [node, own])),
   });
   if (core.allInodes().some((inode) => inode.kind === 'file')) {

@@ -87,7 +87,9 @@ function setUp(world: World): void {
 function startActor(world: World, performance: Performance): void {
   const { actor, process } = performance;
   const task = world.task(process);
-  world.spawn(task, actor.name, () => perform(performance), actor.cpu === undefined ? {} : { cpu: actor.cpu });
+  const device = actor.subjectKind === 'device';
+  const cpu = actor.cpu === undefined ? {} : { cpu: actor.cpu };
+  world.spawn(task, actor.name, () => perform(performance), { ...cpu, device });
 }
 
 /** The process as whose thread an actor runs: a vCPU in its VMM, a device beside its driver. */

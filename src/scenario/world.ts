@@ -18,10 +18,12 @@ import type { SuperBlock } from '../mm/super-block.ts';
 import { type Capability, Task, User } from '../mm/task.ts';
 import type { PfnMapping } from '../mm/vma.ts';
 import { VfioModule } from '../vfio/module.ts';
+import { ScenarioError } from './diagnostic.ts';
 import { tellLeftHolds } from './holds.ts';
 import { IommuTrace } from './iommu-trace.ts';
 import { Milestones } from './milestones.ts';
 import { ScriptMistake } from './mistake.ts';
+import { mortals } from './mortality.ts';
 import { Performing } from './performing.ts';
 import type { SubjectKind } from './reference.ts';
 import type { Actor, Mapping, Process as ProcessEntry, Scenario, ScenarioCase } from './scenario.ts';
@@ -39,10 +41,12 @@ const KERNEL_TASK = 'kernel';
 
 export const ROOT_CAPABILITIES: readonly Capability[] = [
   'CAP_IPC_LOCK',
+  'CAP_KILL',
   'CAP_SYS_ADMIN',
   'CAP_SYS_RAWIO',
   'CAP_SYS_NICE',
   'CAP_SYS_PTRACE',
+  'CAP_SYS_RESOURCE',
 ];
 
 /** A memory object of the scenario and what stands behind it. */
@@ -90,6 +94,8 @@ export class World {
   readonly checkers: Checkers;
   readonly log: StepLog | null;
   readonly iommuTrace: IommuTrace | null;
+  /** By process name: may it get SIGKILL? */
+  readonly mortal: (process: string) => boolean;
   readonly tasks = new Map<string, Task>();
   readonly memory = new Map<string, MemoryObject>();
   /** Mounted filesystems of memory objects that name theirs. */
@@ -107,6 +113,7 @@ export class World {
   constructor(scenario: Scenario, one: ScenarioCase, options: WorldOptions) {
     this.scenario = scenario;
     this.one = one;
+    this.mortal = mortals(scenario, one);
     const { host } = one;
     const params = buildParams(scenario, host);
     const small = (params.stepPages ?? 1) === 1;
@@ -178,19 +185,22 @@ export class World {
     return user;
   }
 
-  private addTask({ name, spec }: ProcessEntry): void {
+  private addTask({ name, spec, where }: ProcessEntry): void {
     const user = this.user(spec.uid ?? 0);
     const limit = spec.memlock ?? this.one.host.memlock;
     const memlockBytes =
-      limit === undefined
-        ? DEFAULT_MEMLOCK[this.kernel.way('accounting.default-memlock')]
-        : limit === UNLIMITED
-          ? Number.POSITIVE_INFINITY
-          : Number(limit);
+      limit === undefined ? DEFAULT_MEMLOCK[this.kernel.way('accounting.default-memlock')] : bytesOfLimit(limit);
+    const memlockHardBytes = spec.memlock_hard === undefined ? memlockBytes : bytesOfLimit(spec.memlock_hard);
+    if (memlockHardBytes < memlockBytes) {
+      const message = `the soft limit of \`${name}\` is above its hard limit`;
+      throw new ScenarioError([{ where, message, hint: 'lower `memlock`, or raise `memlock_hard`' }]);
+    }
     const capabilities =
       (spec.capabilities as readonly Capability[] | undefined) ?? (user.uid === 0 ? ROOT_CAPABILITIES : []);
     const mm = new Mm(this.sim, this.kernel, name);
-    this.tasks.set(name, new Task(this.sim, mm, { name, user, capabilities, memlockBytes }));
+    const oomScoreAdj = spec.oom_score_adj ?? 0;
+    const fields = { name, user, capabilities, memlockBytes, memlockHardBytes, oomScoreAdj };
+    this.tasks.set(name, new Task(this.sim, mm, fields));
   }
 
   /** The task of kernel threads; it has no memory of its own. */
@@ -199,7 +209,7 @@ export class World {
     if (task === undefined) {
       const mm = new Mm(this.sim, this.kernel, KERNEL_TASK);
       const fields = { name: KERNEL_TASK, user: this.user(0), capabilities: ROOT_CAPABILITIES, memlockBytes: Infinity };
-      task = new Task(this.sim, mm, fields);
+      task = new Task(this.sim, mm, { ...fields, kernelThread: true });
       this.tasks.set(KERNEL_TASK, task);
     }
     return task;
@@ -250,8 +260,13 @@ export class World {
     this.places.delete(process);
   }
 
-  /** Start an actor as a thread of `task`: the body runs once the thread is known. */
-  spawn(task: Task, name: string, body: () => Steps<void>, options: SpawnOptions = {}): Process {
+  /** Start an actor as a thread of `task` (or a `device` beside it): the body runs once the thread is known. */
+  spawn(
+    task: Task,
+    name: string,
+    body: () => Steps<void>,
+    options: SpawnOptions & { readonly device?: boolean } = {},
+  ): Process {
     const { sim, core } = this;
     const process = sim.spawn(
       name,
@@ -261,9 +276,14 @@ export class World {
       },
       options,
     );
-    core.runAs(process, task);
+    core.runAs(process, task, options.device);
     return process;
   }
+}
+
+/** A limit of a scenario as the kernel compares it. */
+export function bytesOfLimit(limit: bigint | typeof UNLIMITED): number {
+  return limit === UNLIMITED ? Number.POSITIVE_INFINITY : Number(limit);
 }
 
 /** Who performs an actor's operations. */

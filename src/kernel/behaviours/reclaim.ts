@@ -50,6 +50,14 @@ export const reclaim = subject({
     in: { since: '6.16, 6.12.41, 6.15.9' },
     requires: ['reclaim.skips-hwpoison'],
   },
+  'oom.reaper-waits': {
+    summary: 'The OOM reaper leaves a victim two seconds to end by itself.',
+    commit: 'e4a38402c36e',
+    source: 'mm/oom_kill.c queue_oom_reaper of 6.1.192 and 6.12.117',
+    evidence: 'source',
+    in: { since: '5.18, 5.15.36, 5.17.5' },
+    note: 'stable backports are from memory',
+  },
   'reclaim.splits-only-partially-mapped': {
     summary: 'Reclaim splits a THP before swapping it out only if parts of it are unmapped, not because PTEs map it.',
     commit: '5ed890ce5147',

@@ -7,6 +7,7 @@ import { exec } from '../../mm/exec.ts';
 import { exit, fput } from '../../mm/exit.ts';
 import { fork } from '../../mm/fork.ts';
 import { closeInode } from '../../mm/iput.ts';
+import { sendSigkill } from '../../mm/signal.ts';
 import { OpenFile } from '../../mm/task.ts';
 import type { OperationContext } from '../context.ts';
 import { perform } from '../interpret.ts';
@@ -15,17 +16,15 @@ import { defineOperation, type Outcome } from '../operation.ts';
 import { Script, zDeclares, zRef, zScript } from '../reference.ts';
 import { zCount, zLimit } from '../scalar.ts';
 import type { ScriptStep } from '../step.ts';
-import { UNLIMITED } from '../units.ts';
-import type { World } from '../world.ts';
+import { bytesOfLimit, type World } from '../world.ts';
 import { fileNamed, installFile } from '../world-devices.ts';
 import { inodeOf } from './files.ts';
 import { outcome } from './mapping.ts';
 import { processOf } from './place.ts';
 
 const CLOSE = step('close_fd', 'op');
-const KILL = step('send_sig:SIGKILL', 'op');
+const PERMISSION = step('check_kill_permission', 'op');
 const RLIMIT = step('do_prlimit', 'op');
-const PAUSE = step('pause', 'op');
 const WAITPID = step('do_wait', 'none');
 const SETUID = step('__sys_setresuid:commit_creds', 'op');
 
@@ -89,8 +88,8 @@ export const processOperations = [
           world.milestones.alias(world.sim.current!, name);
           const child = { ...performance, process: name, actor: { ...actor, name, subject: name, script } };
           world.tasks.set(name, task);
-          if (args.stays === true) yield* call(perform(child, () => pause(world, name)));
-          else yield* call(perform(child, () => exit(world.core)));
+          // pause() is nothing to do: the process is there until somebody kills it.
+          yield* call(perform(child, args.stays === true ? undefined : () => exit(world.core)));
         }),
       );
       if ('errno' in result) return { errno: result.errno };
@@ -124,30 +123,39 @@ export const processOperations = [
   }),
   defineOperation({
     name: 'kill',
-    summary: 'kill(SIGKILL): a fatal signal is pending; waits that can be killed end.',
+    summary:
+      'kill(SIGKILL): the process ends at its next return to user mode, and what can be killed in it earlier. EPERM for one of another uid without CAP_KILL.',
     on: ['process', 'kernel'],
     args: z.strictObject({ process: zRef('process') }),
     *run(context, args) {
       const { world } = context.performance;
       const task = world.task(args.process.name);
-      yield task.killed.willWrite(KILL);
-      task.killed.value = true;
-      // What sleeps interruptibly finds the signal by itself; a process that pauses has nothing left but its end.
-      if (world.named.delete(pauseOf(args.process.name))) {
-        world.spawn(task, `${task.name} killed`, () => exit(world.core));
-      }
+      const { task: self } = world.core.current;
+      yield task.credentials.willRead(PERMISSION);
+      // kill_ok_by_cred
+      const permitted = self.kernelThread || self.user === task.credentials.value || self.capable('CAP_KILL');
+      if (!permitted) return { errno: 'EPERM' };
+      yield* call(sendSigkill(world.core, task));
       return { returns: 0 };
     },
   }),
   defineOperation({
     name: 'waitpid',
-    summary: 'waitpid(): waits for the end of a child.',
+    summary: 'waitpid(): waits for the end of a child, once. ECHILD for any other process.',
     on: ['process'],
     args: z.strictObject({ process: zRef('process') }),
     *run(context, args) {
       const { world } = context.performance;
-      const { exited } = world.task(args.process.name);
-      yield until(world.sim, [exited], () => exited.peek(), WAITPID, { name: `the exit of ${args.process.name}` });
+      const { task } = world.core.current;
+      const { exited, reaped, parent } = world.task(args.process.name);
+      if (parent !== task) return { errno: 'ECHILD' };
+      const { killed } = task;
+      const ready = () => exited.peek() || killed.peek();
+      reaped.willUpdate(WAITPID);
+      yield until(world.sim, [exited, killed], ready, WAITPID, { name: `the exit of ${args.process.name}` });
+      if (!exited.value) return { errno: 'EINTR' };
+      if (reaped.value) return { errno: 'ECHILD' };
+      reaped.value = true;
       return { returns: 0 };
     },
   }),
@@ -172,13 +180,30 @@ export const processOperations = [
   }),
   defineOperation({
     name: 'setrlimit',
-    summary: 'setrlimit(RLIMIT_MEMLOCK) of the process, or prlimit() of another.',
+    summary:
+      'setrlimit(RLIMIT_MEMLOCK) of the process, or prlimit() of another. EINVAL: soft above hard; EPERM: a higher hard limit, or the process of another uid, without CAP_SYS_RESOURCE.',
     on: ['process'],
-    args: z.strictObject({ memlock: zLimit, process: zRef('process').optional() }),
+    args: z.strictObject({
+      memlock: zLimit.describe('The soft limit.'),
+      memlock_hard: zLimit.optional().describe('The hard limit; default: as it is, or `memlock` where that is more.'),
+      process: zRef('process').optional(),
+    }),
     *run(context, args) {
       const task = context.performance.world.task(args.process?.name ?? processOf(context));
+      const { task: self } = context.performance.world.core.current;
+      const soft = bytesOfLimit(args.memlock);
+      task.credentials.willRead(RLIMIT);
+      task.memlockHardBytes.willUpdate(RLIMIT);
       yield task.memlockBytes.willWrite(RLIMIT);
-      task.memlockBytes.value = args.memlock === UNLIMITED ? Number.POSITIVE_INFINITY : Number(args.memlock);
+      const privileged = self.capable('CAP_SYS_RESOURCE');
+      // check_prlimit_permission
+      if (task !== self && self.user !== task.credentials.value && !privileged) return { errno: 'EPERM' };
+      const before = task.memlockHardBytes.value;
+      const hard = args.memlock_hard === undefined ? Math.max(before, soft) : bytesOfLimit(args.memlock_hard);
+      if (soft > hard) return { errno: 'EINVAL' };
+      if (hard > before && !privileged) return { errno: 'EPERM' };
+      task.memlockBytes.value = soft;
+      task.memlockHardBytes.value = hard;
       return { returns: 0 };
     },
   }),
@@ -200,15 +225,3 @@ function onCpu(cpu: number | undefined, world: World): { readonly cpu?: number }
 
 const EMPTY = new Script<ScriptStep>([], 'process');
 EMPTY.steps = [];
-
-function pauseOf(process: string): string {
-  return `pause:${process}`;
-}
-
-/** pause(): until a fatal signal. The actor ends here; `kill` gives the process a thread to exit in. */
-function* pause(world: World, process: string): Steps<void> {
-  const { killed } = world.core.current.task;
-  yield killed.willRead(PAUSE);
-  if (killed.value) yield* call(exit(world.core));
-  else world.named.set(pauseOf(process), true);
-}

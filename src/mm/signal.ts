@@ -1,0 +1,41 @@
+// SIGKILL (kernel/signal.c complete_signal, do_group_exit): every thread of the process leaves at its next return to user
+// mode or from a killable wait, the last of them takes the process down. An actor of its own is that last thread here, so
+// that a process whose scripts have ended dies as well.
+import { call, type Process, type Steps } from '../engine/process.ts';
+import { step } from '../engine/step.ts';
+import { join } from '../engine/wait.ts';
+import type { CoreMm } from './core.ts';
+import { exit } from './exit.ts';
+import type { Task } from './task.ts';
+
+const SEND = step('send_sig:SIGKILL', 'op');
+const WAKE = step('signal_wake_up', 'none');
+
+/** send_sig(SIGKILL): to a process that is dead or dying already it means nothing. */
+export function* sendSigkill(core: CoreMm, task: Task): Steps<void> {
+  task.exited.willRead(SEND);
+  yield task.killed.willUpdate(SEND);
+  killNow(core, task);
+}
+
+/** The act of `sendSigkill`, in a step that announced updating `killed` and reading `exited`. */
+export function killNow(core: CoreMm, task: Task): void {
+  if (task.kernelThread || task.killed.value || task.exited.value) return;
+  task.killed.value = true;
+  const threads = core.sim.processes.filter((process) => isThread(core, process, task));
+  const last = core.sim.spawn(`${task.name} killed`, () => groupExit(core, threads));
+  core.runAs(last, task);
+}
+
+/** Does the process run user code of the task? A device beside its driver does not. */
+function isThread(core: CoreMm, process: Process, task: Task): boolean {
+  const thread = core.threadOf(process);
+  return thread !== undefined && thread.task === task && !thread.device && !process.daemon && process.state !== 'cut';
+}
+
+function* groupExit(core: CoreMm, threads: readonly Process[]): Steps<void> {
+  const { sim } = core;
+  yield sim.local(WAKE);
+  for (const thread of threads) yield join(sim, thread);
+  yield* call(exit(core));
+}

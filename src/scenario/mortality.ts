@@ -1,0 +1,58 @@
+// Who may get SIGKILL in a scenario: processes that some script kills, and all of them where memory may run out. Only they
+// look for signals between operations: to look is a step, and a search that nobody is killed in need not take it.
+import type { Ref, Script } from './reference.ts';
+import type { Scenario, ScenarioCase } from './scenario.ts';
+import type { ZonesSpec } from './schema-host.ts';
+import type { OperationStep, ScriptStep } from './step.ts';
+import { scriptsIn } from './wait-targets.ts';
+
+/** Operations that send SIGKILL to a process that they name, or to the process that performs them. */
+const KILLING: readonly string[] = ['kill'];
+
+/** By name, whether a process may be killed. */
+export function mortals(scenario: Scenario, one: ScenarioCase): (process: string) => boolean {
+  const killed = new Set<string>();
+  let demand = scenario.memory.reduce((sum, { spec }) => sum + spec.size, 0n);
+  for (const actor of scenario.actors) {
+    for (const { step, times } of operations(actor.script, 1n)) {
+      if (KILLING.includes(step.operation.name)) killed.add((step.args as { process: Ref }).process.name);
+      demand += times * bytesOf(step);
+    }
+  }
+  return demand > ramBytes(one) ? () => true : (process) => killed.has(process);
+}
+
+/** Every operation of a script, wherever it stands, and how often it is performed at most. */
+function* operations(script: Script<ScriptStep>, times: bigint): Generator<{ step: OperationStep; times: bigint }> {
+  for (const step of script.steps) {
+    if (step.kind === 'repeat') yield* operations(step.script, times * BigInt(step.times));
+    else if (step.kind === 'choose') for (const inner of step.scripts) yield* operations(inner, times);
+    else if (step.kind === 'operation') {
+      yield { step, times };
+      for (const inner of scriptsIn(step.args)) yield* operations(inner, times);
+    }
+  }
+}
+
+/** What an operation may take at most by the sizes that it names: areas that are mapped, files that grow. */
+function bytesOf({ args }: OperationStep): bigint {
+  const { size, new_size: grown } = args as { readonly size?: unknown; readonly new_size?: unknown };
+  return (typeof size === 'bigint' ? size : 0n) + (typeof grown === 'bigint' ? grown : 0n);
+}
+
+/** Memory of the machine where the scenario says how much; otherwise it has more than is mapped. */
+function ramBytes({ host }: ScenarioCase): bigint | number {
+  if (host.memory === undefined) return Number.POSITIVE_INFINITY;
+  const nodes: readonly ZonesSpec[] = Array.isArray(host.memory) ? host.memory : [host.memory as ZonesSpec];
+  return nodes.reduce((sum, zones) => sum + sizeOf(zones), 0n);
+}
+
+/** Zones are sizes, or say one among other things. */
+function sizeOf(zones: ZonesSpec): bigint {
+  let sum = 0n;
+  for (const [kind, size] of Object.entries(zones)) {
+    if (kind === 'device' || size === undefined) continue;
+    sum += typeof size === 'bigint' ? size : (size as { readonly size: bigint }).size;
+  }
+  return sum;
+}
