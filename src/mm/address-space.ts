@@ -24,6 +24,14 @@ export function unmappedArea(mm: Mm, pages: number, align: number): number | und
   return undefined;
 }
 
+/** vm.mmap_min_addr of distributions, 64 KiB [pages]. */
+export const MMAP_MIN_PAGE = 16;
+
+/** cap_mmap_addr: the lowest pages, where a null pointer of the kernel would lead, are for CAP_SYS_RAWIO. */
+export function mayMapAt(task: Task, vpn: number): boolean {
+  return vpn >= MMAP_MIN_PAGE || task.capable('CAP_SYS_RAWIO');
+}
+
 /** can_do_mlock */
 export function canMlock(task: Task): boolean {
   return task.memlockBytes.peek() !== 0 || task.capable('CAP_IPC_LOCK');

@@ -4,7 +4,7 @@ import { call, type Steps } from '../engine/process.ts';
 import { step } from '../engine/step.ts';
 import { PMD_PAGES } from '../hw/machine.ts';
 import { lockedVmOf, tellCharge } from './accounting.ts';
-import { canMlock, mlockFutureOk, TASK_SIZE_PAGES, unmappedArea } from './address-space.ts';
+import { canMlock, MMAP_MIN_PAGE, mayMapAt, mlockFutureOk, TASK_SIZE_PAGES, unmappedArea } from './address-space.ts';
 import type { CoreMm } from './core.ts';
 import type { Errno } from './errno.ts';
 import type { Inode } from './inode.ts';
@@ -59,7 +59,7 @@ export type MmapResult = { readonly vpn: number } | { readonly errno: Errno };
 
 /**
  * mmap. EINVAL: no pages; ENOMEM: no room or beyond the address space; EEXIST: MAP_FIXED_NOREPLACE over a mapping;
- * EPERM: MAP_LOCKED without leave, or a write-sealed memfd; EAGAIN: over RLIMIT_MEMLOCK; EACCES: shared and writable
+ * EPERM: below mmap_min_addr, MAP_LOCKED without leave, or a write-sealed memfd; EAGAIN: over RLIMIT_MEMLOCK; EACCES: shared and writable
  * through a read-only descriptor; EINTR: killed.
  */
 export function* mmap(core: CoreMm, request: MmapRequest): Steps<MmapResult> {
@@ -87,6 +87,7 @@ function* doMmap(core: CoreMm, mm: Mm, request: MmapRequest): Steps<MmapResult> 
   if (file?.kind === 'guest_memfd') return { errno: 'ENODEV' };
   const vpn = place(mm, request);
   if (vpn === undefined) return { errno: 'ENOMEM' };
+  if (!mayMapAt(task, vpn)) return { errno: 'EPERM' };
   if (file?.kind === 'hugetlb' && (vpn % 2 ** file.hugeOrder !== 0 || pages % 2 ** file.hugeOrder !== 0)) {
     return { errno: 'EINVAL' };
   }
@@ -127,12 +128,14 @@ function* doMmap(core: CoreMm, mm: Mm, request: MmapRequest): Steps<MmapResult> 
   return { vpn };
 }
 
-/** get_unmapped_area */
+/** get_unmapped_area; a hint is raised to mmap_min_addr (round_hint_to_min), and 0 is none. */
 function place(mm: Mm, request: MmapRequest): number | undefined {
-  const { at, pages, file } = request;
+  const { pages, file } = request;
+  let { at } = request;
   if (request.fixed === true || request.noReplace === true) {
     return at !== undefined && at + pages <= TASK_SIZE_PAGES ? at : undefined;
   }
+  at = at === undefined || at === 0 ? undefined : Math.max(at, MMAP_MIN_PAGE);
   const align = file?.kind === 'hugetlb' ? 2 ** file.hugeOrder : hugeAligned(request) ? PMD_PAGES : 1;
   if (at !== undefined && at % align === 0 && at + pages <= TASK_SIZE_PAGES && mm.vmasIn(at, at + pages).length === 0) {
     return at;

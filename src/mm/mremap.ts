@@ -3,7 +3,7 @@
 import { call, type Steps } from '../engine/process.ts';
 import { step } from '../engine/step.ts';
 import { PMD_PAGES } from '../hw/machine.ts';
-import { mlockFutureOk, TASK_SIZE_PAGES, unmappedArea } from './address-space.ts';
+import { mayMapAt, mlockFutureOk, TASK_SIZE_PAGES, unmappedArea } from './address-space.ts';
 import type { CoreMm } from './core.ts';
 import type { Errno } from './errno.ts';
 import type { Mm } from './mm.ts';
@@ -41,7 +41,7 @@ export interface MremapRequest {
 }
 
 /**
- * mremap. EINVAL: a senseless combination, overlap, hugetlb misaligned or growing, a private mapping of length 0;
+ * mremap. EPERM: to below mmap_min_addr; EINVAL: a senseless combination, overlap, hugetlb misaligned or growing, a private mapping of length 0;
  * EFAULT: not one VMA, or one that may not grow; EAGAIN: over RLIMIT_MEMLOCK; ENOMEM: no room; EINTR.
  */
 export function* mremap(core: CoreMm, request: MremapRequest): Steps<MmapResult> {
@@ -121,6 +121,7 @@ function* mremapTo(core: CoreMm, mm: Mm, request: MremapRequest): Steps<MmapResu
   if (fixedAt !== undefined) {
     if (fixedAt + newPages > TASK_SIZE_PAGES) return { errno: 'EINVAL' };
     if (at + pages > fixedAt && fixedAt + newPages > at) return { errno: 'EINVAL' };
+    if (!mayMapAt(core.current.task, fixedAt)) return { errno: 'EPERM' };
     const cleared = yield* call(doMunmap(core, mm, fixedAt, fixedAt + newPages, false));
     if (cleared !== 'ok') return { errno: cleared };
   }

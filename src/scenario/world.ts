@@ -255,6 +255,11 @@ export class World {
     this.places.set(child, new Map(this.places.get(parent) ?? []));
   }
 
+  /** A mapping has moved away under another name. */
+  forgetPlace(process: string, mapping: string): void {
+    this.places.get(process)?.delete(mapping);
+  }
+
   /** After exec nothing is mapped that was. */
   forgetPlaces(process: string): void {
     this.places.delete(process);

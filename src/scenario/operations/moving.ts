@@ -6,15 +6,42 @@ import { mremap } from '../../mm/mremap.ts';
 import { defineOperation } from '../operation.ts';
 import { zDeclares, zRef } from '../reference.ts';
 import { zAddress, zCount, zSize } from '../scalar.ts';
+import type { Place, World } from '../world.ts';
 import { outcome } from './mapping.ts';
-import { mustRange, processOf, WHERE } from './place.ts';
+import { mustRange, processOf, type Range, WHERE } from './place.ts';
 
 const PAGE = 4096n;
+
+/** After mremap of `range`, part or all of what is called `place`, to `to`: which name means what. */
+function rename(
+  world: World,
+  process: string,
+  range: Range,
+  place: Place,
+  to: { readonly vpn: number; readonly pages: number },
+  name: string | undefined,
+  keepsOld: boolean,
+): void {
+  const stays = to.vpn === range.vpn;
+  const tail = range.vpn + range.pages === place.vpn + place.pages;
+  if (stays && tail) {
+    // Grown or shrunk at its end: still the same mapping.
+    const pages = range.vpn + to.pages - place.vpn;
+    world.addPlace(process, { name: place.mapping }, { ...place, pages });
+  }
+  const whole = range.vpn === place.vpn && tail && !keepsOld;
+  const mapping = name ?? (whole && !stays ? place.mapping : undefined);
+  if (whole && !stays) world.forgetPlace(process, place.mapping);
+  if (mapping === undefined) return;
+  const pgoff = place.pgoff + range.vpn - place.vpn;
+  world.addPlace(process, { name: mapping }, { ...place, mapping, ...to, pgoff });
+}
 
 export const movingOperations = [
   defineOperation({
     name: 'mremap',
-    summary: 'mremap(): grows, shrinks or moves a mapping.',
+    summary:
+      'mremap(): grows, shrinks or moves a mapping. The name of a mapping goes where all of it goes; of a part, or with `dontunmap`, the name stays with the old place.',
     on: ['process'],
     args: z.strictObject({
       ...WHERE,
@@ -23,7 +50,11 @@ export const movingOperations = [
       to: zAddress.optional().describe('MREMAP_FIXED at this address.'),
       to_memory: zRef('memory').optional().describe('MREMAP_FIXED over this mapping.'),
       dontunmap: z.boolean().optional().describe('MREMAP_DONTUNMAP'),
-      name: zDeclares('memory').optional().describe('What to call the result; default: the old name moves along.'),
+      name: zDeclares('memory')
+        .optional()
+        .describe(
+          'What to call the result. Default: the old name where the whole mapping moved; a part is reached by `at` only.',
+        ),
     }),
     shows: { address: 'Where it is now.' },
     *run(context, args) {
@@ -44,10 +75,9 @@ export const movingOperations = [
         }),
       );
       if ('errno' in result) return { errno: result.errno };
-      const { place } = range;
-      if (place !== undefined) {
-        const mapping = args.name?.name ?? place.mapping;
-        world.addPlace(processOf(context), { name: mapping }, { ...place, mapping, vpn: result.vpn, pages: newPages });
+      if (range.place !== undefined) {
+        const to = { vpn: result.vpn, pages: newPages };
+        rename(world, processOf(context), range, range.place, to, args.name?.name, args.dontunmap === true);
       }
       return { returns: 0, shows: { address: BigInt(result.vpn) * PAGE } };
     },
