@@ -92,7 +92,9 @@ describe('made-up workloads', () => {
   });
 
   it('use operations that the story does not', () => {
-    const words = new Set(made.flatMap(({ text }) => [...text.matchAll(/^ +- ([a-z_.]+):/gm)].map((match) => match[1]!)));
+    const words = new Set(
+      made.flatMap(({ text }) => [...text.matchAll(/^ +- ([a-z_.]+):/gm)].map((match) => match[1]!)),
+    );
     const own = new Set([...TEXT.matchAll(/([a-z_.]+):/g)].map((match) => match[1]!));
     expect([...words].filter((word) => !own.has(word)).length).toBeGreaterThan(10);
   });

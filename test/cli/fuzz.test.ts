@@ -1,0 +1,223 @@
+// `pinsim fuzz` as built: threads, signals and kills are only real in a process of its own.
+import { type ChildProcess, spawn } from 'node:child_process';
+import { cpSync, existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, it } from 'vitest';
+import { type Ended, pinsim, temporaryFolder } from './program.ts';
+
+const PROGRAM = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
+const LIBRARY = fileURLToPath(new URL('../../scenarios/', import.meta.url));
+
+/** Two threads of a process write a page while a third looks: which word is seen is left open. */
+const RACE = `title: who writes last
+kernel: v6.1
+host: {memory: {normal: 16MiB}}
+memory:
+  page: {kind: anon, size: 4KiB, populate: write}
+processes:
+  app: {maps: {page: {}}}
+actors:
+  one: {on: app, do: [{cpu.write: {memory: page, value: A}}]}
+  two: {on: app, do: [{cpu.write: {memory: page, value: B}}]}
+  look:
+    on: app
+    do:
+      - wait: [one, two]
+      - cpu.read: {memory: page}
+        shows: {value: B}
+expect: {}
+`;
+
+/** Starts the built program; `ended` when it has. */
+function start(argv: readonly string[], cwd: string): { readonly child: ChildProcess; readonly ended: Promise<Ended> } {
+  const child = spawn(process.execPath, [PROGRAM, ...argv], { cwd, stdio: ['ignore', 'pipe', 'pipe'] });
+  let out = '';
+  let err = '';
+  child.stdout.on('data', (text) => (out += text));
+  child.stderr.on('data', (text) => (err += text));
+  const ended = new Promise<Ended>((resolve) => child.on('close', (code) => resolve({ code: code ?? -1, out, err })));
+  return { child, ended };
+}
+
+const fuzz = (argv: readonly string[], cwd: string): Promise<Ended> => start(['fuzz', ...argv], cwd).ended;
+
+function folder(): string {
+  const cwd = temporaryFolder();
+  writeFileSync(join(cwd, 'race.yaml'), RACE);
+  writeFileSync(join(cwd, 'fine.yaml'), RACE.replace('        shows: {value: B}\n', ''));
+  for (const file of ['gup-fast-vs-fork', 'kvm-put-on-non-refcounted-pfn'])
+    cpSync(join(LIBRARY, 'bugs', `${file}.yaml`), join(cwd, `${file}.yaml`));
+  return cwd;
+}
+
+const BUGS = ['gup-fast-vs-fork.yaml', 'kvm-put-on-non-refcounted-pfn.yaml'];
+
+describe('a campaign', { timeout: 300_000 }, () => {
+  it('gives the same report, byte for byte, with one thread and with two', async () => {
+    const cwd = folder();
+    const run = (jobs: string) => fuzz([...BUGS, 'race.yaml', '--runs', '300', '--jobs', jobs, '--seed', '7'], cwd);
+    const [one, two] = [await run('1'), await run('2')];
+    expect(two.out).toBe(one.out);
+    expect([one.code, two.code]).toEqual([1, 1]);
+    expect(one.out).toContain('1 UNEXPECTED FINDING in 300 runs');
+    expect(one.out).toContain('look, cpu.read: expected `value` B, got A');
+  });
+
+  it('that makes workloads up does, too', async () => {
+    const cwd = folder();
+    const run = (jobs: string) =>
+      fuzz([...BUGS, '--mutate', '--runs', '160', '--jobs', jobs, '--shrink', 'off', '--format', 'json'], cwd);
+    const [one, two] = [await run('1'), await run('2')];
+    expect(two.out).toBe(one.out);
+    const { campaign, command } = JSON.parse(one.out);
+    expect(command).toBe('fuzz');
+    expect(campaign.runs).toBe(160);
+    expect(campaign.workloads).toBeGreaterThan(4);
+    expect(campaign.coverage.labelsReached).toBeGreaterThan(50);
+  });
+
+  it('finds nothing where nothing is wrong, and says how often it looked', async () => {
+    const { code, out } = await fuzz(['fine.yaml', '--runs', '200', '--jobs', '1'], folder());
+    expect(code).toBe(0);
+    expect(out).toMatch(/^no finding in 200 runs \([\d,]+ steps\), 1 case of 1 scenario; seed 1\n/);
+    expect(out).toMatch(/labels never reached \(\d+\): /);
+    expect(out).toMatch(/behaviours never asked for \(\d+\): /);
+  });
+
+  it('counts what the scenario, or the command line, expects', async () => {
+    const cwd = folder();
+    const { code, out } = await fuzz(['race.yaml', '--runs', '64', '--possible', 'unexpected-outcome'], cwd);
+    expect(code).toBe(0);
+    expect(out).toContain('no unexpected finding in 64 runs');
+    expect(out).toContain('1 finding that the scenarios expect');
+  });
+
+  it('is the union of its shards', async () => {
+    const cwd = folder();
+    const runsOf = async (shard: string): Promise<number> => {
+      const argv = [...BUGS, '--runs', '101', '--jobs', '1', '--shard', shard, '--format', 'json'];
+      return JSON.parse((await fuzz(argv, cwd)).out).campaign.runs;
+    };
+    const parts = [await runsOf('1/2'), await runsOf('2/2')];
+    expect(parts[0]! + parts[1]!).toBe(101);
+    expect(Math.abs(parts[0]! - parts[1]!)).toBeLessThan(10);
+  });
+
+  it('ends when its time is up', async () => {
+    const began = performance.now();
+    const { code, out } = await fuzz([...BUGS, '--for', '4s', '--jobs', '2'], folder());
+    const seconds = (performance.now() - began) / 1000;
+    expect(code).toBe(0);
+    expect(out).toContain('stopped before the end: the time was up (--for)');
+    // A second, and one more for a machine that does other things as well.
+    expect(seconds).toBeGreaterThan(3.5);
+    expect(seconds).toBeLessThan(6);
+  });
+});
+
+describe('a campaign that is stopped', { timeout: 300_000 }, () => {
+  it('by a kill goes on from its state and ends as if nothing had been', async () => {
+    const cwd = folder();
+    const argv = [...BUGS, 'race.yaml', '--mutate', '--runs', '500', '--jobs', '2', '--shrink', 'off'];
+    const whole = await fuzz(argv, cwd);
+    const state = join(cwd, 'state');
+    const linesOf = (): number => (existsSync(state) ? readFileSync(state, 'utf8').split('\n').length - 1 : 0);
+    for (let kills = 0, lines = 1; kills < 2; kills++, lines = linesOf()) {
+      const { child, ended } = start(['fuzz', ...argv, '--state', 'state'], cwd);
+      const watch = setInterval(() => {
+        if (linesOf() > lines) child.kill('SIGKILL');
+      }, 20);
+      await ended;
+      clearInterval(watch);
+    }
+    const torn = readFileSync(state, 'utf8');
+    writeFileSync(state, `${torn}{"epoch":`);
+    const resumed = await fuzz([...argv, '--state', 'state'], cwd);
+    expect(resumed.out).toBe(whole.out);
+    expect(resumed.code).toBe(whole.code);
+    // Nothing is left to do: the state alone gives the report.
+    expect((await fuzz([...argv, '--state', 'state'], cwd)).out).toBe(whole.out);
+  });
+
+  it('by Ctrl-C says what it knows, and that it is not complete', async () => {
+    const { child, ended } = start(['fuzz', 'fine.yaml', '--jobs', '1', '--for', '5min'], folder());
+    setTimeout(() => child.kill('SIGINT'), 3000);
+    const { code, out } = await ended;
+    expect(code).toBe(3);
+    expect(out).toContain('stopped before the end: interrupted');
+  });
+
+  it('refuses the state of another campaign', async () => {
+    const cwd = folder();
+    await fuzz(['fine.yaml', '--runs', '10', '--state', 'state'], cwd);
+    const { code, err } = await fuzz(['fine.yaml', '--runs', '10', '--state', 'state', '--seed', '2'], cwd);
+    expect(code).toBe(2);
+    expect(err).toContain('state belongs to another campaign: other seed: "1" there, "2" here');
+    writeFileSync(join(cwd, 'other'), 'something\n');
+    expect((await fuzz(['fine.yaml', '--state', 'other'], cwd)).err).toContain('other is no state of a campaign');
+  });
+});
+
+describe('the corpus folder', { timeout: 300_000 }, () => {
+  it('keeps a case by its cause, and replays it first', async () => {
+    const cwd = folder();
+    const found = await fuzz(['race.yaml', '--runs', '64', '--corpus', 'corpus', '--shrink', 'off'], cwd);
+    expect(found.code).toBe(1);
+    const names = readdirSync(join(cwd, 'corpus'));
+    expect(names).toEqual([expect.stringMatching(/^race--unexpected-outcome--[0-9a-f]{8}\.txt$/)]);
+    const text = readFileSync(join(cwd, 'corpus', names[0]!), 'utf8');
+    expect(text).toMatch(/^# pinsim corpus 1\n# says: look, cpu.read: expected `value` B, got A\n/);
+    expect(text).toMatch(/\n# found by: pinsim \d+\.\d+\.\d+\n/);
+
+    const again = await fuzz(['race.yaml', '--runs', '1', '--seed', '3', '--corpus', 'corpus'], cwd);
+    expect(again.code).toBe(1);
+    expect(again.out).toContain('corpus: 1 case replayed first: 1 still shown');
+    expect(readFileSync(join(cwd, 'corpus', names[0]!), 'utf8')).toBe(text);
+
+    writeFileSync(join(cwd, 'race.yaml'), RACE.replace('shows: {value: B}', 'shows: {value: {one-of: [A, B]}}'));
+    const fixed = await fuzz(['race.yaml', '--runs', '8', '--corpus', 'corpus'], cwd);
+    expect(fixed.out).toContain('1 not shown any more');
+    expect(fixed.code).toBe(0);
+  });
+
+  it('keeps the scenario with a workload that was made up', async () => {
+    const cwd = folder();
+    const argv = [...BUGS, '--mutate', '--runs', '640', '--corpus', 'corpus', '--shrink', 'off'];
+    const { code } = await fuzz(argv, cwd);
+    const made = existsSync(join(cwd, 'corpus'))
+      ? readdirSync(join(cwd, 'corpus')).filter((n) => n.endsWith('.yaml'))
+      : [];
+    expect(code).toBe(made.length > 0 ? 1 : 0);
+    for (const name of made) {
+      const file = join('corpus', name);
+      const replay = /^# replay: pinsim replay '(.*)'$/m.exec(readFileSync(join(cwd, file), 'utf8'))![1]!;
+      expect(replay.split(' ')[1]).toBe(file);
+      const { out } = await start(['replay', replay], cwd).ended;
+      expect(out).toMatch(/shows the same .* again/);
+    }
+  });
+
+  it('must hold cases', async () => {
+    const cwd = folder();
+    const { code, err } = await fuzz(['fine.yaml', '--corpus', 'race.yaml'], cwd);
+    expect({ code, err }).toEqual({ code: 2, err: expect.stringContaining('race.yaml is no folder') });
+    expect((await fuzz(['fine.yaml', '--corpus', '.'], cwd)).err).toContain('is no case of a corpus');
+  });
+});
+
+describe('a mistake on the command line', () => {
+  it.each([
+    [['--shard', '3/2'], '--shard cannot be `3/2`: expected i/n with i from 1 to n'],
+    [['--shard', 'x'], '--shard cannot be `x`'],
+    [['--runs', '0'], '--runs cannot be `0`'],
+    [['--for', '10'], '--for cannot be `10`: expected a time'],
+    [['--jobs', '999'], '--jobs cannot be 999'],
+    [['--strategies', 'dpor'], '--strategies cannot be `dpor`'],
+    [['--possible', 'nothing'], '--possible cannot be `nothing`'],
+  ])('%j is told before anything runs', async (argv, message) => {
+    const { code, err } = await pinsim(['fuzz', 'fine.yaml', ...argv], { cwd: folder() });
+    expect(code).toBe(2);
+    expect(err).toContain(message);
+  });
+});
