@@ -13,8 +13,8 @@ export interface Gate {
   readonly promise?: GatePromise;
   /** With promise `lock`: the object id of the lock. */
   readonly lockId?: number;
-  /** The object id of the lock that the act just took; -1 when it took none (a trylock that failed). */
-  taken?(process: Process): number;
+  /** The object id of the lock that the act took if it wrote it, though it may have let it go again in the same act. */
+  taken?(): number;
   /** What is being waited for, for deadlock reports: `mmap_lock of vmm`. */
   readonly name: string;
   /** Pure. False while the process must stay disabled. */

@@ -151,7 +151,7 @@ export class Trace {
     event.keepAnnouncement(acted, this.identity);
     event.journalEnd = process.sim.journalSize;
     const gate = acted.gate;
-    const took = gate?.taken === undefined ? -1 : gate.taken(process);
+    const took = gate?.taken === undefined ? -1 : gate.taken();
     event.took = -1;
     if (took >= 0) {
       // A trylock of what its actor holds already took nothing.

@@ -419,3 +419,37 @@ describe('what a step touches only if it turns out so', () => {
     expectTraces(putters(3), 12);
   });
 });
+
+describe('a lock that is taken and let go in one step', () => {
+  test('comes before or after one that is held for longer', () => {
+    expectTraces((sim) => {
+      const lock = sim.mutex('m');
+      const x = sim.cell('x', 0);
+      sim.spawn('short', function* () {
+        yield x.willWrite();
+        x.value = 1;
+        yield lock.lock();
+        lock.releaseNow();
+      });
+      sim.spawn('long', function* () {
+        yield lock.lock();
+        yield x.willRead();
+        yield lock.unlock();
+      });
+    }, 3);
+  });
+
+  test('by a trylock', () => {
+    expectTraces((sim) => {
+      const lock = sim.mutex('m');
+      sim.spawn('short', function* () {
+        yield lock.trylock();
+        if (lock.heldBy(sim.sim.current)) lock.releaseNow();
+      });
+      sim.spawn('long', function* () {
+        yield lock.lock();
+        yield lock.unlock();
+      });
+    }, 3);
+  });
+});
