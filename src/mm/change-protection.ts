@@ -4,7 +4,7 @@ import { call, type Steps } from '../engine/process.ts';
 import { step } from '../engine/step.ts';
 import { PMD_PAGES } from '../hw/machine.ts';
 import type { CoreMm } from './core.ts';
-import { protBits, wantsWritenotify } from './fault-file.ts';
+import { protBits, wantsWritenotify } from './fault-context.ts';
 import { splitHugePmd } from './huge-pmd.ts';
 import type { Mm } from './mm.ts';
 import type { NotifierRange } from './notifier.ts';

@@ -26,7 +26,7 @@ import { folioPut, freezeNow, getNow, putNow, tryGetNow, unfreezeNow, willGet, w
 import { shmemGetFolio } from './shmem.ts';
 import { tlbRemoveTableSyncOne, tryToUnmapFlush } from './tlb.ts';
 import { tryToUnmap } from './unmap.ts';
-import type { Vma } from './vma.ts';
+import { UFFD_WP, type Vma } from './vma.ts';
 
 const SCAN = step('hpage_collapse_scan_file', 'op');
 const GET = step('collapse_file:folio_trylock', 'lock');
@@ -224,7 +224,7 @@ function* retractPageTables(core: CoreMm, inode: Inode, index: number, khugepage
     for (const [, vma] of mm.vmas.entries()) {
       const vpn = vma.fields.file === inode ? vma.addressOf(index) : undefined;
       // A private mapping that was written to has copies of its own.
-      if (vpn === undefined || vma.fields.anonVma !== null || vma.fields.uffd?.mode === 'wp') continue;
+      if (vpn === undefined || vma.fields.anonVma !== null || vma.userfaults(UFFD_WP)) continue;
       if (vpn % PMD_PAGES === 0 && vpn + PMD_PAGES <= vma.end) places.push({ mm, vma, vpn });
     }
   }

@@ -11,6 +11,7 @@ import type { Mm } from './mm.ts';
 import { PMD_LEAF, PMD_TABLE, PTE_DIRTY, PTE_PRESENT, PTE_WRITE, PTE_YOUNG, pteNone, ptePresent } from './pte.ts';
 import { folioPut, getNow, tryGetNow, willGet } from './refcount.ts';
 import { flushTlbRange, tlbRemoveTableSyncOne } from './tlb.ts';
+import { UFFD_WP } from './vma.ts';
 
 const RETRACT = step('collapse_and_free_pmd:pmdp_collapse_flush', 'pte-op');
 const SET_PMD = step('set_huge_pmd', 'pte-op');
@@ -73,7 +74,7 @@ function* collapseLocked(core: CoreMm, mm: Mm, row: number, inode: Inode, instal
   yield mm.vmas.willRead(FIND);
   const vma = mm.vmaAt(start);
   if (vma === undefined || vma.fields.file !== inode || start + PMD_PAGES > vma.end) return 'VMA_CHECK';
-  if (vma.fields.uffd?.mode === 'wp') return 'PTE_UFFD_WP';
+  if (vma.userfaults(UFFD_WP)) return 'PTE_UFFD_WP';
   const index = vma.indexOf(start);
   const huge = yield* call(findLock(core, inode, index));
   if (huge === null) return 'PAGE_NULL';

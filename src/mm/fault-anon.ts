@@ -10,6 +10,7 @@ import { folioAddLru } from './lru.ts';
 import { allocFolio } from './page-alloc.ts';
 import { PTE_NONE, PTE_PRESENT, PTE_SPECIAL, PTE_YOUNG } from './pte.ts';
 import { handleUserfault } from './uffd.ts';
+import { UFFD_MISSING } from './vma.ts';
 
 const SET_ZERO = step('do_anonymous_page:zero-page', 'fault');
 const LOCK = step('do_anonymous_page:lock', 'fault');
@@ -64,5 +65,5 @@ function refuse(fault: Fault): 'ok' | 'sigbus' | 'uffd' | null {
   if (!fault.same) return 'ok';
   // check_stable_address_space: the OOM reaper was here; a new page would read as zero.
   if (fault.mm.unstable.value) return 'sigbus';
-  return fault.vma.fields.uffd?.mode === 'missing' ? 'uffd' : null;
+  return fault.vma.userfaults(UFFD_MISSING) ? 'uffd' : null;
 }

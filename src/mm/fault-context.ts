@@ -7,7 +7,7 @@ import type { Mm } from './mm.ts';
 import { pmdOf } from './page-table.ts';
 import { PMD_LEAF, PMD_TABLE, PTE_DIRTY, PTE_NONE, PTE_SOFT_DIRTY, PTE_WRITE, type Pte, pteSame } from './pte.ts';
 import { putNow, willPut } from './refcount.ts';
-import type { Vma } from './vma.ts';
+import { UFFD_WP, type Vma } from './vma.ts';
 
 const PTE_ALLOC = step('__pte_alloc', 'pte-op');
 const MMAP_UNLOCK = step('fault:mmap_read_unlock', 'lock');
@@ -152,9 +152,9 @@ export function maybeMkwrite(vma: Vma): number {
 
 /** vma_wants_writenotify: do shared writable pages start out read-only, so that the first write is seen? */
 export function wantsWritenotify(vma: Vma): boolean {
-  const { shared, write, file, uffd, softDirtyEnabled } = vma.fields;
+  const { shared, write, file, softDirtyEnabled } = vma.fields;
   if (!shared || !write || file === null) return false;
-  return file.dirtyTracking || uffd?.mode === 'wp' || (softDirtyEnabled && !vma.hugetlb);
+  return file.dirtyTracking || vma.userfaults(UFFD_WP) || (softDirtyEnabled && !vma.hugetlb);
 }
 
 /** Bits that vm_page_prot gives a page of this VMA that was not written: shared writable memory is mapped writable. */

@@ -31,9 +31,10 @@ import { secretmemGetFolio } from './secretmem.ts';
 import { type GotFolio, shmemGetOrMissing } from './shmem.ts';
 import { specialMappingFault } from './special-mapping.ts';
 import { handleUserfault } from './uffd.ts';
-import type { Vma } from './vma.ts';
+import { UFFD_MINOR, UFFD_MISSING, UFFD_WP, type Vma } from './vma.ts';
 
 const SIZE = step('filemap_fault:i_size', 'op');
+const MINOR = step('shmem_get_folio:userfaultfd_minor', 'op');
 const CHECK = step('filemap_fault:recheck-mapping', 'op');
 const RECHECK = step('filemap_fault:recheck-size', 'op');
 const NEXT = step('next_uptodate_folio', 'op');
@@ -72,8 +73,13 @@ function* getPage(core: CoreMm, fault: Fault, inode: Inode): Steps<GotFolio | Fa
 
 /** shmem_fault: a page that is nowhere is a userfault where the VMA is registered for that. */
 function* shmemFault(core: CoreMm, fault: Fault, inode: Inode, movable: boolean): Steps<GotFolio | FaultResult> {
-  const registered = fault.vma.fields.uffd?.mode === 'missing';
-  const got = yield* call(shmemGetOrMissing(core, inode, fault.index, movable, registered));
+  const { vma, index } = fault;
+  if (vma.userfaults(UFFD_MINOR)) {
+    // The page that the file has is somebody's answer to give, in memory or in swap.
+    yield inode.pages.willRead(index, MINOR);
+    if (inode.pages.get(index) !== 0) return yield* call(handleUserfault(core, fault, 'minor'));
+  }
+  const got = yield* call(shmemGetOrMissing(core, inode, index, movable, vma.userfaults(UFFD_MISSING)));
   return got === 'missing' ? yield* call(handleUserfault(core, fault, 'missing')) : got;
 }
 
@@ -126,7 +132,8 @@ function* checkLocked(core: CoreMm, fault: Fault, inode: Inode, head: number): S
 
 /** do_read_fault */
 function* doReadFault(core: CoreMm, fault: Fault, inode: Inode): Steps<FaultResult> {
-  const mapsAround = inode.kind === 'shmem' || inode.kind === 'file';
+  // uffd_disable_fault_around: each page of its own is to be told.
+  const mapsAround = (inode.kind === 'shmem' || inode.kind === 'file') && !fault.vma.userfaults(UFFD_MINOR | UFFD_WP);
   if (!(yield* call(pteAlloc(fault)))) return 'ok';
   if (inode.kind === 'shmem' && fault.vma.fields.shared && (yield* call(makeShmemPages(core, fault, inode))))
     return 'ok';

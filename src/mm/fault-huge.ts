@@ -16,7 +16,7 @@ import { folioPut, getNow, willGet } from './refcount.ts';
 import { folioFreeSwap } from './swap-cache.ts';
 import { flushTlbRange } from './tlb.ts';
 import { handleUserfault, userfaultfdWp } from './uffd.ts';
-import type { Vma } from './vma.ts';
+import { UFFD_MISSING, type Vma } from './vma.ts';
 
 const SET_ZERO = step('set_huge_zero_folio', 'thp-fault');
 const LOCK = step('__do_huge_pmd_anonymous_page:lock', 'thp-fault');
@@ -62,7 +62,7 @@ function* mapHugeZero(core: CoreMm, fault: Fault): Steps<HugeResult> {
   fault.orig = PTE_NONE;
   if (fault.mm.pageTable.pmd(fault.row).bits !== 0) return 'ok';
   if (fault.mm.unstable.value) return 'sigbus';
-  if (fault.vma.fields.uffd?.mode === 'missing') return yield* call(handleUserfault(core, fault, 'missing'));
+  if (fault.vma.userfaults(UFFD_MISSING)) return yield* call(handleUserfault(core, fault, 'missing'));
   fault.setPmd(core, core.hugeZeroPfn, PTE_PRESENT | PTE_YOUNG);
   return 'ok';
 }
@@ -95,7 +95,7 @@ function* doHugePmdAnonymousPage(core: CoreMm, fault: Fault): Steps<HugeResult> 
 function refuse(fault: Fault): 'ok' | 'sigbus' | 'uffd' | null {
   if (fault.mm.pageTable.pmd(fault.row).bits !== 0) return 'ok';
   if (fault.mm.unstable.value) return 'sigbus';
-  return fault.vma.fields.uffd?.mode === 'missing' ? 'uffd' : null;
+  return fault.vma.userfaults(UFFD_MISSING) ? 'uffd' : null;
 }
 
 function willAddNewThp(core: CoreMm, head: number, at: Step): Announced {

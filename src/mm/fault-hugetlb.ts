@@ -27,6 +27,7 @@ import {
 import { folioPut, getNow, willGet } from './refcount.ts';
 import { flushTlbRange } from './tlb.ts';
 import { handleUserfault, userfaultfdWp } from './uffd.ts';
+import { UFFD_MINOR, UFFD_MISSING } from './vma.ts';
 
 const MUTEX = step('hugetlb_fault:fault-mutex', 'lock');
 const MUTEX_UNLOCK = step('hugetlb_fault:fault-mutex-unlock', 'lock');
@@ -57,12 +58,13 @@ export function* hugetlbFault(core: CoreMm, small: Fault, inode: Inode): Steps<F
   // Waiting happens without the mutex, and with a userfault without mmap_lock.
   yield unlockFaultMutex(core, inode, index, MUTEX_UNLOCK);
   if (result === 'uffd-missing') return yield* call(handleUserfault(core, fault, 'missing'));
+  if (result === 'uffd-minor') return yield* call(handleUserfault(core, fault, 'minor'));
   if (result === 'uffd-wp') return yield* call(handleUserfault(core, fault, 'wp'));
   if (result === 'wait') yield waitUnlocked(core, core.folios.headOf(fault.orig.pfn), WAIT);
   return result === 'wait' ? 'ok' : result;
 }
 
-type Outcome = FaultResult | 'uffd-missing' | 'uffd-wp' | 'wait';
+type Outcome = FaultResult | 'uffd-missing' | 'uffd-minor' | 'uffd-wp' | 'wait';
 
 function* handle(core: CoreMm, fault: Fault, inode: Inode): Steps<Outcome> {
   const { bits } = fault.orig;
@@ -80,10 +82,15 @@ function* hugetlbNoPage(core: CoreMm, fault: Fault, inode: Inode): Steps<Outcome
   fault.orig = PTE_NONE;
   const found = yield* call(lockCached(core, inode, fault.index));
   if (found === 'hwpoison') return 'hwpoison';
-  if (found !== undefined) return yield* call(mapFolio(core, fault, inode, found, false));
+  if (found !== undefined) {
+    if (!fault.vma.userfaults(UFFD_MINOR)) return yield* call(mapFolio(core, fault, inode, found, false));
+    yield* call(unlockFolio(core, found));
+    yield* call(folioPut(core, found, 1, 'hugetlb_no_page'));
+    return (yield* call(stable(fault))) ? 'uffd-minor' : 'ok';
+  }
   yield inode.sizePages.willRead(SIZE);
   if (fault.index >= inode.sizePages.value) return 'sigbus';
-  if (fault.vma.fields.uffd?.mode === 'missing') return (yield* call(stable(fault))) ? 'uffd-missing' : 'ok';
+  if (fault.vma.userfaults(UFFD_MISSING)) return (yield* call(stable(fault))) ? 'uffd-missing' : 'ok';
   if (!shared) fault.vma = yield* call(anonVmaPrepare(core, fault.mm, fault.vma));
   const movable = !pinnableOnly(core, fault.flags.memallocPin);
   const head = yield* call(allocHugetlb(core, { order: inode.hugeOrder, movable, zero: true }));

@@ -1,10 +1,13 @@
 // userfaultfd (fs/userfaultfd.c, mm/userfaultfd.c): a fault waits, without mmap_lock, until the handler has resolved it.
 // A registration with `fill` has a handler that answers at once: the faulting thread does the handler's ioctl in its
 // stead. Without one the fault waits for somebody's UFFDIO_COPY, UFFDIO_WRITEPROTECT or a fatal signal.
+
+import { LimitReached } from '../engine/limit.ts';
 import { call, type Steps } from '../engine/process.ts';
 import { step } from '../engine/step.ts';
 import { until } from '../engine/wait.ts';
 import { addNewAnonNow, anonVmaPrepare, userGfp, willAddNewAnon } from './anon-page.ts';
+import { changeProtection } from './change-protection.ts';
 import type { CoreMm } from './core.ts';
 import type { Errno } from './errno.ts';
 import { dropMmapLock, Fault, type FaultResult, maybeMkwrite, pteAlloc, putUnused } from './fault-context.ts';
@@ -14,11 +17,12 @@ import type { Mm } from './mm.ts';
 import { allocFolio } from './page-alloc.ts';
 import { filemapAddFolio, unlockFolio } from './page-cache.ts';
 import { PG_UPTODATE } from './page-flags.ts';
-import { hex, pmdOf } from './page-table.ts';
-import { PMD_TABLE, PTE_MARKER, PTE_NONE, PTE_PRESENT, PTE_UFFD_WP, PTE_WRITE, PTE_YOUNG } from './pte.ts';
+import { hex } from './page-table.ts';
+import { PTE_NONE, PTE_PRESENT, PTE_UFFD_WP, PTE_YOUNG } from './pte.ts';
 import { folioPut } from './refcount.ts';
-import { flushTlbRange } from './tlb.ts';
-import type { Vma } from './vma.ts';
+import { shmemGetOrMissing } from './shmem.ts';
+import { tlbFinish, tlbGather } from './tlb.ts';
+import { UFFD_WP, type Vma } from './vma.ts';
 
 const WAIT = step('handle_userfault:wait', 'none');
 const FIND = step('mfill_atomic:find-vma', 'op');
@@ -26,7 +30,6 @@ const SIZE = step('mfill_atomic_install_pte:i_size', 'op');
 const COPY = step('mfill_atomic_pte_copy', 'copy-page');
 const LOCK = step('mfill_atomic_install_pte:lock', 'fault');
 const SET = step('mfill_atomic_install_pte:set-pte', 'pte-op');
-const PROTECT = step('uffd_wp_range', 'pte-op');
 
 /** FAULT flags of the handler's own ioctl: it never comes here again. */
 const BY_HANDLER = {
@@ -40,21 +43,26 @@ const BY_HANDLER = {
 
 /** userfaultfd_wp: is the VMA registered for write protection? */
 export function userfaultfdWp(vma: Vma): boolean {
-  return vma.fields.uffd?.mode === 'wp';
+  return vma.userfaults(UFFD_WP);
 }
+
+/** What a userfault is about: a page that is nowhere, one in the file that is not mapped, a write. */
+export type UserfaultReason = 'missing' | 'minor' | 'wp';
 
 /**
  * handle_userfault. `sigbus`: the caller may not drop mmap_lock, so it cannot wait (type1 on the remote slow path);
  * otherwise `retry`, with mmap_lock dropped. Called without the page-table lock.
  */
-export function* handleUserfault(core: CoreMm, fault: Fault, why: 'missing' | 'wp'): Steps<FaultResult> {
+export function* handleUserfault(core: CoreMm, fault: Fault, why: UserfaultReason): Steps<FaultResult> {
   if (!fault.flags.allowRetry) return 'sigbus';
   if (fault.flags.nowait === true) return 'retry';
   const { mm, vpn } = fault;
+  const context = fault.vma.fields.uffd?.context;
   yield* call(dropMmapLock(fault));
   const fill = fault.vma.fields.uffd?.fill ?? null;
   if (fill !== null) {
     if (why === 'missing') yield* call(uffdCopy(core, mm, vpn, fill));
+    else if (why === 'minor') yield* call(uffdContinue(core, mm, vpn));
     else yield* call(uffdWriteProtect(core, mm, vpn, vpn + 1, false));
     return 'retry';
   }
@@ -62,33 +70,44 @@ export function* handleUserfault(core: CoreMm, fault: Fault, why: 'missing' | 'w
   const { killed } = core.current.task;
   pageTable.willReadPmd(fault.row, WAIT);
   pageTable.willReadPte(vpn, WAIT);
+  mm.vmas.willRead(WAIT);
   const resolved = () => {
     if (killed.peek()) return true;
+    // UFFDIO_UNREGISTER, munmap and the like wake whoever waits: the fault finds out by itself.
+    const vma = core.sim.unwatched(() => mm.vmaAt(vpn));
+    if (vma === undefined || vma.fields.uffd?.context !== context) return true;
     const { bits } = pageTable.peekLeaf(vpn).pte;
-    return why === 'missing' ? bits !== 0 : (bits & PTE_UFFD_WP) === 0;
+    return why === 'wp' ? (bits & PTE_UFFD_WP) === 0 : bits !== 0;
   };
-  yield until(core.sim, [killed], resolved, WAIT, { name: `whoever handles userfaults, at ${hex(vpn)} of ${mm.name}` });
+  yield until(core.sim, [killed], resolved, WAIT, {
+    name: `${context ?? 'uffd'} to resolve the ${why === 'wp' ? 'write' : why} fault at ${hex(vpn)} of ${mm.name}`,
+  });
   return 'retry';
 }
 
 /**
- * UFFDIO_COPY (and UFFDIO_ZEROPAGE with the zero token) of one page of private anonymous memory or of shared shmem.
- * ENOENT: no registered area; EEXIST: a page is there; EFAULT: beyond the end of the file; ENOMEM.
+ * UFFDIO_COPY (and UFFDIO_ZEROPAGE with the zero token) of one page of anonymous memory or shmem; `wp`: write-protected.
+ * ENOENT: no registered area; EEXIST: a page is there; EFAULT: beyond the end of the file; EINVAL; ENOMEM.
  */
-export function* uffdCopy(core: CoreMm, mm: Mm, vpn: number, token: number): Steps<Errno | null> {
+export function* uffdCopy(core: CoreMm, mm: Mm, vpn: number, token: number, wp = false): Steps<Errno | null> {
   yield* call(mm.mmapLock.read());
-  const result = yield* call(fillLocked(core, mm, vpn, token));
+  const result = yield* call(fillLocked(core, mm, vpn, token, wp));
   yield mm.mmapLock.up();
   return result;
 }
 
-function* fillLocked(core: CoreMm, mm: Mm, vpn: number, token: number): Steps<Errno | null> {
+function* fillLocked(core: CoreMm, mm: Mm, vpn: number, token: number, wp: boolean): Steps<Errno | null> {
   yield mm.vmas.willRead(FIND);
   const found = mm.vmaAt(vpn);
   if (found === undefined || found.fields.uffd === null) return 'ENOENT';
   const { file } = found.fields;
-  if (file?.kind === 'shmem' && found.fields.shared) return yield* call(fillShmem(core, mm, found, vpn, file, token));
-  if (!found.anonymous) return 'EINVAL';
+  if (wp && !userfaultfdWp(found)) return 'EINVAL';
+  if (found.hugetlb) throw noHugetlb('UFFDIO_COPY');
+  if (file !== null && isShmem(found) && found.fields.shared) {
+    return yield* call(fillShmem(core, mm, found, vpn, file, token, wp));
+  }
+  // A private mapping of a memfd gets a page of its own.
+  if (!found.anonymous && !isShmem(found)) return 'EINVAL';
   const vma = yield* call(anonVmaPrepare(core, mm, found));
   const fault = new Fault(mm, vma, vpn, BY_HANDLER);
   if (!(yield* call(pteAlloc(fault)))) return 'EEXIST';
@@ -108,14 +127,22 @@ function* fillLocked(core: CoreMm, mm: Mm, vpn: number, token: number): Steps<Er
   addNewAnonNow(core, vma, vpn, head);
   yield* call(folioAddLru(core, head));
   yield fault.willUnlock(SET);
-  fault.set(core, head, PTE_PRESENT | PTE_YOUNG | maybeMkwrite(vma));
+  fault.set(core, head, PTE_PRESENT | PTE_YOUNG | (wp ? PTE_UFFD_WP : maybeMkwrite(vma)));
   fault.unlockNow();
   return null;
 }
 
 /** shmem_mfill_atomic_pte: a new page of the file, mapped here at once. */
-function* fillShmem(core: CoreMm, mm: Mm, vma: Vma, vpn: number, file: Inode, token: number): Steps<Errno | null> {
-  const { folios, frames } = core;
+function* fillShmem(
+  core: CoreMm,
+  mm: Mm,
+  vma: Vma,
+  vpn: number,
+  file: Inode,
+  token: number,
+  wp: boolean,
+): Steps<Errno | null> {
+  const { frames } = core;
   const index = vma.indexOf(vpn);
   const head = yield* call(allocFolio(core, userGfp(core, false, false)));
   if (head === undefined) return 'ENOMEM';
@@ -128,6 +155,12 @@ function* fillShmem(core: CoreMm, mm: Mm, vma: Vma, vpn: number, file: Inode, to
     return beyond ? 'EFAULT' : 'EEXIST';
   }
   yield* call(folioAddLru(core, head));
+  return yield* call(mapFound(core, mm, vma, vpn, head, wp));
+}
+
+/** mfill_atomic_install_pte of a locked page of the file, with a reference that the mapping takes over. */
+function* mapFound(core: CoreMm, mm: Mm, vma: Vma, vpn: number, head: number, wp = false): Steps<Errno | null> {
+  const { folios } = core;
   const fault = new Fault(mm, vma, vpn, BY_HANDLER);
   const table = yield* call(pteAlloc(fault));
   folios.willMap(head, head, SET);
@@ -136,7 +169,7 @@ function* fillShmem(core: CoreMm, mm: Mm, vma: Vma, vpn: number, file: Inode, to
   const mapped = table && fault.same;
   if (mapped) {
     folios.addPteMapping(head, head);
-    fault.set(core, head, PTE_PRESENT | PTE_YOUNG | maybeMkwrite(vma));
+    fault.set(core, head, PTE_PRESENT | PTE_YOUNG | (wp ? PTE_UFFD_WP : maybeMkwrite(vma)));
   }
   yield* call(unlockFolio(core, head));
   if (mapped) return null;
@@ -144,7 +177,32 @@ function* fillShmem(core: CoreMm, mm: Mm, vma: Vma, vpn: number, file: Inode, to
   return 'EEXIST';
 }
 
-/** UFFDIO_WRITEPROTECT of pages [from, to): set or clear the uffd-wp bit; PTE level. */
+/**
+ * UFFDIO_CONTINUE of one page of shared shmem: the page of the file is mapped as it is. ENOENT: no registered area;
+ * EINVAL: other memory; EFAULT: the file has no page there; EEXIST: it is mapped.
+ */
+export function* uffdContinue(core: CoreMm, mm: Mm, vpn: number): Steps<Errno | null> {
+  yield* call(mm.mmapLock.read());
+  const result = yield* call(continueLocked(core, mm, vpn));
+  yield mm.mmapLock.up();
+  return result;
+}
+
+function* continueLocked(core: CoreMm, mm: Mm, vpn: number): Steps<Errno | null> {
+  yield mm.vmas.willRead(FIND);
+  const vma = mm.vmaAt(vpn);
+  if (vma === undefined || vma.fields.uffd === null) return 'ENOENT';
+  const { file, shared } = vma.fields;
+  if (!shared || file === null || !isShmem(vma)) {
+    if (vma.hugetlb) throw noHugetlb('UFFDIO_CONTINUE');
+    return 'EINVAL';
+  }
+  const got = yield* call(shmemGetOrMissing(core, file, vma.indexOf(vpn), false, true));
+  if (typeof got === 'string') return got === 'oom' ? 'ENOMEM' : 'EFAULT';
+  return yield* call(mapFound(core, mm, vma, vpn, got.head));
+}
+
+/** UFFDIO_WRITEPROTECT of pages [from, to), in one registered area. ENOENT: it is none, or not registered for that. */
 export function* uffdWriteProtect(
   core: CoreMm,
   mm: Mm,
@@ -154,31 +212,28 @@ export function* uffdWriteProtect(
 ): Steps<Errno | null> {
   yield* call(mm.mmapLock.read());
   yield mm.vmas.willRead(FIND);
-  const registered = mm.vmasIn(from, to).every((vma) => userfaultfdWp(vma));
-  const vma = mm.vmaAt(from);
-  if (!registered || vma === undefined) {
-    yield mm.mmapLock.up();
-    return 'ENOENT';
-  }
-  const range = { mm, start: from, end: to, event: 'PROTECTION_VMA', blockable: true } as const;
-  yield* call(mm.notifiers.start(range));
-  for (let vpn = from; vpn < to; vpn++) yield* call(protectOne(mm, vpn, protect));
-  if (protect) yield* call(flushTlbRange(core, mm, from, to));
-  yield* call(mm.notifiers.end(range));
+  const vmas = mm.vmasIn(from, to);
+  let next = from;
+  for (const vma of vmas) if (vma.start <= next && userfaultfdWp(vma)) next = vma.end;
+  const known = next >= to;
+  if (known) for (const vma of vmas) yield* call(uffdWpRange(core, mm, vma, from, to, protect));
   yield mm.mmapLock.up();
-  return null;
+  return known ? null : 'ENOENT';
 }
 
-function* protectOne(mm: Mm, vpn: number, protect: boolean): Steps<void> {
-  const { pageTable } = mm;
-  const row = pmdOf(vpn);
-  pageTable.willReadPmd(row, PROTECT);
-  pageTable.willUpdatePte(vpn, PROTECT);
-  yield pageTable.ptl.pass(row, PROTECT);
-  if ((pageTable.pmd(row).bits & PMD_TABLE) === 0) return;
-  const { pfn, bits, generation } = pageTable.pte(vpn);
-  if (bits === 0 || (bits & PTE_MARKER) !== 0) return;
-  // Resolving leaves the entry read-only: the write fault that follows decides whether to reuse or copy.
-  const next = protect ? (bits & ~PTE_WRITE) | PTE_UFFD_WP : bits & ~PTE_UFFD_WP;
-  if (next !== bits) pageTable.setPte(vpn, pfn, next, generation);
+/** uffd_wp_range: what of [from, to) lies in the VMA. mmap_lock is held. */
+export function* uffdWpRange(core: CoreMm, mm: Mm, vma: Vma, from: number, to: number, protect: boolean): Steps<void> {
+  const gather = yield* call(tlbGather(core, mm));
+  const uffdWp = protect ? 'set' : 'resolve';
+  yield* call(changeProtection(core, gather, mm, vma, Math.max(from, vma.start), Math.min(to, vma.end), { uffdWp }));
+  yield* call(tlbFinish(core, gather));
+}
+
+/** vma_is_shmem: its vm_ops are those of shmem itself; SysV shared memory has its own around them. */
+export function isShmem(vma: Vma): boolean {
+  return vma.fields.file?.kind === 'shmem' && vma.fields.vmFile !== 'sysv';
+}
+
+function noHugetlb(what: string): LimitReached {
+  return new LimitReached(`${what} into hugetlb is not modelled: a userfault there waits for ever`);
 }

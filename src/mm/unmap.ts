@@ -25,6 +25,7 @@ import { rmapWalk, type TtuFlags } from './rmap-walk.ts';
 import { tryShareNow, willTryShare } from './share-anon-rmap.ts';
 import { flushTlbRange } from './tlb.ts';
 import { type Cleared, type Decide, type Replacement, type Unmapping, unmapPte } from './unmap-pte.ts';
+import { UFFD_WP } from './vma.ts';
 import { notifierRange } from './zap.ts';
 
 const WALK = step('page_vma_mapped_walk', 'lock');
@@ -101,7 +102,7 @@ function* replacement(u: Unmapping, cleared: Cleared): Steps<Replacement> {
   if (flags.hwpoison === true && (kind & PG_HWPOISON) !== 0) return { pfn: cleared.page, bits: PTE_HWPOISON };
   if ((kind & PG_ANON) === 0) {
     // pte_install_uffd_wp_if_needed: the file's page may go, the protection of the address must not.
-    const marked = (cleared.pte.bits & PTE_UFFD_WP) !== 0 && place.vma.fields.uffd?.mode === 'wp';
+    const marked = (cleared.pte.bits & PTE_UFFD_WP) !== 0 && place.vma.userfaults(UFFD_WP);
     return marked ? { pfn: 0, bits: PTE_MARKER | PTE_UFFD_WP } : 'none';
   }
   if ((kind & PG_SWAPBACKED) === 0) return yield* call(discardLazyfree(u));

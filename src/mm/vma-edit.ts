@@ -8,7 +8,7 @@ import type { CoreMm } from './core.ts';
 import type { Inode } from './inode.ts';
 import { iput } from './iput.ts';
 import type { Mm } from './mm.ts';
-import type { Vma } from './vma.ts';
+import type { UffdRegistration, Vma } from './vma.ts';
 
 const SPLIT = step('__split_vma', 'op');
 const MERGE = step('vma_merge', 'op');
@@ -123,10 +123,16 @@ function mergeable(left: Vma, right: Vma): boolean {
     a.wipeOnFork === b.wipeOnFork &&
     a.mergeable === b.mergeable &&
     a.hugepage === b.hugepage &&
-    a.uffd === b.uffd &&
+    sameUffd(a.uffd, b.uffd) &&
     a.bindNode === b.bindNode &&
     a.name === b.name
   );
+}
+
+/** is_mergeable_vm_userfaultfd_ctx */
+export function sameUffd(a: UffdRegistration | null, b: UffdRegistration | null): boolean {
+  if (a === null || b === null) return a === b;
+  return a.context === b.context && a.modes === b.modes && a.fill === b.fill;
 }
 
 /** vma_link: a new VMA appears in the tree, and in the trees of what it maps. */

@@ -17,9 +17,24 @@ export interface PfnMapping {
 
 /** userfaultfd registration of a VMA. */
 export interface UffdRegistration {
-  readonly mode: 'missing' | 'wp';
-  /** Content that the handler fills in, or null: nobody answers. */
+  /** VM_UFFD_MISSING, VM_UFFD_WP, VM_UFFD_MINOR. */
+  readonly modes: number;
+  /** The userfaultfd registered with, by name. */
+  readonly context: string;
+  /** Content with which faults are answered at once, or null: they wait for somebody to do it. */
   readonly fill: number | null;
+}
+
+export const UFFD_MISSING = 1;
+export const UFFD_WP = 2;
+export const UFFD_MINOR = 4;
+
+export const UFFD_MODES = { missing: UFFD_MISSING, wp: UFFD_WP, minor: UFFD_MINOR } as const;
+export type UffdMode = keyof typeof UFFD_MODES;
+
+/** A registration in these modes. */
+export function uffdModes(modes: readonly UffdMode[], fill: number | null, context = 'uffd'): UffdRegistration {
+  return { modes: modes.reduce((set, mode) => set | UFFD_MODES[mode], 0), context, fill };
 }
 
 export interface VmaFields {
@@ -132,6 +147,12 @@ export class Vma {
     return this.fields.file?.kind === 'hugetlb';
   }
 
+  /** Registered with a userfaultfd in this mode (UFFD_MISSING, UFFD_WP, UFFD_MINOR)? */
+  userfaults(mode: number): boolean {
+    const { uffd } = this.fields;
+    return uffd !== null && (uffd.modes & mode) !== 0;
+  }
+
   /** linear_page_index of an address. */
   indexOf(vpn: number): number {
     return this.fields.pgoff + (vpn - this.fields.start);
@@ -173,6 +194,8 @@ function hashFields(f: VmaFields): number {
   h = mix(h, f.anonVma?.identity ?? 0);
   return mix(
     h,
-    hashText(`${f.vmFile}/${f.hugepage}/${f.uffd?.mode}/${f.name}${f.bindNode === null ? '' : `/node${f.bindNode}`}`),
+    hashText(
+      `${f.vmFile}/${f.hugepage}/${f.uffd === null ? '' : `${f.uffd.context} ${f.uffd.modes} ${f.uffd.fill}`}/${f.name}${f.bindNode === null ? '' : `/node${f.bindNode}`}`,
+    ),
   );
 }

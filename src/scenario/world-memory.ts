@@ -16,13 +16,14 @@ import { folioPut } from '../mm/refcount.ts';
 import { shmemGetFolio } from '../mm/shmem.ts';
 import { makeDriverFrames, makeSpecialFrames, makeSpecialMapping } from '../mm/special-mapping.ts';
 import { SuperBlock } from '../mm/super-block.ts';
+import { userfaultfdRegister } from '../mm/uffd-register.ts';
+import { type UffdMode, uffdModes } from '../mm/vma.ts';
 import { ScenarioError, type Where } from './diagnostic.ts';
 import type { Mapping, Memory, Process } from './scenario.ts';
 import type { MemoryObject, World } from './world.ts';
 
 const PAGE = 4096n;
 const FILL = step('set-up:fill', 'none');
-const UFFD = step('set-up:uffd-register', 'none');
 const SEAL = step('set-up:seal', 'none');
 /** What the handler of a userfaultfd fills in, as the recorded programs do. */
 const UFFD_FILL = 'uffd';
@@ -253,11 +254,12 @@ function* populate(world: World, mapping: Mapping, vpn: number, pages: number, t
 }
 
 function* registerUffd(world: World, vpn: number, mapping: Mapping): Steps<void> {
-  const mm = world.core.current.task.mm.peek()!;
-  yield mm.vmas.willUpdate(UFFD);
-  const vma = mm.vmaAt(vpn)!;
-  const mode = mapping.uffd.includes('missing') ? 'missing' : 'wp';
-  mm.vmas.set(vma.start, vma.with({ uffd: { mode, fill: contentOf(world, UFFD_FILL) } }));
+  const { core } = world;
+  const context = `uffd of ${core.current.task.name}`;
+  const registration = uffdModes(mapping.uffd as readonly UffdMode[], contentOf(world, UFFD_FILL), context);
+  const mm = core.current.task.mm.peek()!;
+  const errno = yield* call(userfaultfdRegister(core, mm, vpn, vpn + toPages(mapping.length), registration));
+  if (errno !== 'ok') fail(mapping, `UFFDIO_REGISTER of \`${mapping.name}\` fails with ${errno}`);
 }
 
 function fail(mapping: Mapping, message: string): never {

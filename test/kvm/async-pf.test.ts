@@ -8,6 +8,7 @@ import { createVcpu, destroyVm } from '../../src/kvm/create.ts';
 import { tdpPageFault } from '../../src/kvm/page-fault.ts';
 import { loadRoot } from '../../src/kvm/root-load.ts';
 import { lruAddDrainAll } from '../../src/mm/lru.ts';
+import { uffdModes } from '../../src/mm/vma.ts';
 import { tokenOf } from '../support/tokens.ts';
 import { actor } from '../support/world.ts';
 import { addSlot, as, GFN, type Guest, guestRead, makeGuest, mapMemory, VPN } from './guest.ts';
@@ -16,7 +17,7 @@ const COPY = tokenOf('copied');
 
 function postCopy(asyncPf: boolean, without: readonly string[] = []): Guest {
   const guest = makeGuest({ changes: { without } }, { asyncPf });
-  mapMemory(guest, 8, { uffd: { mode: 'missing', fill: COPY } });
+  mapMemory(guest, 8, { uffd: uffdModes(['missing'], COPY) });
   addSlot(guest);
   return guest;
 }
@@ -35,7 +36,7 @@ describe('a guest page fault that has to wait', () => {
 
   it('is queued once per frame, and told to the guest', () => {
     const guest = postCopy(true);
-    guest.mm.vmas.set(VPN, guest.mm.vmas.floor(VPN)![1].with({ uffd: { mode: 'missing', fill: null } }));
+    guest.mm.vmas.set(VPN, guest.mm.vmas.floor(VPN)![1].with({ uffd: uffdModes(['missing'], null) }));
     const seen: string[] = [];
     actor(guest.world, guest.task, 'vmm', function* () {
       yield* call(loadRoot(guest.vm, guest.vcpu));

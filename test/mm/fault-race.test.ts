@@ -9,6 +9,7 @@ import { handleMmFault } from '../../src/mm/fault.ts';
 import { madviseDontneed } from '../../src/mm/madvise-zap.ts';
 import { PMD_TABLE, PTE_SWAP, PTE_WRITE } from '../../src/mm/pte.ts';
 import { uffdCopy } from '../../src/mm/uffd.ts';
+import { uffdModes } from '../../src/mm/vma.ts';
 import { tokenOf, tokenText } from '../support/tokens.ts';
 import { actor, type WorldOptions } from '../support/world.ts';
 import { audit } from './fault-audit.ts';
@@ -270,7 +271,7 @@ const SETTINGS: Readonly<Record<string, Setting>> = {
   },
   'a userfault, its handler and another thread'() {
     const b = bench();
-    mapped(b, { uffd: { mode: 'missing', fill: null } });
+    mapped(b, { uffd: uffdModes(['missing'], null) });
     const r = race(b);
     reader(r, 'R1');
     reader(r, 'R2');

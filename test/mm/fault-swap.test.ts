@@ -22,6 +22,7 @@ import {
 } from '../../src/mm/pte.ts';
 import { makeSpecialMapping } from '../../src/mm/special-mapping.ts';
 import { uffdCopy, uffdWriteProtect } from '../../src/mm/uffd.ts';
+import { uffdModes } from '../../src/mm/vma.ts';
 import { tokenOf } from '../support/tokens.ts';
 import { actor, run, type WorldOptions } from '../support/world.ts';
 import {
@@ -199,14 +200,14 @@ describe('a fault on an entry that is no page', () => {
 describe('userfaultfd', () => {
   it('missing: a fault that may not wait is SIGBUS at once, as type1 sees it', () => {
     const b = bench();
-    mapped(b, { uffd: { mode: 'missing', fill: A } });
+    mapped(b, { uffd: uffdModes(['missing'], A) });
     expect(fault(b, BASE, { write: true })).toBe('sigbus');
     expect(present(b)).toBe(0);
   });
 
   it('missing: a fault that may wait drops mmap_lock; the handler fills the page', () => {
     const b = bench();
-    mapped(b, { uffd: { mode: 'missing', fill: A } });
+    mapped(b, { uffd: uffdModes(['missing'], A) });
     expect(fault(b, BASE, { allowRetry: true })).toBe('retry');
     expect(touch(b, BASE)).toEqual({ token: A });
     expect(present(b)).toBe(1);
@@ -214,7 +215,7 @@ describe('userfaultfd', () => {
 
   it('missing: without an answering handler it waits for UFFDIO_COPY', () => {
     const b = bench();
-    mapped(b, { uffd: { mode: 'missing', fill: null } });
+    mapped(b, { uffd: uffdModes(['missing'], null) });
     const order: string[] = [];
     actor(b, b.task, 'toucher', function* () {
       const seen = yield* call(cpuAccess(b.core, BASE, null));
@@ -233,7 +234,7 @@ describe('userfaultfd', () => {
   it('missing on shmem: the page is made by the handler, in the file', () => {
     const b = bench();
     const file = inode(b);
-    mapped(b, { file, shared: true, uffd: { mode: 'missing', fill: A } });
+    mapped(b, { file, shared: true, uffd: uffdModes(['missing'], A) });
     expect(fault(b, BASE, { write: true })).toBe('sigbus');
     expect(touch(b, BASE + 1)).toEqual({ token: A });
     expect(file.pages.peek(1) - 1).toBe(frameAt(b, BASE + 1));
@@ -245,7 +246,7 @@ describe('userfaultfd', () => {
 
   it('wp: a write to a protected page waits until the handler resolves it', () => {
     const b = bench();
-    mapped(b, { uffd: { mode: 'wp', fill: 0 } });
+    mapped(b, { uffd: uffdModes(['wp'], 0) });
     touch(b, BASE, A);
     expect(run(b, b.task, () => uffdWriteProtect(b.core, b.mm, BASE, BASE + 1, true))).toBe(null);
     expect(b.mm.pageTable.peekPte(BASE).bits & (PTE_WRITE | PTE_UFFD_WP)).toBe(PTE_UFFD_WP);

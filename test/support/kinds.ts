@@ -8,7 +8,7 @@ import { folioIsolateLru, lruAddDrainAll } from '../../src/mm/lru.ts';
 import { mlock } from '../../src/mm/mlock.ts';
 import { PTE_PRESENT, PTE_PROTNONE, PTE_WRITE } from '../../src/mm/pte.ts';
 import { reclaimPages } from '../../src/mm/reclaim.ts';
-import type { PfnMapping, VmaFields } from '../../src/mm/vma.ts';
+import { type PfnMapping, uffdModes, type VmaFields } from '../../src/mm/vma.ts';
 import { Lab } from './lab.ts';
 import { tokenOf } from './tokens.ts';
 import type { WorldOptions } from './world.ts';
@@ -113,11 +113,11 @@ const MAKERS = {
   pfnmap_bar: (lab: Lab) => lab.map({ shared: true, pfnMapping: bar(lab) }),
   uffd_missing: (lab: Lab) => {
     lab.map();
-    change(lab, { uffd: { mode: 'missing', fill: tokenOf('w') } });
+    change(lab, { uffd: uffdModes(['missing'], tokenOf('w')) });
   },
   uffd_wp: (lab: Lab) => {
     touched(lab);
-    change(lab, { uffd: { mode: 'wp', fill: null } });
+    change(lab, { uffd: uffdModes(['wp'], null) });
   },
   anon_after_fork_cow: (lab: Lab) => {
     touched(lab);

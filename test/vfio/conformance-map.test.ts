@@ -7,7 +7,7 @@ import { iommuDriver } from '../../src/iommu/driver.ts';
 import type { Inode, InodeKind } from '../../src/mm/inode.ts';
 import { Inode as MemoryObject } from '../../src/mm/inode.ts';
 import { mprotect } from '../../src/mm/mprotect.ts';
-import { Vma } from '../../src/mm/vma.ts';
+import { uffdModes, Vma } from '../../src/mm/vma.ts';
 import { VfioContainer, vfioIommuDirtyPages, vfioSetIommu } from '../../src/vfio/container.ts';
 import { vfioGroupOpen, vfioGroupSetContainer } from '../../src/vfio/group.ts';
 import type { VfioIommu } from '../../src/vfio/iommu.ts';
@@ -246,7 +246,7 @@ describe.each(['v6.1.192', 'v6.12.117'] as const)('kinds of memory, %s', (kernel
       const p = yield* call(mapMemory(lab, { pages: 4 }));
       const vmas = lab.task.mm.peek()!.vmas;
       yield vmas.willUpdate(AT);
-      vmas.set(p, vmas.get(p)!.with({ uffd: { mode: 'missing', fill: null } }));
+      vmas.set(p, vmas.get(p)!.with({ uffd: uffdModes(['missing'], null) }));
       return p;
     };
     expect(mapKind(make, RW)).toEqual(['EFAULT', 0]);

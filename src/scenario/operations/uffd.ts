@@ -1,35 +1,106 @@
-// userfaultfd, as far as scripts need it: registration with a handler that answers every fault, or none.
+// userfaultfd: registration with a handler that answers every fault, or with actors as handlers, whose ioctls these are.
 import * as z from 'zod';
-import { call } from '../../engine/process.ts';
-import { step } from '../../engine/step.ts';
-import { uffdWriteProtect } from '../../mm/uffd.ts';
-import { defineOperation } from '../operation.ts';
+import { call, type Steps } from '../../engine/process.ts';
+import { ZERO_TOKEN } from '../../hw/token.ts';
+import type { CoreMm } from '../../mm/core.ts';
+import type { Errno } from '../../mm/errno.ts';
+import type { Mm } from '../../mm/mm.ts';
+import { uffdContinue, uffdCopy, uffdWriteProtect } from '../../mm/uffd.ts';
+import { userfaultfdRegister, userfaultfdUnregister } from '../../mm/uffd-register.ts';
+import { uffdModes } from '../../mm/vma.ts';
+import type { OperationContext } from '../context.ts';
+import { defineOperation, type Outcome } from '../operation.ts';
 import { zContent } from '../scalar.ts';
 import { tokensOf } from './access.ts';
-import { mustRange, WHERE } from './place.ts';
+import { outcome } from './mapping.ts';
+import { mustRange, processOf, WHERE } from './place.ts';
 
-const REGISTER = step('userfaultfd_register', 'op');
+const zMode = z.enum(['missing', 'wp', 'minor']);
+const FILLED = { pages: 'How many pages were filled in.' };
+
+type WhereArgs = Parameters<typeof mustRange>[1];
+
+/** One ioctl that fills in a range page by page: EAGAIN when it stops after the first. */
+function* fillRange(
+  context: OperationContext,
+  args: WhereArgs,
+  fill: (core: CoreMm, mm: Mm, vpn: number) => Steps<Errno | null>,
+): Steps<Outcome> {
+  const { vpn, pages, task } = mustRange(context, args);
+  const { core } = context.performance.world;
+  const mm = task.mm.peek();
+  if (mm === null) return { errno: 'ESRCH' };
+  for (let done = 0; done < pages; done++) {
+    const errno = yield* call(fill(core, mm, vpn + done));
+    if (errno !== null) return { errno: done === 0 ? errno : 'EAGAIN', shows: { pages: done } };
+  }
+  return { returns: 0, shows: { pages } };
+}
 
 export const uffdOperations = [
   defineOperation({
     name: 'uffd.register',
-    summary: 'UFFDIO_REGISTER of whole mappings, with a handler thread that fills missing pages at once.',
+    summary:
+      'UFFDIO_REGISTER: faults on absent pages (missing), on pages of a file that are not mapped (minor) and writes to protected ones (wp) go to the handler. A faulting thread waits for an actor that does uffd.copy and the like, or with `fill` is answered at once.',
     on: ['process'],
     args: z.strictObject({
       ...WHERE,
-      mode: z.enum(['missing', 'wp']),
-      fill: zContent.optional().describe('What the handler fills in; without it nobody answers.'),
+      mode: z.union([zMode, z.array(zMode)]).describe('One mode or several.'),
+      uffd: z.string().optional().describe('Which userfaultfd, by any name; default: the one of the process.'),
+      fill: zContent.optional().describe('What a handler that answers at once fills in; without it nobody does.'),
     }),
     *run(context, args) {
       const { vpn, pages, task } = mustRange(context, args);
-      const mm = task.mm.peek()!;
-      yield mm.vmas.willUpdate(REGISTER);
-      const vmas = mm.vmasIn(vpn, vpn + pages);
-      if (vmas.length === 0) return { errno: 'EINVAL' };
+      const { core } = context.performance.world;
+      const modes = Array.isArray(args.mode) ? args.mode : [args.mode];
       const fill = args.fill === undefined ? null : tokensOf(context).of(args.fill);
-      for (const vma of vmas) mm.vmas.set(vma.start, vma.with({ uffd: { mode: args.mode, fill } }));
-      return { returns: 0 };
+      const process = processOf(context);
+      const name = args.uffd === undefined ? `uffd of ${process}` : `${args.uffd} of ${process}`;
+      const registration = uffdModes(modes, fill, name);
+      return outcome(yield* call(userfaultfdRegister(core, task.mm.peek()!, vpn, vpn + pages, registration)));
     },
+  }),
+  defineOperation({
+    name: 'uffd.unregister',
+    summary: 'UFFDIO_UNREGISTER: who waits there goes on, and faults as if there had been no userfaultfd.',
+    on: ['process'],
+    args: z.strictObject(WHERE),
+    *run(context, args) {
+      const { vpn, pages, task } = mustRange(context, args);
+      const { core } = context.performance.world;
+      return outcome(yield* call(userfaultfdUnregister(core, task.mm.peek()!, vpn, vpn + pages)));
+    },
+  }),
+  defineOperation({
+    name: 'uffd.copy',
+    summary: 'UFFDIO_COPY: fills in absent pages and wakes who waits for them. EEXIST, ENOENT, EFAULT, EINVAL.',
+    on: ['process'],
+    args: z.strictObject({
+      ...WHERE,
+      value: zContent,
+      wp: z.boolean().optional().describe('UFFDIO_COPY_MODE_WP: write-protected.'),
+    }),
+    shows: FILLED,
+    run(context, args) {
+      const token = tokensOf(context).of(args.value);
+      return fillRange(context, args, (core, mm, vpn) => uffdCopy(core, mm, vpn, token, args.wp ?? false));
+    },
+  }),
+  defineOperation({
+    name: 'uffd.zeropage',
+    summary: 'UFFDIO_ZEROPAGE: absent pages become zeroes. A page of its own stands in for the zero page.',
+    on: ['process'],
+    args: z.strictObject(WHERE),
+    shows: FILLED,
+    run: (context, args) => fillRange(context, args, (core, mm, vpn) => uffdCopy(core, mm, vpn, ZERO_TOKEN)),
+  }),
+  defineOperation({
+    name: 'uffd.continue',
+    summary: 'UFFDIO_CONTINUE: maps the pages that the file has. EFAULT: it has none; EEXIST, ENOENT, EINVAL.',
+    on: ['process'],
+    args: z.strictObject(WHERE),
+    shows: FILLED,
+    run: (context, args) => fillRange(context, args, uffdContinue),
   }),
   defineOperation({
     name: 'uffd.writeprotect',
