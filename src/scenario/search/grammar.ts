@@ -24,6 +24,9 @@ const DURATIONS = ['0', '1us', '1ms', '20ms'] as const;
 /** Arguments that a person gives seldom: raw fields, and addresses instead of names. Drawn one time in so many. */
 const SELDOM: Readonly<Record<string, number>> = { flags: 12, argsz: 16, fault: 24, at: 12, vaddr: 16, node: 8 };
 
+/** They end every thread of a process, where the model ends the one that calls: only authors know when that is right. */
+export const ENDINGS: readonly string[] = ['exit', 'exec', 'kill'];
+
 /** No value can be made: the scenario has nothing of that kind. */
 const NOTHING = Symbol('nothing');
 
@@ -36,7 +39,9 @@ export class Grammar {
 
   /** A step that an actor of this kind can perform; null when the draw fell on one that needs what is not there. */
   step(kind: SubjectKind, vocabulary: Vocabulary, draws: Draws): RawStep | null {
-    const able = this.registry.all().filter(({ on }) => on === undefined || on.includes(kind));
+    const able = this.registry
+      .all()
+      .filter(({ name, on }) => !ENDINGS.includes(name) && (on === undefined || on.includes(kind)));
     const familiar = able.filter(({ name }) => vocabulary.families.has(familyOf(name)));
     const from = familiar.length > 0 && draws.below(4) > 0 ? familiar : able;
     if (from.length === 0) return null;

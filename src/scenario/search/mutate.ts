@@ -8,7 +8,7 @@ import { loadScenario } from '../load.ts';
 import type { OperationRegistry } from '../operation.ts';
 import type { SubjectKind } from '../reference.ts';
 import type { Scenario } from '../scenario.ts';
-import { declaredBy, familyOf, Grammar, type Vocabulary } from './grammar.ts';
+import { declaredBy, ENDINGS, familyOf, Grammar, type Vocabulary } from './grammar.ts';
 import { type RawStep, Story, type Workload } from './workload.ts';
 
 /** Attempts before the parent is run as it is. */
@@ -122,8 +122,9 @@ export class Mutator {
     if (alike.length === 0) return;
     const { script } = alike[draws.below(alike.length)]!;
     const step = script[draws.below(script.length)]!;
+    const word = this.story.wordOf(step);
     // A copied wait might wait for itself.
-    if (this.story.wordOf(step) !== 'wait') this.insert(place, step, draws);
+    if (word !== 'wait' && !ENDINGS.includes(word)) this.insert(place, step, draws);
   }
 
   private exchange(script: RawStep[], draws: Draws): void {
