@@ -5,7 +5,7 @@ import type { Paint } from './paint.ts';
 import { plural, wrap } from './value.ts';
 
 /** Narrower columns are not read as columns. */
-const COLUMN_MIN = 26;
+const COLUMN_MIN = 21;
 const GAP = 2;
 
 /** The table, line by line, in at most `width` columns where words allow it. `marked`: the step with a mark. */
@@ -35,7 +35,7 @@ function asColumns(story: Story, layout: Layout, marked: number | undefined): re
     `${(at === 0 ? 'step' : '').padStart(numbers)}${heads.map((head) => gap + (head[at] ?? '').padEnd(column)).join('')}`.trimEnd(),
   ).map(paint.faint);
   eachRow(story, (row, switches, begins) => {
-    for (const one of switches) lines.push(switchLine(one, layout));
+    for (const one of switches) lines.push(...switchLines(one, layout));
     const before = ' '.repeat(actors.indexOf(row.actor) * (column + GAP) + GAP);
     for (const [at, { text, style }] of cell(row, begins, column, paint, row.step === marked).entries()) {
       const number = at === 0 ? String(row.step).padStart(numbers) : ' '.repeat(numbers);
@@ -51,7 +51,7 @@ function asList(story: Story, layout: Layout, marked: number | undefined): reado
   const lines = [paint.faint(`${'step'.padStart(numbers)}  ${'actor'.padEnd(names)}  what it does`)];
   const room = Math.max(COLUMN_MIN, width - numbers - names - 2 * GAP);
   eachRow(story, (row, switches, begins) => {
-    for (const one of switches) lines.push(switchLine(one, layout));
+    for (const one of switches) lines.push(...switchLines(one, layout));
     for (const [at, { text, style }] of cell(row, begins, room, paint, row.step === marked).entries()) {
       const head =
         at === 0
@@ -97,9 +97,14 @@ function cell(row: StoryRow, begins: boolean, width: number, paint: Paint, marke
   return pieces;
 }
 
-function switchLine({ actor, before, to }: StorySwitch, { paint, width, numbers }: Layout): string {
-  const text = `${'-'.repeat(numbers)}-- ${actor} is stopped before ${before}, ${to} goes on `;
-  return paint.warn(text.padEnd(Math.max(text.length, Math.min(width, 100)), '-'));
+/** A rule across the table, as wide as that is. */
+function switchLines({ actor, before, to }: StorySwitch, { paint, width, numbers }: Layout): readonly string[] {
+  const lines = wrap(`${actor} is stopped before ${before}, ${to} goes on`, width - numbers - 3);
+  return lines.map((line, at) => {
+    const head = `${(at === 0 ? '-' : ' ').repeat(numbers + 2)} ${line}`;
+    const rest = Math.min(width, 100) - head.length - 1;
+    return paint.warn(at === lines.length - 1 && rest > 0 ? `${head} ${'-'.repeat(rest)}` : head);
+  });
 }
 
 function endLine(story: Story, { numbers, paint }: Layout): readonly string[] {

@@ -32,10 +32,7 @@ export function tellStory(noted: NotedRun, finding: Finding): Story {
   const end = shownAt ?? steps.length - 1;
   const told = stepsTold(steps, finding, end);
   if (shownAt !== undefined) told.push(shownAt);
-  else if (finding.kind === 'deadlock' || told.length === 0) {
-    for (const actor of finding.actors)
-      told.push(steps.findLastIndex((step) => step.actor === actor && !isScript(step)));
-  }
+  else if (finding.kind === 'deadlock' || told.length === 0) told.push(...lastResort(steps, finding));
   const overturned = overturnedViews(noted, end);
   const chosen = choose(steps, [
     told.filter((at) => at === shownAt),
@@ -82,6 +79,16 @@ function stepsTold(steps: readonly Noted[], finding: Finding, end: number): numb
     at = here - 1;
   }
   return found;
+}
+
+/** Steps that changed what the finding names; failing these, the last ones of its actors, or of anybody. */
+function lastResort(steps: readonly Noted[], { kind, objects, actors }: Finding): readonly number[] {
+  const changing = steps.flatMap(({ changes }, at) =>
+    changes.some(({ text }) => objects.some((object) => object !== '' && text.includes(object))) ? [at] : [],
+  );
+  if (kind !== 'deadlock' && changing.length > 0) return changing;
+  const who = actors.length > 0 ? actors : [...new Set(steps.map(({ actor }) => actor))];
+  return who.map((actor) => steps.findLastIndex((step) => step.actor === actor && !isScript(step)));
 }
 
 /** In the order of the groups as many as there is room for, then in the order of the run. */
