@@ -6,19 +6,11 @@ import { explore } from '../src/explore/explore.ts';
 import { Program } from '../src/explore/program.ts';
 import { Runner } from '../src/explore/runner.ts';
 import { fib, indexer, readers } from '../test/explore/programs.ts';
-import type { Bench, Contender } from './measure.ts';
+import { type Bench, type Contender, cpuNsPer } from './measure.ts';
 
 const PER_SECOND = 1e9;
 const TARGET = 100_000;
 const ROUNDS = 12;
-
-/** Nanoseconds of processor time per operation: a search is long enough to be interrupted, and its speed is per core. */
-function cpuNsPer(operations: number, work: () => void): number {
-  const from = process.cpuUsage();
-  work();
-  const { user, system } = process.cpuUsage(from);
-  return ((user + system) * 1000) / operations;
-}
 
 /**
  * Best of `rounds` for each contender, in turns. No collection is forced in between: it would throw away the code that

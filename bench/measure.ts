@@ -20,6 +20,14 @@ export function nsPer(operations: number, work: () => void): number {
   return Number(process.hrtime.bigint() - from) / operations;
 }
 
+/** Nanoseconds of processor time per operation: a search is long enough to be interrupted, and its speed is per core. */
+export function cpuNsPer(operations: number, work: () => void): number {
+  const from = process.cpuUsage();
+  work();
+  const { user, system } = process.cpuUsage(from);
+  return ((user + system) * 1000) / operations;
+}
+
 /** Best of `rounds` for each contender, who take turns; the first round only warms up. */
 export function race(contenders: readonly Contender[], rounds = 5): number[] {
   const best = contenders.map(() => Infinity);

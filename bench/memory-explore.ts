@@ -12,7 +12,7 @@ import { madvise } from '../src/mm/madvise.ts';
 import { unpinUserPages } from '../src/mm/unpin.ts';
 import { Lab } from '../test/support/lab.ts';
 import { actor } from '../test/support/world.ts';
-import { type Bench, nsPer } from './measure.ts';
+import { type Bench, cpuNsPer } from './measure.ts';
 
 /** Executions per second to reach, by strategy. */
 const TARGET = 20_000;
@@ -57,7 +57,7 @@ export const memoryExplore: Bench = {
       let done = 0;
       for (let round = 0; round <= ROUNDS; round++) {
         const from = done;
-        const ns = nsPer(1, () => {
+        const ns = cpuNsPer(1, () => {
           // A search that is complete before the round is over starts again.
           while (done - from < RUNS) {
             const scheduler = make(lab);

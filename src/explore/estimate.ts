@@ -48,6 +48,8 @@ const NEWS = 100;
 const SURE = 50;
 /** Steps of all walks, and numbers kept of them: what an estimate may cost in time and in memory. */
 const STEPS = 100_000;
+/** Steps after which a walk is cut off. */
+const LONG = 5000;
 const KEPT = 4_000_000;
 
 /** One walk: its steps in order, who happened before whom, and how many traces it stands for. */
@@ -76,7 +78,7 @@ export class Estimator {
     this.limit = limit;
     // The actors there at the start are those of every walk; the last execution may have left others.
     runner.sim.rewind();
-    this.walker = new Walker(runner.sim, seed, runner.maxSteps);
+    this.walker = new Walker(runner.sim, seed, Math.min(runner.maxSteps, LONG));
   }
 
   /** See to it that `count` walks have been made in all, as far as the budget goes. Between executions only. */

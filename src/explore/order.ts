@@ -1,6 +1,7 @@
 // In which order an exhaustive search runs what it may run in any order. Only speed depends on it: steps that nobody else
 // can race with come first, then steps that only read, so that the search branches deep in the trace and has little to
-// look at again; last steps that waited, because whoever waits should have come to its gate before it is shut.
+// look at again; last steps that waited, because whoever waits should have come to its gate before it is shut. In an
+// execution that does not end everybody gets a turn: somebody may be waited for by reading again and again.
 import type { Process } from '../engine/process.ts';
 import { READ } from '../engine/step.ts';
 import { SEVERAL } from './action.ts';
@@ -12,6 +13,9 @@ const READS = 1;
 const WRITES = 2;
 const WAITS = 3;
 export const NOT_RANKED = 4;
+
+/** Steps after which whoever has stepped least goes first. */
+const LONG = 1000;
 
 /** By object: nobody has touched it, only the actor of this number has, or several have. */
 const NOBODY = -1;
@@ -25,6 +29,8 @@ export class Order {
   private readonly owners: number[] = [];
   // By slot; NOT_RANKED: not known in this execution.
   private readonly ranks: number[] = [];
+
+  private steps = 0;
 
   constructor(identity: Identity) {
     this.identity = identity;
@@ -47,17 +53,19 @@ export class Order {
     for (let i = 0; i < ranks.length; i++) ranks[i] = NOT_RANKED;
     this.goodEnough = PRIVATE;
     this.cursor = 0;
+    this.steps = 0;
   }
 
   /** `process` goes next: look on from there, and take the next one that ranks no worse. */
   picked(process: Process, rank: number): void {
-    this.goodEnough = rank;
+    this.goodEnough = this.steps > LONG ? Number.NEGATIVE_INFINITY : rank;
     this.cursor = process.slot;
   }
 
   /** `process` has acted `event` and announced its next step. */
   acted(event: TraceEvent, process: Process): void {
     this.ranks[process.slot] = NOT_RANKED;
+    this.steps++;
     const { key } = event;
     if (key === SEVERAL) return;
     const owner = this.owners[key] ?? NOBODY;
@@ -67,6 +75,7 @@ export class Order {
 
   /** Smaller goes first. */
   rankOf(process: Process): number {
+    if (this.steps > LONG) return -1 / (1 + process.stepCount);
     let rank = this.ranks[process.slot] ?? NOT_RANKED;
     if (rank === NOT_RANKED) {
       rank = this.rank(process);

@@ -3,6 +3,7 @@
 import { deadlockFinding } from '../engine/deadlock.ts';
 import type { Finding } from '../engine/finding.ts';
 import { LimitReached } from '../engine/limit.ts';
+import { LivelockWatch } from '../engine/livelock.ts';
 import type { Process } from '../engine/process.ts';
 import { type Sim, UndeclaredAccess } from '../engine/sim.ts';
 import type { Step } from '../engine/step.ts';
@@ -32,6 +33,11 @@ export interface RunLimits {
 export type ExecutionEnd = 'done' | 'deadlock' | 'cut' | 'long' | 'stopped';
 
 const MAX_STEPS = 100_000;
+/** Steps after which an execution is watched for states that come back. */
+const LONG = 1000;
+/** Of an execution that is cut off: steps that are looked at, actors and labels that are told. */
+const LAST = 1000;
+const SHOWN = 4;
 const NONE: readonly Finding[] = [];
 
 export class Runner {
@@ -43,6 +49,8 @@ export class Runner {
   /** Steps of all executions. */
   totalSteps = 0;
   end: ExecutionEnd = 'done';
+  /** The last execution was given up: it would go on for ever. */
+  livelocked = false;
   /** Findings of the last execution. */
   findings: readonly Finding[] = NONE;
   /** Limits that executions ran into: message by message, how often. */
@@ -56,6 +64,7 @@ export class Runner {
   private readonly choiceAt: number[] = [];
   private readonly choiceValue: number[] = [];
   private readonly promises: GatePromises | null;
+  private livelocks: LivelockWatch | null = null;
   private scheduler: Scheduler | null = null;
 
   /** `sim` is set up and nothing has acted yet; its present state becomes the mark. */
@@ -87,7 +96,8 @@ export class Runner {
       this.end = this.judge(cut);
       const all = sim.findings;
       this.findings = all.length === this.findingsBefore ? NONE : all.slice(this.findingsBefore);
-      scheduler.executionEnded?.(sim);
+      // What could have come in another order has no end, either: an exhaustive search is over.
+      if (!this.livelocked || scheduler.finished === undefined) scheduler.executionEnded?.(sim);
     } finally {
       sim.choices = null;
     }
@@ -119,13 +129,14 @@ export class Runner {
     let cut = false;
     let last: Process | null = null;
     const { promises } = this;
+    this.livelocked = false;
     promises?.forget();
     this.preemptions = 0;
     for (;;) {
       const process = scheduler.nextActor(sim);
       if (process === null) return cut;
       if (this.steps >= this.maxSteps) {
-        this.note(`an execution reached ${this.maxSteps} steps`);
+        this.note(`an execution reached ${this.maxSteps} steps: ${this.whoGoesRound()}`);
         return cut;
       }
       if (process !== last) {
@@ -144,8 +155,35 @@ export class Runner {
       }
       this.steps++;
       if (promises !== null && sim.watching) promises.check(process);
+      if (this.steps >= LONG && this.comesBack(process)) return cut;
       scheduler.acted?.(process, sim);
     }
+  }
+
+  /** After many steps: has the state come back again and again, with everybody taking part? */
+  private comesBack(process: Process): boolean {
+    const { sim } = this;
+    if (this.steps === LONG) {
+      sim.keepDigest();
+      this.livelocks = new LivelockWatch(sim);
+    }
+    const finding = this.livelocks!.stepActed(process);
+    if (finding === null) return false;
+    sim.report(finding);
+    this.livelocked = true;
+    return true;
+  }
+
+  /** The actors of the last steps, and where they are time and again. */
+  private whoGoesRound(): string {
+    const steps = new Map<Process, Set<string>>();
+    for (let at = Math.max(0, this.steps - LAST); at < this.steps; at++) {
+      const labels = steps.get(this.actors[at]!);
+      if (labels === undefined) steps.set(this.actors[at]!, new Set([this.labels[at]!.label]));
+      else labels.add(this.labels[at]!.label);
+    }
+    const told = [...steps].map(([{ name }, labels]) => `${name} goes round ${[...labels].slice(0, SHOWN).join(', ')}`);
+    return told.slice(0, SHOWN).join('; ');
   }
 
   /** An exception escaped from a step: a limit ends the actor, anything else is a finding; a false annotation aborts. */

@@ -86,6 +86,8 @@ export interface ExploreResult {
 /** A search between two executions, as JSON can hold it: another process can go on with it. */
 export interface SavedSearch {
   readonly strategy: Strategy;
+  /** Nothing more is to be run, whatever is left. */
+  readonly over: boolean;
   readonly executions: number;
   readonly blocked: number;
   readonly steps: number;
@@ -141,6 +143,10 @@ export class Search {
       this.note(runner.findings, this.executions - 1);
       this.over = options.stopAtFinding ?? false;
     }
+    if (runner.livelocked && scheduler.finished !== undefined) {
+      this.over = true;
+      runner.limitsReached.set('the search ended at a livelock: its interleavings have no end', 1);
+    }
     return true;
   }
 
@@ -149,6 +155,7 @@ export class Search {
     const { scheduler, runner } = this;
     return {
       strategy: this.strategy,
+      over: this.over && scheduler.finished !== true,
       executions: this.executions,
       blocked: this.blocked,
       steps: runner.totalSteps,
@@ -184,7 +191,7 @@ export class Search {
     if (scheduler instanceof Dpor) scheduler.restore(saved.dpor!);
     if (scheduler instanceof Bounded) scheduler.restore(saved.bounded!);
     if (scheduler instanceof Pct) scheduler.horizon = saved.horizon!;
-    this.over = (this.options.stopAtFinding ?? false) && this.found.size > 0;
+    this.over = saved.over;
   }
 
   /** Findings so far, each cause once, in the order in which they were met. */

@@ -3,7 +3,7 @@
 import type { Process } from '../engine/process.ts';
 import { type Access, PERHAPS, UPDATE } from '../engine/step.ts';
 import { JoinGate } from '../engine/wait.ts';
-import { Action, COMMUTE, relation, WROTE } from './action.ts';
+import { Action, COMMUTE, DID_NOT_WRITE, relation, WROTE } from './action.ts';
 import type { Identity } from './identity.ts';
 
 /** A step that has acted. */
@@ -212,7 +212,10 @@ export class Trace {
         this.follow(event, row, i);
       }
       const at = earlier.key >= 0 ? 0 : earlier.keys.indexOf(key);
-      if (earlier.kind[at] === WROTE) return;
+      const kind = earlier.kind[at];
+      if (kind === WROTE) return;
+      // Whoever only reads, and has only read before, follows what that followed.
+      if (kind === DID_NOT_WRITE && earlier.actor === event.actor && event.kind[access] === kind) return;
       i = earlier.touchedBefore[at]!;
     }
   }

@@ -263,7 +263,7 @@ describe('explore', () => {
       { maxSteps: 50 },
     );
     expect(result.complete).toBe(false);
-    expect(result.limits).toEqual(['an execution reached 50 steps (1 times)']);
+    expect(result.limits).toEqual(['an execution reached 50 steps: spinner goes round local (1 times)']);
   });
 
   test('a limit on executions, or stopping at the first finding, leaves the search incomplete', () => {
@@ -446,6 +446,81 @@ describe('going round', () => {
     });
     expect(result.findings).toEqual([]);
     expect(result.limits).toEqual(["spinner: the retry loop 'spin' went round 3 times (1 times)"]);
+  });
+});
+
+describe('loops that nobody declared', () => {
+  type Setup = Parameters<typeof explore>[0];
+
+  const politeUndeclared: Setup = (sim) => {
+    const a = sim.mutex('a');
+    const b = sim.mutex('b');
+    for (const [name, first, second] of [
+      ['p', a, b],
+      ['q', b, a],
+    ] as const) {
+      sim.spawn(name, function* () {
+        for (;;) {
+          yield first.lock();
+          yield second.trylock();
+          if (second.heldBy(sim.self)) break;
+          yield first.unlock();
+        }
+        yield second.unlock();
+        yield first.unlock();
+      });
+    }
+  };
+
+  const flipping: Setup = (sim) => {
+    const x = sim.cell('x', 0);
+    for (const [name, value] of [
+      ['up', 1],
+      ['down', 0],
+    ] as const) {
+      sim.spawn(name, function* () {
+        for (;;) {
+          yield x.willUpdate();
+          x.value = value;
+        }
+      });
+    }
+  };
+
+  test('a state that comes back a thousand times is a livelock, and ends the search', () => {
+    const result = explore(flipping);
+    expect(result.findings.map(({ kind }) => kind)).toEqual(['livelock']);
+    expect(result.findings[0]!.message).toContain('the same state came back 1000 times');
+    expect([result.executions, result.complete]).toEqual([1, false]);
+    expect(result.limits).toEqual(['the search ended at a livelock: its interleavings have no end (1 times)']);
+  });
+
+  test('samplers find it, too, and go on', () => {
+    const result = explore(flipping, { strategy: 'random', runs: 3 });
+    expect(result.findings.map(({ kind, executions }) => [kind, executions])).toEqual([['livelock', 3]]);
+    // A random walk leaves this one soon.
+    expect(explore(politeUndeclared, { strategy: 'random', runs: 100 }).findings).toEqual([]);
+  });
+
+  test('whoever reads again and again is let through when the other gets its turn', () => {
+    const result = explore(
+      (sim) => {
+        const flag = sim.cell('flag', 0);
+        sim.spawn('reader', function* () {
+          do {
+            yield flag.willRead();
+          } while (flag.value === 0);
+        });
+        sim.spawn('writer', function* () {
+          yield flag.willWrite();
+          flag.value = 1;
+        });
+      },
+      { maxExecutions: 3 },
+    );
+    expect(result.findings).toEqual([]);
+    expect(result.limits).toEqual([]);
+    expect([result.executions, result.complete]).toEqual([3, false]);
   });
 });
 
