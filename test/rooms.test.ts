@@ -51,6 +51,7 @@ const plants: Plant[] = [
   { rule: 'room-s390', from: 'src/s390/plant-side.ts', line: "export const load = () => import('../vfio/seed.ts');" },
   { rule: 'room-media', from: 'src/media/plant-side.ts', line: "export { a } from '../iouring/seed.ts';" },
   { rule: 'room-iouring', from: 'src/iouring/plant-side.ts', line: "export type { A } from '../media/seed.ts';" },
+  { rule: 'room-rdma', from: 'src/rdma/plant-side.ts', line: "export type { A } from '../media/seed.ts';" },
   imports('src/guest/plant-up.ts', '../check/seed.ts', 'room-guest'),
   imports('src/check/plant-driver.ts', '../vfio/seed.ts', 'room-check'),
   importsType('src/explore/plant-up.ts', '../scenario/seed.ts', 'room-explore'),

@@ -128,6 +128,10 @@ export class NotifierList {
   readonly sim: Sim;
   readonly mm: Mm;
   private readonly subscribers: Cell<readonly Subscriber[]>;
+  /** mm->notifier_subscriptions exists: since the first notifier of any kind, and for as long as the mm. */
+  private readonly known: Cell<boolean>;
+  /** has_itree: since the first interval notifier, for as long. */
+  private readonly hasTree: Cell<boolean>;
   private readonly tree: Cell<TreeState>;
   /** The kernel has one SRCU domain for all mms; here one per mm, which only misses false waits. */
   private readonly srcu: Rcu;
@@ -139,6 +143,8 @@ export class NotifierList {
     this.mm = mm;
     this.pairsEnds = pairsEnds;
     this.subscribers = new Cell<readonly Subscriber[]>(sim, `mmu notifiers of ${mm.name}`, []);
+    this.known = new Cell(sim, `notifier_subscriptions of ${mm.name}`, false, this.subscribers);
+    this.hasTree = new Cell(sim, `has_itree of ${mm.name}`, false, this.subscribers);
     this.tree = new Cell<TreeState>(
       sim,
       `interval notifiers of ${mm.name}`,
@@ -156,6 +162,7 @@ export class NotifierList {
   /** Register while the world is being built. */
   registerNow(ops: NotifierOps): void {
     this.subscribers.value = [new Subscriber(ops), ...this.subscribers.value];
+    this.known.value = true;
   }
 
   /** mmu_notifier_unregister: release, unlink, wait for running callbacks. */
@@ -171,14 +178,12 @@ export class NotifierList {
     yield* call(this.srcu.synchronize());
   }
 
-  /** Anybody to tell? When not, a window costs no step: nothing outside the mm can see it. */
+  /**
+   * mm_has_notifiers, the other way round: never anybody to tell. A window costs no step then. That a notifier has gone
+   * again must not count: a window that is not announced would not be seen to race with its end.
+   */
   get empty(): boolean {
-    return this.subscribers.peek().length === 0 && this.tree.peek().intervals.length === 0 && this.treeIdle;
-  }
-
-  private get treeIdle(): boolean {
-    const state = this.tree.peek();
-    return state.active === 0 && state.deferredInserts.length === 0;
+    return !this.known.peek();
   }
 
   get hasSubscribers(): boolean {
@@ -273,7 +278,7 @@ export class NotifierList {
   }
 
   private *startIntervals(range: NotifierRange): Steps<boolean> {
-    if (this.tree.peek().intervals.length === 0 && this.treeIdle) return true;
+    if (!this.hasTree.peek()) return true;
     yield this.tree.willUpdate(INV_START);
     const state = this.tree.value;
     const overlapping = state.intervals.filter((i) => i.start < range.end && range.start < i.end);
@@ -290,9 +295,10 @@ export class NotifierList {
   }
 
   private *endIntervals(): Steps<void> {
-    if (this.tree.peek().active === 0) return;
+    if (!this.hasTree.peek()) return;
     yield this.tree.willUpdate(INV_END);
     const state = this.tree.value;
+    if (state.active === 0) return;
     const active = state.active - 1;
     if (active > 0 || (state.seq & 1) === 0) {
       this.tree.value = tree({ ...state, active });
@@ -306,7 +312,10 @@ export class NotifierList {
   /** mmu_interval_notifier_insert */
   *insert(interval: IntervalNotifier): Steps<void> {
     interval.seq.willWrite(INSERT);
+    this.subscribers.willUpdate(INSERT);
     yield this.tree.willUpdate(INSERT);
+    this.known.value = true;
+    this.hasTree.value = true;
     const state = this.tree.value;
     if ((state.seq & 1) === 1) {
       interval.seq.value = state.seq;

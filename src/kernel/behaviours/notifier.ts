@@ -70,4 +70,12 @@ export const notifier = subject({
     arch: ['arm64'],
     note: 'the mainline release is from memory',
   },
+  'notifier.odp-revoke-under-mutex': {
+    summary:
+      'The key of an on-demand-paging region is revoked under its mutex, and invalidations pass the region over then.',
+    commit: 'abb604a1a9c8',
+    source: 'bugs.json odp-invalidate-vs-dereg',
+    evidence: 'changelog',
+    in: { since: '6.14' },
+  },
 });

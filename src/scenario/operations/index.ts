@@ -16,6 +16,7 @@ import { observeOperations } from './observe.ts';
 import { pinOperations } from './pins.ts';
 import { procOperations } from './proc.ts';
 import { processOperations } from './process.ts';
+import { rdmaOperations } from './rdma.ts';
 import { uffdOperations } from './uffd.ts';
 import { vfioOperations } from './vfio.ts';
 
@@ -36,6 +37,7 @@ export const OPERATIONS = new OperationRegistry(
   vfioOperations,
   dmaOperations,
   iouringOperations,
+  rdmaOperations,
   kvmOperations,
 );
 // By now every module of the model that an operation can reach has declared its steps.

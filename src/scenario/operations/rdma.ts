@@ -1,0 +1,49 @@
+// RDMA as far as memory goes: on-demand-paging regions, which pin nothing.
+import * as z from 'zod';
+import { call } from '../../engine/process.ts';
+import { OdpRegion, UmrQueue } from '../../rdma/odp.ts';
+import { ScriptMistake } from '../mistake.ts';
+import { defineOperation } from '../operation.ts';
+import { zDeclares, zRef } from '../reference.ts';
+import type { World } from '../world.ts';
+import { mustRange, WHERE } from './place.ts';
+
+/** One device, and so one queue, for all regions of a world. */
+function queueOf(world: World): UmrQueue {
+  const known = world.named.get('umr-queue');
+  if (known instanceof UmrQueue) return known;
+  const queue = new UmrQueue(world.core);
+  world.named.set('umr-queue', queue);
+  return queue;
+}
+
+export const rdmaOperations = [
+  defineOperation({
+    name: 'odp.reg',
+    summary: 'ibv_reg_mr with IBV_ACCESS_ON_DEMAND and a prefetch: the device may use the range, and pins nothing.',
+    on: ['process'],
+    args: z.strictObject({ ...WHERE, as: zDeclares('region') }),
+    *run(context, args) {
+      const { world } = context.performance;
+      const { core } = world;
+      const { vpn, pages } = mustRange(context, args);
+      const mm = core.current.task.mm.peek()!;
+      const region = new OdpRegion(core, mm, queueOf(world), args.as.name, vpn, pages);
+      world.named.set(`region:${args.as.name}`, region);
+      yield* call(region.register());
+      return { returns: 0 };
+    },
+  }),
+  defineOperation({
+    name: 'odp.dereg',
+    summary: 'ibv_dereg_mr of an on-demand-paging region.',
+    on: ['process'],
+    args: z.strictObject({ region: zRef('region') }),
+    *run(context, args) {
+      const region = context.performance.world.named.get(`region:${args.region.name}`);
+      if (!(region instanceof OdpRegion)) throw new ScriptMistake(`there is no region ${args.region.name}`);
+      yield* call(region.deregister());
+      return { returns: 0 };
+    },
+  }),
+];
