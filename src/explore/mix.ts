@@ -52,19 +52,28 @@ export class Mix {
     if (this.choices.length === 0) throw new Error('a mix needs at least one strategy');
   }
 
+  /** Does one of these runs need to know how long runs are? */
+  needsHorizon(runs: readonly number[]): boolean {
+    return runs.some((run) => this.choices[this.indexOf(run)]!.strategy === 'pct');
+  }
+
   /** The scheduler of run `run`, and the strategy in words. */
   of(run: number): { readonly scheduler: Scheduler; readonly words: string } {
-    const { choices, draws } = this;
-    draws.restart(this.seed, run, WHICH);
-    let left = draws.below(choices.reduce((sum, { weight }) => sum + weight, 0));
-    const index = choices.findIndex(({ weight }) => {
-      left -= weight;
-      return left < 0;
-    });
-    const { make, words } = choices[index]!;
+    const index = this.indexOf(run);
+    const { make, words } = this.choices[index]!;
     const scheduler = this.schedulers[index] ?? make(this.seed, this.horizon);
     this.schedulers[index] = scheduler;
     return { scheduler, words };
+  }
+
+  private indexOf(run: number): number {
+    const { choices, draws } = this;
+    draws.restart(this.seed, run, WHICH);
+    let left = draws.below(choices.reduce((sum, { weight }) => sum + weight, 0));
+    return choices.findIndex(({ weight }) => {
+      left -= weight;
+      return left < 0;
+    });
   }
 }
 

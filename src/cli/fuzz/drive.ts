@@ -37,8 +37,8 @@ export interface FuzzRun {
 
 /** Findings told in full; of the others there is what the run said, and the token. */
 const TOLD_MAX = 20;
-/** What telling may take when time is up [ms]: less than the second that `--for` promises. */
-const TELLING_MS = 600;
+/** Kept back of the time that `--for` gives, to tell what was found [ms]; less than the second that it promises. */
+const TELLING_MS = 800;
 /** Consecutive runs on one made-up workload. */
 const RUNS_PER_WORKLOAD = 16;
 
@@ -139,7 +139,7 @@ class FuzzCall {
       this.end('interrupted');
     });
     const timer = Number.isFinite(endMs)
-      ? setTimeout(() => this.end('the time was up (--for)'), Math.max(0, endMs - performance.now()))
+      ? setTimeout(() => this.end('the time was up (--for)'), Math.max(0, endMs - TELLING_MS - performance.now()))
       : null;
     progress.start();
     const corpus: CorpusReplay[] = [];
@@ -206,7 +206,7 @@ class FuzzCall {
     if (!Number.isFinite(this.endMs)) await whole;
     else {
       let timer: NodeJS.Timeout | undefined;
-      const leftMs = Math.max(this.endMs - performance.now(), 0) + TELLING_MS;
+      const leftMs = Math.max(this.endMs - performance.now(), 0);
       await Promise.race([whole, new Promise<void>((resolve) => (timer = setTimeout(resolve, leftMs)))]);
       clearTimeout(timer);
     }

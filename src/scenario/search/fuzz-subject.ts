@@ -26,10 +26,8 @@ export interface FuzzSettings {
 
 const BEHAVIOUR = 0x62656861;
 
-/** A run may take this many times the steps of the run that takes everybody in turn, within these limits. */
-const STEPS_FACTOR = 20;
-const STEPS_LEAST = 10_000;
-const STEPS_MOST = 1_000_000;
+/** Steps after which a run is given up. */
+const STEPS_MOST = 100_000;
 /** A made-up workload that goes round in circles is given up sooner. */
 const MADE_UP_STEPS_MOST = 10_000;
 
@@ -53,7 +51,6 @@ export class FuzzSubject {
   private readonly settings: FuzzSettings;
   private readonly mutated: boolean;
   private readonly coverage = new StepCoverage();
-  private readonly mix: Mix;
   private subject: Subject;
   private runner: Runner;
   /** Steps in worlds that were given up. */
@@ -66,33 +63,33 @@ export class FuzzSubject {
     this.settings = settings;
     this.mutated = mutated;
     this.subject = this.setUp();
-    const horizon = this.stepsInTurn();
-    this.mix = new Mix(settings.seed, horizon, settings.strategies);
-    this.runner = this.ready(horizon);
+    this.runner = this.ready();
   }
 
   private setUp(): Subject {
     return new Subject(this.scenario, this.one, { seed: this.scenario.seed, checked: true, stories: false });
   }
 
-  /** How long runs are, roughly: steps of the one that takes everybody in turn. Leaves the world as it was set up. */
-  private stepsInTurn(): number {
-    const { sim, limits } = this.subject;
-    const runner = new Runner(sim, { ...limits, maxSteps: this.stepsMost });
+  /** The strategies of these runs. PCT must know how long runs are, roughly: as the one that takes everybody in turn. */
+  private mixFor(runs: readonly number[]): Mix {
+    const { seed, strategies } = this.settings;
+    const mix = new Mix(seed, 1, strategies);
+    if (!mix.needsHorizon(runs)) return mix;
     try {
-      runner.execute(new InTurn(), 0);
-      sim.rewind();
+      this.runner.execute(new InTurn(), 0);
     } catch (error) {
       if (!(error instanceof UndeclaredAccess)) throw error;
-      this.subject = this.setUp();
+      this.startOver();
     }
-    return runner.steps;
+    // It is no run of the campaign.
+    this.coverage.take();
+    this.runner.limitsReached.clear();
+    return new Mix(seed, Math.max(this.runner.steps, 1), strategies);
   }
 
-  private ready(horizon: number): Runner {
-    const maxSteps = Math.min(this.stepsMost, Math.max(STEPS_LEAST, STEPS_FACTOR * horizon));
+  private ready(): Runner {
     this.observe();
-    return new Runner(this.subject.sim, { ...this.subject.limits, maxSteps });
+    return new Runner(this.subject.sim, { ...this.subject.limits, maxSteps: this.stepsMost });
   }
 
   private observe(): void {
@@ -111,9 +108,10 @@ export class FuzzSubject {
   perform(unit: number, runs: readonly number[]): UnitResult {
     const found = new Map<string, Found>();
     const runsBy: Record<string, number> = {};
+    const mix = this.mixFor(runs);
     const stepsBefore = this.steps;
     for (const run of runs) {
-      const { scheduler, words } = this.mix.of(run);
+      const { scheduler, words } = mix.of(run);
       this.coverage.newExecution();
       runsBy[words] = (runsBy[words] ?? 0) + 1;
       try {
@@ -213,7 +211,7 @@ export class FuzzSubject {
     const { limitsReached } = this.runner;
     this.stepsElsewhere = this.steps;
     this.subject = this.setUp();
-    this.runner = this.ready(this.stepsInTurn());
+    this.runner = this.ready();
     for (const [limit, times] of limitsReached) this.runner.limitsReached.set(limit, times);
   }
 
