@@ -2,6 +2,7 @@
 // where the run parts from the one that went wrong. A behaviour is named only if the finding does not come back when
 // the interleavings of the same workload are searched with it: a step more or less moves any race out of one schedule.
 import type { Finding } from '../../engine/finding.ts';
+import { UndeclaredAccess } from '../../engine/sim.ts';
 import { NotRepeatable } from '../../explore/scheduler.ts';
 import { Budget } from '../../explore/shrink.ts';
 import { parseToken } from '../../explore/token.ts';
@@ -89,8 +90,10 @@ function searchedFor(
   try {
     return searchedWith('dpor', scenario, one, seed, maxExecutions, shows);
   } catch (error) {
-    // A model that an exhaustive search refuses can still be sampled.
+    // A model that breaks its own rules with that behaviour proves nothing.
+    if (error instanceof UndeclaredAccess) return undefined;
     if (!(error instanceof NotRepeatable)) throw error;
+    // What an exhaustive search refuses can still be sampled.
     return searchedWith('pos', scenario, one, seed, maxExecutions, shows);
   }
 }
@@ -117,9 +120,10 @@ interface Parting {
   readonly instead: Noted | undefined;
 }
 
-/** Where the runs part for good; where they only differ for a few steps and meet again, the last such place. */
+/** Where the runs part for good; where they meet again each time, the place at which they go apart for longest. */
 function parting(failing: readonly Noted[], other: readonly Noted[]): Parting {
-  let passing: Parting | undefined;
+  let longest: Parting | undefined;
+  let length = 0;
   let at = 0;
   let there = 0;
   while (at < failing.length) {
@@ -131,11 +135,14 @@ function parting(failing: readonly Noted[], other: readonly Noted[]): Parting {
     const here = { step: at, instead: other[there] };
     const met = nextMeeting(failing, at, other, there);
     if (met === undefined) return here;
-    passing = here;
+    if (met.skipped + met.extra > length) {
+      longest = here;
+      length = met.skipped + met.extra;
+    }
     at += met.skipped;
     there += met.extra;
   }
-  return passing ?? { step: at, instead: other[there] };
+  return longest ?? { step: at, instead: other[there] };
 }
 
 /** After how few steps of both they go on alike; undefined when they do not. */

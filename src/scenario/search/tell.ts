@@ -17,8 +17,10 @@ import { caseToken, parseCaseToken, printCaseToken, shownFinding } from './token
 
 /** Executions spent on shrinking one finding, unless told otherwise. */
 export const SHRINK_BUDGET = 300;
-/** Interleavings searched with each behaviour that prevents the finding. */
+/** Interleavings searched with each behaviour that prevents the finding, and the steps that they may take in all. */
 const FIX_SEARCH = 200;
+const FIX_SEARCH_LEAST = 20;
+const FIX_SEARCH_STEPS = 200_000;
 
 export interface TellOptions {
   /** Executions to spend on shrinking; 0: leave the counterexample as it was found. */
@@ -72,7 +74,9 @@ export function tell(scenario: Scenario, one: ScenarioCase, shows: Shows, option
   if (noted === undefined || again === undefined) return undefined;
   const story = tellStory(noted, again);
   const where = whereShown(noted, again, scenario, one);
-  const fixOptions = { seed, omitted, schedule, searched: FIX_SEARCH };
+  const affordable = Math.floor(FIX_SEARCH_STEPS / Math.max(1, noted.steps.length));
+  const searched = Math.max(FIX_SEARCH_LEAST, Math.min(FIX_SEARCH, affordable));
+  const fixOptions = { seed, omitted, schedule, searched };
   const fixes = options.fixes ? fixesOf(scenario, one, bench, noted, again, story, fixOptions) : undefined;
   const passing = options.nearest ? nearestPassing(bench, noted, again, story) : undefined;
   const token = (text: string, shown: boolean): string => {
