@@ -6,6 +6,7 @@ import type { CoreMm, ZoneState } from './core.ts';
 import { lockFolio } from './folio-lock.ts';
 import { takeRun } from './free-runs.ts';
 import { Inode } from './inode.ts';
+import { REFERENCE_TAKEN } from './ledger.ts';
 import { filemapGetFolio } from './page-cache.ts';
 import { PG_RESERVED, PG_UPTODATE } from './page-flags.ts';
 import type { GotFolio } from './shmem.ts';
@@ -36,6 +37,25 @@ export function makeDriverFrames(core: CoreMm, name: string, tokens: readonly nu
   core.folios.flags.set(first, PG_RESERVED);
   for (const [offset, token] of tokens.entries()) core.frames.content.set(first + 1 + offset, token);
   return { name, frameAt: (offset) => first + 1 + offset, writable: true, eager: true };
+}
+
+/**
+ * Pages of a dma-buf from the system heap (drivers/dma-buf/heaps/system_heap.c): ordinary pages that the buffer holds one
+ * reference to each, mapped with remap_pfn_range, so that GUP refuses them. Called while the world is built.
+ */
+export function makeHeapFrames(core: CoreMm, name: string, tokens: readonly number[]): PfnMapping {
+  const { folios, frames, sim } = core;
+  const pages = tokens.map((token) => {
+    const pfn = takePages(core, name, 1);
+    folios.refcount.set(pfn, 1);
+    folios.flags.set(pfn, PG_UPTODATE);
+    frames.content.set(pfn, token);
+    return pfn;
+  });
+  if (sim.hears(REFERENCE_TAKEN)) {
+    sim.emit(REFERENCE_TAKEN, { runs: pages.map((pfn) => ({ pfn, pages: 1 })), owner: `dma-buf ${name}` });
+  }
+  return { name, frameAt: (offset) => pages[offset], writable: true, eager: true };
 }
 
 /** A page of the kernel image. */

@@ -72,7 +72,9 @@ const KIND_TYPES = [
       mount: MOUNT,
     })
     .describe('A file on a DAX file system: pages are persistent memory.'),
-  z.strictObject({ kind: z.literal('secret'), ...COMMON }).describe('memfd_secret(): no kernel mapping, no pins.'),
+  z
+    .strictObject({ kind: z.literal('secret'), ...COMMON })
+    .describe('memfd_secret() (since 5.14): no kernel mapping, no pins.'),
   z.strictObject({ kind: z.literal('sysv'), ...COMMON }).describe('A System V shared memory segment.'),
   z.strictObject({ kind: z.literal('dev-zero'), ...COMMON }).describe('/dev/zero.'),
   z
@@ -99,7 +101,11 @@ const KIND_TYPES = [
       mmap: z.boolean().optional().describe('Made with GUEST_MEMFD_FLAG_MMAP.'),
     })
     .describe('guest_memfd: private memory of a VM.'),
-  z.strictObject({ kind: z.literal('dmabuf'), ...COMMON }).describe('A dma-buf from the system heap.'),
+  z
+    .strictObject({ kind: z.literal('dmabuf'), ...COMMON })
+    .describe(
+      'A dma-buf from the system heap: VM_IO | VM_PFNMAP over ordinary pages; CPU access works, GUP is EFAULT.',
+    ),
 ] as const;
 
 export const zMemory = z.discriminatedUnion('kind', KIND_TYPES).describe('A memory object.');

@@ -3,6 +3,7 @@
 import { call, type Steps } from '../engine/process.ts';
 import { step } from '../engine/step.ts';
 import { ZERO_TOKEN } from '../hw/token.ts';
+import type { SwitchId } from '../kernel/index.ts';
 import { cpuAccess } from '../mm/access.ts';
 import type { CoreMm } from '../mm/core.ts';
 import { Inode, type InodeOptions } from '../mm/inode.ts';
@@ -14,12 +15,13 @@ import { mmapReadahead, unlockFolio } from '../mm/page-cache.ts';
 import { mmPopulate } from '../mm/populate.ts';
 import { folioPut } from '../mm/refcount.ts';
 import { shmemGetFolio } from '../mm/shmem.ts';
-import { makeDriverFrames, makeSpecialFrames, makeSpecialMapping } from '../mm/special-mapping.ts';
+import { makeDriverFrames, makeHeapFrames, makeSpecialFrames, makeSpecialMapping } from '../mm/special-mapping.ts';
 import { SuperBlock } from '../mm/super-block.ts';
 import { userfaultfdRegister } from '../mm/uffd-register.ts';
 import { type UffdMode, uffdModes } from '../mm/vma.ts';
 import { ScenarioError, type Where } from './diagnostic.ts';
 import type { Mapping, Memory, Process } from './scenario.ts';
+import type { MemoryKind } from './schema-memory.ts';
 import type { MemoryObject, World } from './world.ts';
 
 const PAGE = 4096n;
@@ -72,6 +74,7 @@ export function addMemory(world: World): void {
 function makeObject(world: World, memory: Memory): MemoryObject {
   const { name, spec } = memory;
   const { sim, core } = world;
+  checkKernelHas(world, memory);
   const options = inodeOptions(world, memory);
   if (options !== null) {
     const inode = core.addInode(new Inode(sim, options));
@@ -93,7 +96,24 @@ function makeObject(world: World, memory: Memory): MemoryObject {
     const tokens = new Array<number>(toPages(spec.size)).fill(ZERO_TOKEN);
     return { name, spec, inode: null, pfnMapping: makeDriverFrames(core, name, tokens) };
   }
+  if (spec.kind === 'dmabuf') {
+    const tokens = new Array<number>(toPages(spec.size)).fill(contentOf(world, spec.content));
+    return { name, spec, inode: null, pfnMapping: makeHeapFrames(core, name, tokens) };
+  }
   return { name, spec, inode: null, pfnMapping: null };
+}
+
+/** Kinds of memory that came with some release: what makes them, and the behaviour that tells whether a kernel has it. */
+const KIND_NEEDS: Readonly<Partial<Record<MemoryKind, readonly [string, SwitchId]>>> = {
+  secret: ['memfd_secret()', 'secretmem.syscall'],
+  dmabuf: ['the system heap that maps its buffers with remap_pfn_range', 'dmabuf.heap-pfnmap'],
+};
+
+function checkKernelHas({ kernel }: World, { name, spec, where }: Memory): void {
+  const needs = KIND_NEEDS[spec.kind];
+  if (needs === undefined || kernel.has(needs[1])) return;
+  const message = `${kernel.profile.name} has no memory of kind \`${spec.kind}\`, as \`${name}\` is: ${needs[0]} is missing there`;
+  throw new ScenarioError([{ where, message, hint: `\`pinsim explain ${needs[1]}\` says which kernels have it` }]);
 }
 
 /** The token of a content; zeroes when none is given. */

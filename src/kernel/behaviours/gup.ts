@@ -151,6 +151,21 @@ export const gup = subject({
     in: { since: '6.2' },
     note: 'the mainline release is from memory',
   },
+  'secretmem.syscall': {
+    summary: "memfd_secret() makes memory that is in nobody else's page tables, not even the kernel's.",
+    commit: '1507f51255c9',
+    source: 'gup.md 2.7',
+    evidence: 'source',
+    in: { since: '5.14' },
+    config: 'SECRETMEM',
+  },
+  'dmabuf.heap-pfnmap': {
+    summary: 'Buffers of the dma-buf system heap are mapped with remap_pfn_range: CPU access works, GUP does not.',
+    source: 'gup.md 1.3',
+    evidence: 'source',
+    in: { since: '5.11' },
+    note: 'the mainline release is from memory; before, faults inserted the pages one by one, with references',
+  },
   'gup.p2pdma-flag': {
     summary: 'PCI peer-to-peer pages are refused unless the caller sets FOLL_PCI_P2PDMA.',
     source: 'gup.md 1.3',

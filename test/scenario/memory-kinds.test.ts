@@ -1,0 +1,54 @@
+// Kinds of memory that not every kernel has, and what may be done with them.
+import { describe, expect, it } from 'vitest';
+import { findingsOf, resultOf } from '../support/scenario.ts';
+
+const scenario = (kind: string, kernel: string, script: string): string => `title: T
+kernel: ${kernel}
+host: {memory: {normal: 64MiB}, memlock: unlimited}
+memory: {buffer: {kind: ${kind}, size: 8KiB, content: A}}
+processes: {p: {maps: {buffer: {}}}}
+devices: {nic: {process: p, attach: vfio-type1}}
+actors:
+  p:
+${script}`;
+
+describe('a dma-buf of the system heap', () => {
+  const script = `    - cpu.read: {memory: buffer}
+      shows: {value: A}
+    - cpu.write: {memory: buffer, offset: 4KiB, value: B}
+    - cpu.read: {memory: buffer, length: 8KiB}
+      shows: {value: 'A B'}
+`;
+
+  it('is read and written by the CPU', () => {
+    expect(findingsOf(scenario('dmabuf', 'v6.1.192', script))).toEqual([]);
+    expect(
+      findingsOf(scenario('dmabuf', 'v6.12.117', `${script}    - munmap: {memory: buffer}\n    - exit:\n`)),
+    ).toEqual([]);
+  });
+
+  it('can be pinned neither by GUP nor by type1: VM_PFNMAP over pages that are not reserved', () => {
+    const pin = `    - gup.pin: {memory: buffer, as: x}
+      expect: EFAULT
+    - vfio.map: {device: nic, iova: 0, memory: buffer}
+      expect: EFAULT
+`;
+    const { findings, failed } = resultOf(scenario('dmabuf', 'v6.1.192', pin));
+    expect(failed).toEqual([]);
+    expect(findings.map(({ finding }) => finding.kind)).toEqual(['pin-failure', 'pin-failure']);
+  });
+
+  it('is refused, with its place, on a kernel whose heap maps otherwise', () => {
+    expect(() => findingsOf(scenario('dmabuf', 'v5.4', script))).toThrow(/test\.yaml:4:\d+: .*kind `dmabuf`/);
+  });
+});
+
+describe('secret memory', () => {
+  it('is there since 5.14; before, the scenario is refused with its place', () => {
+    const script = '    - cpu.write: {memory: buffer}\n';
+    expect(findingsOf(scenario('secret', 'v5.15', script))).toEqual([]);
+    expect(() => findingsOf(scenario('secret', 'v5.4', script))).toThrow(
+      /test\.yaml:4:\d+: .*memfd_secret\(\) is missing/,
+    );
+  });
+});
