@@ -75,7 +75,10 @@ export interface ExploreResult {
   /** Every inequivalent interleaving was run to its end: the program is verified, within `limits` (then empty). */
   readonly complete: boolean;
   readonly findings: readonly FoundFinding[];
-  /** How many executions a complete search makes: exact when this one is; null when there is no telling. */
+  /**
+   * How many executions a complete search makes: exact when this one is; null when there is no telling. Found out when it
+   * is first read, which takes a part of the time that the search took.
+   */
   readonly estimate: Estimate | null;
   /** Steps acted in all executions. */
   readonly steps: number;
@@ -233,13 +236,18 @@ export class Search {
     if (finished === true && !runner.sim.checked) {
       limits.push('steps were not held to what they announced (unchecked): some interleavings may not have been run');
     }
+    let estimated: Estimate | null = null;
+    const estimate = (): Estimate | null => this.estimate();
     return {
       strategy: this.strategy,
       executions: this.executions,
       blocked: this.blocked,
       complete: finished === true && limits.length === 0,
       findings: this.findings,
-      estimate: this.estimate(),
+      get estimate(): Estimate | null {
+        estimated ??= estimate();
+        return estimated;
+      },
       steps: runner.totalSteps,
       limits,
     };
