@@ -1,6 +1,7 @@
 // The JSON Schema of what `--format json` prints, and the zod types that it is made from. Tests hold real reports
 // against them, so that they say what is printed.
 import * as z from 'zod';
+import { zCampaign } from './campaign-schema.ts';
 import { RESULT_VERSION } from './result.ts';
 
 const zWhere = z.strictObject({ file: z.string(), line: z.int().min(1), column: z.int().min(1) });
@@ -194,6 +195,7 @@ export const zReport = z.discriminatedUnion('command', [
     ...HEAD,
     command: z.enum(['explore', 'fuzz', 'replay', 'shrink']),
     scenarios: z.array(scenarioOf(zSearchCase)),
+    campaign: zCampaign.optional(),
   }),
 ]);
 

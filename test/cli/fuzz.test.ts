@@ -4,6 +4,7 @@ import { cpSync, existsSync, readdirSync, readFileSync, writeFileSync } from 'no
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
+import { zReport } from '../../src/scenario/result-schema.ts';
 import { type Ended, pinsim, temporaryFolder } from './program.ts';
 
 const PROGRAM = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
@@ -71,6 +72,7 @@ describe('a campaign', { timeout: 300_000 }, () => {
     const [one, two] = [await run('1'), await run('2')];
     expect(two.out).toBe(one.out);
     const { campaign, command } = JSON.parse(one.out);
+    expect(zReport.safeParse(JSON.parse(one.out)).error?.issues ?? []).toEqual([]);
     expect(command).toBe('fuzz');
     expect(campaign.runs).toBe(160);
     expect(campaign.workloads).toBeGreaterThan(4);
