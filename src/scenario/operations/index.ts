@@ -19,6 +19,7 @@ import { processOperations } from './process.ts';
 import { rdmaOperations } from './rdma.ts';
 import { uffdOperations } from './uffd.ts';
 import { vfioOperations } from './vfio.ts';
+import { vfioDeviceOperations } from './vfio-devices.ts';
 
 export const OPERATIONS = new OperationRegistry(
   accessOperations,
@@ -34,6 +35,7 @@ export const OPERATIONS = new OperationRegistry(
   procOperations,
   observeOperations,
   uffdOperations,
+  vfioDeviceOperations,
   vfioOperations,
   dmaOperations,
   iouringOperations,

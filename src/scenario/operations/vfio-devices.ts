@@ -1,0 +1,168 @@
+// VFIO before and beside the type1 ioctls: containers and groups opened and put together, devices and their BARs.
+import * as z from 'zod';
+import { call } from '../../engine/process.ts';
+import { vfioMmapBar, vfioSetAccess } from '../../vfio/bar.ts';
+import { vfioGroupGetDeviceFd } from '../../vfio/device.ts';
+import { vfioGroupOpen, vfioGroupSetContainer, vfioGroupStatus, vfioGroupUnsetContainer } from '../../vfio/group.ts';
+import { defineOperation } from '../operation.ts';
+import { type Ref, zDeclares, zRef } from '../reference.ts';
+import { zAddress, zCount, zProt, zSize } from '../scalar.ts';
+import type { World } from '../world.ts';
+import { attachVfio, fileNamed, installFile, openContainer } from '../world-devices.ts';
+import { toPages } from '../world-memory.ts';
+import { outcome } from './mapping.ts';
+import { processOf } from './place.ts';
+
+const PAGE = 4096n;
+
+/** VFIO_*_IOMMU numbers by the names that people use. */
+export const IOMMU_TYPES = {
+  type1: 1,
+  type1v2: 3,
+  spapr: 2,
+  'dma-cc': 4,
+  nesting: 6,
+  noiommu: 8,
+} as const;
+
+function deviceOf(world: World, ref: Ref) {
+  return world.devices.get(ref.name)!;
+}
+export const vfioDeviceOperations = [
+  defineOperation({
+    name: 'vfio.attach',
+    summary: 'Opens container and group as far as needed, puts the device in the container, sets the IOMMU, opens it.',
+    on: ['process'],
+    args: z.strictObject({ device: zRef('device'), type: z.enum(['type1', 'type1v2']).optional() }),
+    *run(context, args) {
+      const { world } = context.performance;
+      const device = world.scenario.devices.find(({ name }) => name === args.device.name)!;
+      return outcome(yield* call(attachVfio(world, device, IOMMU_TYPES[args.type ?? 'type1v2'])));
+    },
+  }),
+  defineOperation({
+    name: 'vfio.open_container',
+    summary: 'open(/dev/vfio/vfio).',
+    on: ['process'],
+    args: z.strictObject({ as: zDeclares('container', 'fd') }),
+    *run(context, args) {
+      yield* call(openContainer(context.performance.world, args.as.name));
+      return { returns: 0 };
+    },
+  }),
+  defineOperation({
+    name: 'vfio.open_group',
+    summary: 'open(/dev/vfio/N) of the group of a device.',
+    on: ['process'],
+    args: z.strictObject({ device: zRef('device'), as: zDeclares('fd').optional() }),
+    *run(context, args) {
+      const { world } = context.performance;
+      const { group } = deviceOf(world, args.device);
+      const file = yield* call(vfioGroupOpen(group));
+      if (typeof file === 'string') return { errno: file };
+      yield* call(installFile(world, args.as?.name ?? group.name, file));
+      return { returns: 0 };
+    },
+  }),
+  defineOperation({
+    name: 'vfio.set_container',
+    summary: 'VFIO_GROUP_SET_CONTAINER.',
+    on: ['process'],
+    args: z.strictObject({
+      device: zRef('device').describe('Whose group.'),
+      fd: zRef('fd', 'container').optional().describe('The descriptor given; default: the container of the process.'),
+      bad_fd: z.boolean().optional().describe('A descriptor that is not open.'),
+    }),
+    *run(context, args) {
+      const { world } = context.performance;
+      const file =
+        args.bad_fd === true ? null : (fileNamed(world, args.fd?.name ?? `container of ${processOf(context)}`) ?? null);
+      return outcome(yield* call(vfioGroupSetContainer(deviceOf(world, args.device).group, file)));
+    },
+  }),
+  defineOperation({
+    name: 'vfio.unset_container',
+    summary: 'VFIO_GROUP_UNSET_CONTAINER.',
+    on: ['process'],
+    args: z.strictObject({ device: zRef('device') }),
+    *run(context, args) {
+      return outcome(yield* call(vfioGroupUnsetContainer(deviceOf(context.performance.world, args.device).group)));
+    },
+  }),
+  defineOperation({
+    name: 'vfio.group_status',
+    summary: 'VFIO_GROUP_GET_STATUS.',
+    on: ['process'],
+    args: z.strictObject({ device: zRef('device') }),
+    shows: { flags: '1: viable, 2: container set.' },
+    *run(context, args) {
+      const flags = yield* call(vfioGroupStatus(deviceOf(context.performance.world, args.device).group));
+      return { returns: 0, shows: { flags } };
+    },
+  }),
+  defineOperation({
+    name: 'vfio.get_device_fd',
+    summary: 'VFIO_GROUP_GET_DEVICE_FD.',
+    on: ['process'],
+    args: z.strictObject({
+      device: zRef('device'),
+      group_of: zRef('device').optional().describe('Ask the group of this device instead.'),
+      unknown: z.boolean().optional().describe('Ask for a name that the group does not have.'),
+      as: zDeclares('fd').optional(),
+    }),
+    *run(context, args) {
+      const { world } = context.performance;
+      const { group, vfio } = deviceOf(world, args.device);
+      const asked = args.group_of === undefined ? group : deviceOf(world, args.group_of).group;
+      const file = yield* call(vfioGroupGetDeviceFd(asked, args.unknown === true ? null : vfio));
+      if (typeof file === 'string') return { errno: file };
+      yield* call(installFile(world, args.as?.name ?? args.device.name, file));
+      return { returns: 0 };
+    },
+  }),
+  defineOperation({
+    name: 'vfio.mmap_bar',
+    summary: 'mmap() of a BAR through the descriptor of the device.',
+    on: ['process'],
+    args: z.strictObject({
+      device: zRef('device').describe('Its descriptor must be open.'),
+      name: zDeclares('memory'),
+      index: zCount(0, 5).optional(),
+      offset: zAddress.optional(),
+      length: zSize.optional(),
+      prot: zProt.optional(),
+    }),
+    shows: { address: 'Where it was mapped.' },
+    *run(context, args) {
+      const { world } = context.performance;
+      const file = fileNamed(world, args.device.name);
+      if (file === undefined) return { errno: 'EBADF' };
+      const offset = Number((args.offset ?? 0n) / PAGE);
+      const mapped = yield* call(
+        vfioMmapBar(file, {
+          index: args.index ?? 0,
+          offset,
+          ...(args.length === undefined ? {} : { pages: toPages(args.length) }),
+          write: args.prot?.write ?? true,
+        }),
+      );
+      if ('errno' in mapped) return { errno: mapped.errno };
+      const bar = deviceOf(world, args.device).vfio.bars.find(({ index }) => index === (args.index ?? 0))!;
+      const pages = args.length === undefined ? bar.pages - offset : toPages(args.length);
+      const memory = world.anonymous(args.name.name, BigInt(pages) * PAGE);
+      const place = { mapping: args.name.name, memory, vpn: mapped.vpn, pages, pgoff: offset };
+      world.addPlace(processOf(context), { name: args.name.name }, place);
+      return { returns: 0, shows: { address: BigInt(mapped.vpn) * PAGE } };
+    },
+  }),
+  defineOperation({
+    name: 'vfio.device_memory',
+    summary: 'Switches memory decoding (or power) of a PCI device off or on: user mappings of its BARs are zapped.',
+    on: ['process', 'device'],
+    args: z.strictObject({ device: zRef('device'), on: z.boolean(), what: z.enum(['memory', 'power']).optional() }),
+    *run(context, args) {
+      yield* call(vfioSetAccess(deviceOf(context.performance.world, args.device).vfio, args.what ?? 'memory', args.on));
+      return { returns: 0 };
+    },
+  }),
+];
