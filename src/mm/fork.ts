@@ -6,6 +6,7 @@ import { copyPageRange } from './copy-page-range.ts';
 import type { CoreMm } from './core.ts';
 import type { Errno } from './errno.ts';
 import { mmput } from './exit.ts';
+import { inheritAges } from './lru-move.ts';
 import { Mm } from './mm.ts';
 import { type OpenFile, Task } from './task.ts';
 import { flushTlbMm } from './tlb.ts';
@@ -37,7 +38,8 @@ export function* fork(
   const { sim } = core;
   const { task: parent, process: caller } = core.current;
   const oldMm = parent.mm.peek()!;
-  const name = `${options.name ?? parent.name}.${caller.nextNumber()}`;
+  const number = caller.nextNumber();
+  const name = `${options.name ?? parent.name}.${number}`;
   let mm = oldMm;
   if (options.shareMm === true) {
     yield mm.users.willUpdate(LINK);
@@ -73,6 +75,7 @@ export function* fork(
     options.cpu === undefined ? {} : { cpu: options.cpu },
   );
   core.runAs(process, task);
+  inheritAges(caller, number, process);
   return { task, process };
 }
 

@@ -2,6 +2,7 @@
 // list. A waiting folio keeps PG_lru and has a reference more; the move happens when the batch is full or drained. Moves
 // of deactivation (MADV_COLD, deactivate_file_folio) and rotation are immediate or left out.
 import type { Cell } from '../engine/cell.ts';
+import type { Process } from '../engine/process.ts';
 import type { Step } from '../engine/step.ts';
 import type { CoreMm } from './core.ts';
 import { PG_ACTIVE, PG_LRU, PG_REFERENCED, PG_SWAPBACKED, PG_SWAPCACHE, PG_UNEVICTABLE } from './page-flags.ts';
@@ -12,9 +13,18 @@ export function batchSize(core: CoreMm): number {
   return core.kernel.way('lru.batch-size') === 'thirty-one' ? 31 : 15;
 }
 
-/** Position on an LRU list, numbered by who put the folio there. */
+/** Where the ages that an actor gives begin: after all that its parent had given when it forked. */
+const agesAfter = new WeakMap<Process, number>();
+
+/** Position on an LRU list, numbered by who put the folio there. What a child adds is younger than what its parent had. */
 export function nextAge(core: CoreMm): number {
-  return core.sim.current?.nextNumber() ?? 0;
+  const { current } = core.sim;
+  return current === null ? 0 : (agesAfter.get(current) ?? 0) + current.nextNumber();
+}
+
+/** A child was forked when its parent's numbers stood at `number`. */
+export function inheritAges(parent: Process, number: number, child: Process): void {
+  agesAfter.set(child, (agesAfter.get(parent) ?? 0) + number);
 }
 
 /** lru_lazyfree: swapbacked, neither in the swap cache nor unevictable. */

@@ -48,6 +48,12 @@ export class Session {
     this.emitted = emitted;
   }
 
+  /** The CPU on which the program runs. */
+  get cpu(): number {
+    const { core } = this.world;
+    return core.cpus.indexOf(core.current.cpu);
+  }
+
   /** Perform an operation by its name, with arguments as a scenario file would write them. */
   *op(name: string, args: Readonly<Record<string, unknown>> = {}): Steps<Result> {
     const operation = operationNamed(name);
@@ -150,7 +156,13 @@ export function runProgram(
 ): readonly Emitted[] {
   const scenario = scenarioOf(kernel, boot);
   const one = scenario.base;
-  const { world, failed } = setStage(scenario, one, { seed: '1', checked: true, rewindable: false, stories: false, digested: false });
+  const { world, failed } = setStage(scenario, one, {
+    seed: '1',
+    checked: true,
+    rewindable: false,
+    stories: false,
+    digested: false,
+  });
   const actor = scenario.actors.find(({ name }) => name === 'lab')!;
   const session = new Session({ world, actor, one, process: 'lab', fail: (what) => failed.push(what) }, emitted);
   world.spawn(world.task('lab'), 'program', () => program(session));

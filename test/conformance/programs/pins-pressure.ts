@@ -8,11 +8,11 @@ import type { Program } from '../program.ts';
 import type { Session } from '../session.ts';
 import { must, PG } from '../vf.ts';
 
-/** The recorded machine in small, with more swap than it needs. What the programs take is in proportion. */
-const SCALE = 16n;
+/** The recorded machine, two nodes of 1 GiB, in small, with more swap than it needs. What the programs take is in proportion. */
+const SCALE = 8n;
 const SMALL_BOOT = labBoot({
   memory: MEM_OBJECTS,
-  host: { ...LAB_HOST, memory: [{ dma32: '28MiB' }, { dma32: '8MiB' }], hugepages: { '2MiB': 0 }, swap: '64MiB' },
+  host: { ...LAB_HOST, memory: [{ dma32: '128MiB' }, { dma32: '128MiB' }], hugepages: { '2MiB': 0 }, swap: '64MiB' },
 });
 const MB = 256n * PG;
 
@@ -31,10 +31,15 @@ function* pressed(p: Pinned): Steps<void> {
   const before = yield* call(swappedOut(s));
   let killed = false;
   yield* call(
-    s.fork('hog', function* (hog) {
-      yield* call(must(hog, 'mmap', { name: 'h', size }));
-      killed = (yield* call(hog.op('touch', { memory: 'h', value: 'h' }))).errno === 'SIGKILL';
-    }),
+    s.fork(
+      'hog',
+      function* (hog) {
+        yield* call(must(hog, 'mmap', { name: 'h', size }));
+        killed = (yield* call(hog.op('touch', { memory: 'h', value: 'h' }))).errno === 'SIGKILL';
+      },
+      // It and kswapd share two CPUs, whose LRU batches do not outlast the first pages that they add.
+      { cpu: s.cpu },
+    ),
   );
   yield* call(must(s, 'waitpid', { process: 'hog' }));
   // kswapd ends its run while the program reads /proc.
