@@ -12,11 +12,12 @@ export function renderJUnit(report: Report): string {
     return { file, title, failed, open, problems: own };
   });
   const count = (test: (one: (typeof cases)[number]) => boolean): number => cases.filter(test).length;
-  const totals = `tests="${cases.length}" failures="${count(({ failed }) => failed)}" errors="0" skipped="${count(({ open }) => open)}"`;
+  const totals = `tests="${cases.length}" failures="${count(({ failed }) => failed)}" errors="0"`;
+  const skipped = `skipped="${count(({ open }) => open)}"`;
   const lines = [
     '<?xml version="1.0" encoding="UTF-8"?>',
     `<testsuites name="pinsim" ${totals}>`,
-    `  <testsuite name="pinsim ${report.command}" ${totals}>`,
+    `  <testsuite name="pinsim ${report.command}" ${totals} ${skipped}>`,
   ];
   for (const { file, title, failed, open, problems: own } of cases) {
     const head = `    <testcase name="${attribute(title)}" classname="${attribute(file)}" file="${attribute(file)}"`;

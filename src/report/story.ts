@@ -107,10 +107,11 @@ function switchLines({ actor, before, to }: StorySwitch, { paint, width, numbers
   });
 }
 
-function endLine(story: Story, { numbers, paint }: Layout): readonly string[] {
+function endLine(story: Story, { numbers, paint, width }: Layout): readonly string[] {
   const left = story.steps - story.rows.length;
   const shown = story.shownAt === undefined ? '' : `shown at step ${story.shownAt}; `;
-  return [paint.faint(`${' '.repeat(numbers)}  ${shown}${plural(left, 'step')} of ${story.steps} left out (--trace)`)];
+  const text = `${shown}${plural(left, 'step')} of ${story.steps} left out (replay --trace)`;
+  return wrap(text, width - numbers - GAP).map((line) => paint.faint(`${' '.repeat(numbers + GAP)}${line}`));
 }
 
 /** A text in pieces of at most `width`: labels are long words, and break best behind a mark. */

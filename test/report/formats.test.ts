@@ -151,9 +151,10 @@ describe('JUnit', () => {
     const other = { file: 'b.yaml', title: 'as it should be', cases: [] };
     const suites = new XMLParser(renderJUnit({ ...run, scenarios: [...run.scenarios, other] })).parse();
     expect(suites.name).toBe('testsuites');
-    expect(suites.attributes).toMatchObject({ tests: '2', failures: '1', errors: '0', skipped: '0' });
+    expect(suites.attributes).toEqual({ name: 'pinsim', tests: '2', failures: '1', errors: '0' });
     const [suite] = suites.children;
     expect(suite!.name).toBe('testsuite');
+    expect(suite!.attributes).toMatchObject({ name: 'pinsim run', tests: '2', failures: '1', skipped: '0' });
     expect(suite!.children.map(({ name }) => name)).toEqual(['testcase', 'testcase']);
     const [bad, good] = suite!.children;
     expect(bad!.attributes).toMatchObject({ name: 'A <race> of "two" & more, 100%', classname: 'my dir/a#1.yaml' });

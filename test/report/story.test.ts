@@ -51,7 +51,7 @@ step  driver                            parent
         after parent has looked (step
         10)
   20                                    wrprotect
-      shown at step 20; 72 steps of 75 left out (--trace)
+      shown at step 20; 72 steps of 75 left out (replay --trace)
 `);
   });
 
