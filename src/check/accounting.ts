@@ -24,7 +24,7 @@ export function accountingDrift(ledger: PinLedger): Checker {
         reportFinding(context, {
           kind: 'accounting-drift',
           message: gone
-            ? `${line.owner} is gone, and ${pages} stay ${line.pages > 0 ? 'charged to' : 'missing from'} ${line.account}`
+            ? `${line.owner} is gone, and ${pages} ${Math.abs(line.pages) === 1 ? 'stays' : 'stay'} ${line.pages > 0 ? 'charged to' : 'missing from'} ${line.account}`
             : `${pages} of ${line.owner} are charged to ${line.account}, though ${home} answers for them now`,
           objects: [line.account, line.owner],
           details: { account: line.account, owner: line.owner, 'drift-bytes': line.pages * 4096 },

@@ -93,7 +93,7 @@ export class PinLedger {
     sim.on(REFERENCE_TAKEN, ({ runs, owner }) => this.count(core, references, runs, owner, 1));
     sim.on(REFERENCE_DROPPED, ({ runs, owner }) => this.count(core, references, runs, owner, -1));
     sim.on(CHARGED, ({ account, owner, pages }) => this.charge(account, owner, pages));
-    sim.on(OWNER_GONE, ({ owner, why }) => this.gone.set(owner, why ?? `${owner} is gone`));
+    sim.on(OWNER_GONE, ({ owner, why }) => this.gone.set(owner, why ?? ''));
     sim.on(ACCOUNT_GONE, ({ account }) => this.closed.set(account, true));
     sim.on(OWNER_MOVED, ({ owner, account }) => this.homes.set(owner, account));
   }
@@ -141,12 +141,12 @@ export class PinLedger {
     return this.pins.firstOutside(first, last, 0, 0);
   }
 
-  /** Owners that will drop nothing any more, with what they still hold. */
+  /** Owners that will drop nothing any more, with what they still hold; `why` is empty for one that is gone itself. */
   goneOwners(): readonly (Outstanding & { readonly owner: string; readonly why: string })[] {
     return this.outstanding
       .entries()
-      .map(([owner, held]) => ({ ...held, owner, why: this.gone.get(owner) ?? '' }))
-      .filter(({ pages, why }) => pages !== 0 && why !== '');
+      .filter(([owner, { pages }]) => pages !== 0 && this.gone.get(owner) !== undefined)
+      .map(([owner, held]) => ({ ...held, owner, why: this.gone.get(owner) ?? '' }));
   }
 
   /** Charges that nobody will give back, or that stand on the wrong account. */

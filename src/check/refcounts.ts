@@ -86,7 +86,7 @@ export function refcountLeak(ledger: PinLedger): Checker {
           kind: pages > 0 ? 'refcount-leak' : 'refcount-underflow',
           message:
             pages > 0
-              ? `${why}, and ${pages} page${pages === 1 ? '' : 's'} that ${owner} holds will never be given back`
+              ? leftBehind(owner, pages, why)
               : `${owner} dropped ${-pages} pin${pages === -1 ? '' : 's'} more than it took`,
           reasons: pages > 0 ? [`one of them is pfn ${pfn}: it cannot be freed, moved or swapped any more`] : [],
           objects: [owner, `pfn ${pfn}`],
@@ -104,6 +104,12 @@ export function refcountLeak(ledger: PinLedger): Checker {
       }
     },
   };
+}
+
+function leftBehind(owner: string, count: number, why: string): string {
+  const pages = `${count} page${count === 1 ? '' : 's'}`;
+  if (why === '') return `${owner} is gone and left ${pages} pinned`;
+  return `${why}, and ${pages} that ${owner} holds will never be given back`;
 }
 
 function checkFolio(context: CheckContext, ledger: PinLedger, head: number): void {

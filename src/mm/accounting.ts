@@ -46,7 +46,7 @@ export function overLimit(
   const pending = pendingPages === 0 ? '' : `, plus ${bytes(pendingPages)} pending in this call,`;
   return refuse(
     'ENOMEM',
-    `${check}: ${account} is ${bytes(chargedPages)}${pending} and ${bytes(pages)} more would exceed RLIMIT_MEMLOCK, ${limit} bytes (${limitPages} pages)`,
+    `${check}: ${account} is ${bytes(chargedPages)}${pending} and ${bytes(pages)} more would exceed RLIMIT_MEMLOCK, ${bytes(limitPages)}`,
     `RLIMIT_MEMLOCK of at least ${needed} bytes, ${needed - limit} more than now, or CAP_IPC_LOCK`,
     {
       'limit-bytes': limit,

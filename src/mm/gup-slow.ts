@@ -344,7 +344,7 @@ function* faultinPage(
     case 'sigbus':
       return refuse(
         'EFAULT',
-        `handle_mm_fault: VM_FAULT_SIGBUS: nothing can be behind page ${vma.indexOf(vpn)} of '${vma.fields.name}'`,
+        `handle_mm_fault: VM_FAULT_SIGBUS: nothing can be behind ${hex(vpn)} of '${vma.fields.name}'`,
         'a file that is long enough, free huge pages in the pool, a userfaultfd handler that the caller can wait for',
       );
   }
