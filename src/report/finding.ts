@@ -26,7 +26,8 @@ export function renderFinding(reported: ToldFinding, paint: Paint, width: number
     );
   if (story !== undefined) lines.push('', ...renderStory(story, paint, width - 2).map((line) => `  ${line}`));
   else if (finding.steps.length > 0) lines.push('', ...stepTable(finding.steps, paint));
-  if (nearest !== undefined) lines.push('', ...renderNearest(nearest, paint, width - 2).map((line) => `  ${line}`));
+  if (nearest !== undefined)
+    lines.push('', ...renderNearest(nearest, paint, width - 2).map((line) => (line === '' ? '' : `  ${line}`)));
   lines.push('');
   for (const fix of fixes ?? []) {
     lines.push(...field('fixed by', `${fix.behaviour}: ${fix.summary}`, width));

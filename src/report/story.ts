@@ -46,18 +46,18 @@ function asColumns(story: Story, layout: Layout, marked: number | undefined): re
 }
 
 function asList(story: Story, layout: Layout, marked: number | undefined): readonly string[] {
-  const { numbers, paint, width } = layout;
-  const names = Math.max(5, ...story.rows.map(({ actor }) => actor.length));
-  const lines = [paint.faint(`${'step'.padStart(numbers)}  ${'actor'.padEnd(names)}  what it does`)];
-  const room = Math.max(COLUMN_MIN, width - numbers - names - 2 * GAP);
+  const { numbers, paint, width, actors } = layout;
+  const gap = ' '.repeat(GAP);
+  const names = actors.length === 0 ? 0 : Math.max(5, ...story.rows.map(({ actor }) => actor.length)) + GAP;
+  const actor = names === 0 ? '' : 'actor'.padEnd(names);
+  const lines = [paint.faint(`${'step'.padStart(numbers)}${gap}${actor}what it does`)];
+  const room = Math.max(COLUMN_MIN, width - numbers - names - GAP);
   eachRow(story, (row, switches, begins) => {
     for (const one of switches) lines.push(...switchLines(one, layout));
     for (const [at, { text, style }] of cell(row, begins, room, paint, row.step === marked).entries()) {
-      const head =
-        at === 0
-          ? `${String(row.step).padStart(numbers)}  ${row.actor.padEnd(names)}`
-          : ' '.repeat(numbers + names + 2);
-      lines.push(`${at === 0 ? paint.faint(head) : head}  ${style(text)}`);
+      const name = names === 0 ? '' : row.actor.padEnd(names);
+      const head = at === 0 ? `${String(row.step).padStart(numbers)}${gap}${name}` : ' '.repeat(numbers + GAP + names);
+      lines.push(`${at === 0 ? paint.faint(head) : head}${style(text)}`);
     }
   });
   return [...lines, ...endLine(story, layout)];
@@ -138,12 +138,12 @@ export function shrinkInWords({ before, after, minimal, omitted }: ShrinkReport)
   return `${words}${end}${omitted.length === 0 ? '' : `; left out: ${omitted.join(', ')}`}`;
 }
 
-/** A story with as little in its rows as tells two of them apart. */
+/** A story with as little in its rows as tells two of them apart, and no column for actors. */
 function compact(story: Story): Story {
   const rows = story.rows.map(({ step, actor, label, changed }) => ({
     step,
     actor,
-    label,
+    label: `${actor}: ${label}`,
     changed: changed.slice(0, 1),
     notes: [],
   }));

@@ -87,7 +87,7 @@ describe('the nearest interleaving that passes', () => {
     expect(lines[0]).toContain('the nearest interleaving that passes: parent is not stopped; they differ from step 11');
     const marked = lines.filter((line) => line.includes('>> '));
     expect(marked).toHaveLength(2);
-    expect(marked[0]!.indexOf('>> try_grab_folio_fast:pin')).toBeLessThan(55);
+    expect(marked[0]!.indexOf('>> driver: try_grab_folio_fast:pin')).toBeLessThan(55);
     for (const line of lines) expect(line.length, line).toBeLessThanOrEqual(110);
   });
 

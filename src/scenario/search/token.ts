@@ -190,10 +190,17 @@ function parseShown(text: string | undefined): Shown | undefined {
   return { kind: match[2]!, hash: match[3]!, absent: match[1] !== undefined };
 }
 
-/** The tokens in a text (a mail, a corpus file, a report), each once, in order. Each is looked for on one line. */
+/** The tokens in a text (a mail, a corpus file, a report), each once, in order; also when a mail has broken their lines. */
 export function findTokens(text: string): readonly string[] {
-  const found = text.match(/\bpinsim\d+ \S[^'"`\n]*/g) ?? [];
-  return [...new Set(found.map((token) => token.trim()))];
+  const starts = [...text.matchAll(/\bpinsim\d+(?=\s+\S)/g)].map(({ index }) => index);
+  const found = starts.map((start, nth) => {
+    const [part = ''] = text.slice(start, starts[nth + 1]).split(/['"`]|\n[ \t>]*\n/);
+    const words = part.replace(/\s*\n[\s>]*/g, ' ').split(' ');
+    const end = words.findIndex((word) => /^\.[0-9a-f]{4}$/.test(word));
+    // Without its end it is cut, or never was one: whoever reads it says so.
+    return end < 0 ? part.split('\n')[0]!.trim() : words.slice(0, end + 1).join(' ');
+  });
+  return [...new Set(found)];
 }
 
 /** 32 bits in hexadecimal of what the scenario says and of the machine of the case, whatever the layout of the file. */

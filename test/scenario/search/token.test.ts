@@ -67,6 +67,7 @@ describe('a replay token', () => {
   it('is found in a mail, a report or a corpus file', () => {
     const mail = `Hello,\n\n  pinsim replay '${text}'\n\nand again ${text}\n`;
     expect(findTokens(mail)).toEqual([text]);
+    expect(findTokens(`> see '${text.replaceAll(' ', '\n> ')}'\n> and\n${text}`)).toEqual([text]);
     expect(findTokens('pinsim1 is great')).toEqual(['pinsim1 is great']);
     expect(findTokens('nothing here')).toEqual([]);
   });
