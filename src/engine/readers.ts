@@ -42,6 +42,18 @@ export class Readers implements Named, Undoable {
     if (this.sim.watching) this.sim.noteRead(this.id);
   }
 
+  /** Forget all holders, in a step that announced writing. */
+  clear(): void {
+    const { sim, counts } = this;
+    if (sim.watching) sim.noteWrite(this.id);
+    for (const { slot, identity } of this.holders()) {
+      const old = counts[slot]!;
+      if (sim.journaled) sim.journal(this, slot, old);
+      if (sim.digested) sim.digestWrite(this.hash, identity, old, 0);
+      this.undo(slot, 0);
+    }
+  }
+
   has(process: Process): boolean {
     return (this.counts[process.slot] ?? 0) > 0;
   }

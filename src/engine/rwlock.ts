@@ -17,6 +17,8 @@ export class RwLock {
   private readonly sim: Sim;
   private readonly writer: Cell<Process | null>;
   private readonly readers: Readers;
+  /** It was initialised while in use, at least once. */
+  private readonly wasReset: Cell<boolean>;
   private readonly forRead: Gate;
   private readonly forWrite: Gate;
   private readonly release: Gate;
@@ -26,6 +28,7 @@ export class RwLock {
     this.name = name;
     this.writer = new Cell<Process | null>(sim, name, null);
     this.readers = new Readers(sim, `readers of ${name}`);
+    this.wasReset = new Cell(sim, `${name} was reset`, false, this.writer);
     this.id = this.writer.id;
     const holders = (): readonly Process[] => {
       const writer = this.writer.peek();
@@ -86,8 +89,23 @@ export class RwLock {
       this.writer.value = null;
       return;
     }
+    // Whoever lost it to a reset unlocks what it does not hold.
+    if (!this.readers.has(process) && this.wasReset.peek()) return;
     if (!this.readers.has(process)) throw new Error(`${process.name} releases ${this.name} without holding it`);
     this.readers.change(process, -1);
+  }
+
+  /** Announce `resetNow`. */
+  willReset(at: Step): Announced {
+    this.sim.announce(this.readers.id, this.readers.id, UPDATE, at);
+    return this.sim.announce(this.id, this.id, UPDATE, at);
+  }
+
+  /** rwlock_init of a lock that may be in use: it is free, whoever holds it. */
+  resetNow(): void {
+    this.writer.value = null;
+    this.wasReset.value = true;
+    this.readers.clear();
   }
 
   /** Held by `process` in either mode? */

@@ -8,7 +8,7 @@ import { FRAME_ACCESS } from '../hw/frames.ts';
 import type { Errno } from '../mm/errno.ts';
 import { GUEST_WROTE, PAGE_DIRTIED } from '../mm/ledger.ts';
 import { markDirtyNow, willMarkDirty } from './dirty-bitmap.ts';
-import { type GfnToPfnCache, LockWord } from './gpc.ts';
+import type { GfnToPfnCache } from './gpc.ts';
 import { type FoundPfn, hvaToPfn, releasePfn } from './hva-to-pfn.ts';
 import { mustRetry, waitWindow, willRetryCheck } from './invalidate.ts';
 import type { MemslotSet } from './memslot.ts';
@@ -40,9 +40,8 @@ export function* gpcActivate(vm: Vm, gpc: GfnToPfnCache, target: GpcTarget): Ste
     yield vm.caches.willUpdate(LIST);
     vm.caches.value = [...vm.caches.value, gpc];
     if (!vm.core.kernel.has('gpc.locks-set-up-once')) {
-      yield gpc.lockWord.willUpdate(ACTIVE);
-      const { sim } = vm.core;
-      gpc.lockWord.value = new LockWord(sim, `lock ${sim.current!.name}.${sim.current!.nextNumber()} of ${gpc.name}`);
+      yield gpc.lock.willReset(ACTIVE);
+      gpc.lock.resetNow();
     }
     gpc.state.willUpdate(ACTIVE);
     yield gpc.lock.write(ACTIVE);
@@ -238,7 +237,8 @@ export function* gpcAccess(
       return { token };
     }
     vm.srcu.readUnlock();
-    yield lock.unlock(CHECK);
+    yield lock.willChange(CHECK);
+    readUnlockNow(vm, gpc);
     vm.srcu.leave();
     const refreshed = yield* call(gpcRefresh(vm, gpc));
     if (refreshed !== 'ok') return { errno: refreshed };
@@ -261,7 +261,6 @@ function* touch(
   frames.willCheck(pfn, USE);
   vm.srcu.readUnlock();
   lock.willChange(USE);
-  gpc.lockWord.willRead(USE);
   yield write === null ? frames.content.willRead(pfn, USE) : frames.content.willWrite(pfn, USE);
   if (write !== null) frames.content.set(pfn, write.token);
   const token = write === null ? frames.content.get(pfn) : write.token;
@@ -276,10 +275,15 @@ function* touch(
     markDirtyNow(slot, gfn!);
     if (sim.hears(GUEST_WROTE)) sim.emit(GUEST_WROTE, { holder: vm.name, page: gfn!, token });
   }
-  if (gpc.lockWord.value.lock !== lock) lostLock(vm, gpc);
-  lock.releaseNow();
+  readUnlockNow(vm, gpc);
   vm.srcu.leave();
   return token;
+}
+
+/** read_unlock(&gpc->lock), in a step that announced it. */
+function readUnlockNow(vm: Vm, gpc: GfnToPfnCache): void {
+  if (!gpc.lock.heldBy(vm.core.sim.current!)) lostLock(vm, gpc);
+  gpc.lock.releaseNow();
 }
 
 /** The caller's lock was initialised anew while it held it (before 52491a38b2c2). */

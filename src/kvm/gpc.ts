@@ -48,22 +48,11 @@ export class GpcState implements GpcFields {
   }
 }
 
-/** One initialisation of the lock. */
-export class LockWord {
-  readonly lock: RwLock;
-  readonly identity: number;
-
-  constructor(sim: Sim, name: string) {
-    this.lock = new RwLock(sim, name);
-    this.identity = hashText(name);
-  }
-}
-
 export class GfnToPfnCache {
   readonly name: string;
   readonly identity: number;
-  /** Replaced only by kernels that set the lock up at each activation. */
-  readonly lockWord: Cell<LockWord>;
+  /** gpc->lock. Reset by kernels that set it up at each activation. */
+  readonly lock: RwLock;
   /** The frame that kernels hold which keep a reference of what they cache; 0: none. */
   readonly heldPfn: Cell<number>;
   /** Refreshes exclude each other (since 5.19). */
@@ -73,7 +62,7 @@ export class GfnToPfnCache {
   constructor(sim: Sim, name: string) {
     this.name = name;
     this.identity = hashText(name);
-    this.lockWord = new Cell(sim, `lock word of ${name}`, new LockWord(sim, `lock of ${name}`));
+    this.lock = new RwLock(sim, `lock of ${name}`);
     this.heldPfn = new Cell(sim, `page held by ${name}`, 0);
     this.refreshLock = new Mutex(sim, `refresh_lock of ${name}`);
     this.state = new Cell(
@@ -89,10 +78,5 @@ export class GfnToPfnCache {
         generation: 0,
       }),
     );
-  }
-
-  /** gpc->lock, as it is now. Looks without a step: where it can change, whoever relies on it looks again. */
-  get lock(): RwLock {
-    return this.lockWord.peek().lock;
   }
 }
