@@ -9,6 +9,7 @@ import type { CoreMm } from './core.ts';
 import { type Fault, maybeMkwrite, mayDropLock, protBits } from './fault-context.ts';
 import type { Inode } from './inode.ts';
 import { activeInFault, batchSize, lruAddDrain, onList } from './lru.ts';
+import { nextAge } from './lru-move.ts';
 import { allocFrames, forRuns } from './page-alloc.ts';
 import { PG_ANON, PG_DIRTY, PG_IN_LRU_BATCH, PG_REFERENCED, PG_SWAPBACKED, PG_UPTODATE } from './page-flags.ts';
 import { PTE_PRESENT, PTE_SPECIAL, PTE_YOUNG } from './pte.ts';
@@ -205,8 +206,8 @@ function* addLruRun(core: CoreMm, frames: readonly number[], marked: { pages: nu
   yield sim.times(whole + whole / size, core.lru.willAdd(LRU));
   forRuns(straight, (first, last) => {
     folios.flags.fill(first, last, onList(core, folios.flags.peek(first) | activeInFault(core), 0));
-    const age = sim.current!.nextNumber();
-    for (let pfn = first + 1; pfn <= last; pfn++) sim.current!.nextNumber();
+    const age = nextAge(core);
+    for (let pfn = first + 1; pfn <= last; pfn++) nextAge(core);
     folios.lruAge.fillRising(first, last, age);
   });
   if (marked !== undefined) setReferenced(core, straight, size - 1, straight.length);

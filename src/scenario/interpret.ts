@@ -66,7 +66,7 @@ export function* performScript(
         yield* call(performOperation(performance, scriptStep, grown));
         break;
       case 'wait':
-        yield world.milestones.wait(scriptStep.targets, WAIT, world.mortal(performance.process) ? killed : null);
+        yield world.milestones.wait(scriptStep.targets, WAIT, killed);
         break;
       case 'at':
         yield sim.sleep(Math.max(0, scriptStep.timeNs - sim.nowNs), AT);

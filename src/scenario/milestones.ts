@@ -59,7 +59,7 @@ export class Milestones {
     return { cell: this.cell(what), times: target.time ?? 1 };
   }
 
-  /** Wait until every target has been reached, or `killed`, where it may come. */
+  /** Wait until every target has been reached, or the waiting process is `killed`. */
   wait(targets: readonly WaitTarget[], at: Step, killed: Cell<boolean> | null): Announced {
     const reached = targets.map((target) => this.reached(target));
     const name = reached.map(({ cell }) => cell.name).join(' and ');

@@ -19,7 +19,7 @@ export function mortals(scenario: Scenario, one: ScenarioCase): (process: string
       demand += times * bytesOf(step);
     }
   }
-  return demand > ramBytes(one) ? () => true : (process) => killed.has(process);
+  return mayRunOut(demand, one) ? () => true : (process) => killed.has(process);
 }
 
 /** Every operation of a script, wherever it stands, and how often it is performed at most. */
@@ -40,11 +40,12 @@ function bytesOf({ args }: OperationStep): bigint {
   return (typeof size === 'bigint' ? size : 0n) + (typeof grown === 'bigint' ? grown : 0n);
 }
 
-/** Memory of the machine where the scenario says how much; otherwise it has more than is mapped. */
-function ramBytes({ host }: ScenarioCase): bigint | number {
-  if (host.memory === undefined) return Number.POSITIVE_INFINITY;
+/** Is it more than three quarters of memory? Copies, caches and the boot take some, too. Unsaid, there is enough. */
+function mayRunOut(demand: bigint, { host }: ScenarioCase): boolean {
+  if (host.memory === undefined) return false;
   const nodes: readonly ZonesSpec[] = Array.isArray(host.memory) ? host.memory : [host.memory as ZonesSpec];
-  return nodes.reduce((sum, zones) => sum + sizeOf(zones), 0n);
+  const ram = nodes.reduce((sum, zones) => sum + sizeOf(zones), 0n);
+  return demand * 4n > ram * 3n;
 }
 
 /** Zones are sizes, or say one among other things. */

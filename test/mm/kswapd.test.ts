@@ -78,16 +78,16 @@ describe.each(KERNELS)('memory pressure on %s', (kernel) => {
     }
     const kswapd = world.sim.processes.find(({ name }) => name === 'kswapd0')!;
     const stepsOfRuns: number[] = [];
-    for (let i = 0; i < 20; i++) {
+    for (let i = 0; i < 3; i++) {
       const before = kswapd.stepCount;
       const got = run(world, task, () => allocFolio(core, { order: 0, movable: true, zero: false }));
       expect(got).toBeUndefined();
       stepsOfRuns.push(kswapd.stepCount - before);
     }
     expect(core.vmstat.peek('pswpout')).toBe(0);
-    // An allocation reclaims three times over and wakes kswapd each time; after 16 runs nobody wakes it any more.
+    // An allocation tries 16 times over, and so does kswapd, which nobody wakes after that.
     expect(stepsOfRuns[0]).toBeGreaterThan(0);
-    expect(stepsOfRuns.slice(-4)).toEqual([0, 0, 0, 0]);
+    expect(stepsOfRuns.slice(1)).toEqual([0, 0]);
     expect(core.folios.has(mmOf(task).pageTable.peekPte(10000).pfn, PG_LRU)).toBe(true);
   });
 });
