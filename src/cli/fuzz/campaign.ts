@@ -13,6 +13,9 @@ import { addAll, causeOf, Tally } from './tally.ts';
 
 /** Epochs begun before the oldest of them is finished: a slow case must not hold the others up. */
 const EPOCHS_AHEAD = 64;
+/** Steps after which a run is given up: an unfair schedule can keep a retry loop going for ever. */
+const STEPS_MAX = 30_000;
+const LARGE_STEPS_MAX = 300_000;
 /** Sets the draws of parents apart from all others. */
 const PARENTS = 3;
 
@@ -143,8 +146,10 @@ export class Campaign {
   private taskOf({ number, subject, runs }: Unit): UnitTask {
     const { cases, mutate, seed } = this.settings;
     const { file, index, stride } = cases[subject]!;
-    const task = { kind: 'unit', unit: number, file, case: index, runs } as const;
-    if (!mutate || stride >= LARGE_STRIDE) return task;
+    const large = stride >= LARGE_STRIDE;
+    const maxSteps = large ? LARGE_STEPS_MAX : STEPS_MAX;
+    const task = { kind: 'unit', unit: number, file, case: index, runs, maxSteps } as const;
+    if (!mutate || large) return task;
     const { draws, feedback } = this;
     draws.restart(seed, runs[0]!, PARENTS);
     // The author's workload keeps its turn.

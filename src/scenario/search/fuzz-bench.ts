@@ -28,6 +28,8 @@ export interface UnitTask {
   readonly file: number;
   readonly case: number;
   readonly runs: readonly number[];
+  /** Steps after which a run is given up. */
+  readonly maxSteps: number;
   /** Make up a workload from these (null: the author's). */
   readonly mutate?: { readonly parent: string | null; readonly donor: string | null };
 }
@@ -58,6 +60,8 @@ export interface ReplayResult {
   readonly diverged?: string;
 }
 
+/** A made-up workload that goes round in circles is given up sooner. */
+const MADE_UP_STEPS_MAX = 10_000;
 /** Sets the draws of mutations apart from those of strategies. */
 const MUTATION = 2;
 
@@ -81,7 +85,7 @@ export class FuzzBench {
       if (made !== null) return made;
     }
     // Every unit sets its world up for itself: what it gives cannot depend on which units this thread did before.
-    return new FuzzSubject(scenario, one, this.settings, false).perform(task.unit, task.runs);
+    return new FuzzSubject(scenario, one, this.settings, task.maxSteps, false).perform(task.unit, task.runs);
   }
 
   private scenario(file: number): Scenario {
@@ -103,7 +107,10 @@ export class FuzzBench {
     if (made === null) return null;
     try {
       const one = selectCases(made.scenario, this.settings.changes)[task.case]!;
-      const result = new FuzzSubject(made.scenario, one, this.settings, true).perform(task.unit, task.runs);
+      const result = new FuzzSubject(made.scenario, one, this.settings, MADE_UP_STEPS_MAX, true).perform(
+        task.unit,
+        task.runs,
+      );
       const workload = { file: made.file, text: made.text };
       const findings = result.findings.map((finding) => ({ ...finding, file, workload }));
       return { ...result, findings, workload: made.workload };

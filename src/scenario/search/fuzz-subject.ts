@@ -26,11 +26,6 @@ export interface FuzzSettings {
 
 const BEHAVIOUR = 0x62656861;
 
-/** Steps after which a run is given up. */
-const STEPS_MOST = 100_000;
-/** A made-up workload that goes round in circles is given up sooner. */
-const MADE_UP_STEPS_MOST = 10_000;
-
 /** What a made-up workload is refused for, or does not do as its author meant, is an answer and no failure. */
 const ANSWERS = ['pin-failure', 'unexpected-outcome'];
 /** Steps at which a script waits because it says so: who waits there for ever is not the kernel's fault. */
@@ -49,6 +44,7 @@ export class FuzzSubject {
   readonly scenario: Scenario;
   readonly one: ScenarioCase;
   private readonly settings: FuzzSettings;
+  private readonly maxSteps: number;
   private readonly mutated: boolean;
   private readonly coverage = new StepCoverage();
   private subject: Subject;
@@ -56,11 +52,15 @@ export class FuzzSubject {
   /** Steps in worlds that were given up. */
   private stepsElsewhere = 0;
 
-  /** Throws ScenarioError when the world cannot be built. `mutated`: the workload is not its author's. */
-  constructor(scenario: Scenario, one: ScenarioCase, settings: FuzzSettings, mutated: boolean) {
+  /**
+   * Runs are given up after `maxSteps`. `mutated`: the workload is not its author's. Throws ScenarioError when the world
+   * cannot be built.
+   */
+  constructor(scenario: Scenario, one: ScenarioCase, settings: FuzzSettings, maxSteps: number, mutated: boolean) {
     this.scenario = scenario;
     this.one = one;
     this.settings = settings;
+    this.maxSteps = maxSteps;
     this.mutated = mutated;
     this.subject = this.setUp();
     this.runner = this.ready();
@@ -89,7 +89,7 @@ export class FuzzSubject {
 
   private ready(): Runner {
     this.observe();
-    return new Runner(this.subject.sim, { ...this.subject.limits, maxSteps: this.stepsMost });
+    return new Runner(this.subject.sim, { ...this.subject.limits, maxSteps: this.maxSteps });
   }
 
   private observe(): void {
@@ -124,7 +124,12 @@ export class FuzzSubject {
         this.startOver();
       }
     }
-    const limits = Object.fromEntries(this.runner.limitsReached);
+    const limits: Record<string, number> = {};
+    for (const [limit, times] of this.runner.limitsReached) {
+      // Who went round in a run of many steps differs from run to run; how many runs did does not.
+      const what = limit.replace(/^(an execution reached \d+ steps): .*$/s, '$1');
+      limits[what] = (limits[what] ?? 0) + times;
+    }
     this.runner.limitsReached.clear();
     const asked = [...this.subject.world.kernel.asked()].map(([id, answer]) => [id, String(answer)] as const);
     const { features, labels } = this.coverage.take();
@@ -196,10 +201,6 @@ export class FuzzSubject {
     // Pages that the script took under a name, and never gave back.
     if (kind === 'refcount-leak') return this.subject.world.named.has(`pin:${String(details.owner).split(' of ')[0]}`);
     return kind === 'deadlock' && steps.some(({ label }) => OWN_WAITS.test(label));
-  }
-
-  private get stepsMost(): number {
-    return this.mutated ? MADE_UP_STEPS_MOST : STEPS_MOST;
   }
 
   private get steps(): number {

@@ -102,7 +102,11 @@ describe('made-up workloads', () => {
   it('run under every strategy, and what they are refused is no finding', { timeout: 120_000 }, () => {
     const settings = { seed: '1', strategies: ['random', 'pct', 'pos', 'timed'], possible: [] } as const;
     for (const [i, { scenario: own }] of made.slice(0, 12).entries()) {
-      const result = new FuzzSubject(own, own.cases[0]!, settings, true).perform(i, [4 * i, 4 * i + 1, 4 * i + 2]);
+      const result = new FuzzSubject(own, own.cases[0]!, settings, 10_000, true).perform(i, [
+        4 * i,
+        4 * i + 1,
+        4 * i + 2,
+      ]);
       expect(result.runs).toBe(3);
       expect(result.features.length).toBeGreaterThan(0);
       for (const { finding } of result.findings) expect(finding.kind).not.toMatch(/^(pin-failure|unexpected-outcome)$/);
