@@ -22,7 +22,7 @@ export const FINDING_KINDS: readonly FindingKind[] = [
     explanation:
       'An IO page table, a stage-2 table, a TLB or a cached kernel mapping reaches a frame of an earlier generation. ' +
       '"used" means that somebody accessed memory through it; "latent" that nobody has yet. The finding names who ' +
-      'freed the frame, when, and the invalidation that was missing or late.',
+      'freed the frame and when, the entry through which it was reached (IOVA or gfn, and its table), and who made it.',
   },
   {
     name: 'incoherent-mapping',
@@ -44,7 +44,9 @@ export const FINDING_KINDS: readonly FindingKind[] = [
     summary: 'At the end somebody still holds a reference that nobody will drop.',
     explanation:
       'After the last actor has ended and deferred frees have run, a folio or an object still has references without ' +
-      'an owner: the memory can never be freed or migrated.',
+      'an owner: the memory can never be freed or migrated. Pages that a driver holds for a process (gup.pin, gup.get) ' +
+      'are in use while the process lives; they are leaked when it has exited, or when they were taken more often under ' +
+      'one name than given back. What the close of a descriptor gives back (VFIO, io_uring) is no leak.',
   },
   {
     name: 'refcount-underflow',
