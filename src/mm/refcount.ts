@@ -7,7 +7,15 @@ import { type Announced, type Step, step } from '../engine/step.ts';
 import { PMD_PAGES } from '../hw/machine.ts';
 import type { CoreMm } from './core.ts';
 import { giveBack } from './free-runs.ts';
-import { PG_DIRTY, PG_HUGETLB, PG_HUGETLB_TEMPORARY, PG_HWPOISON, PG_REFERENCED, PG_RESERVED, PG_UPTODATE } from './page-flags.ts';
+import {
+  PG_DIRTY,
+  PG_HUGETLB,
+  PG_HUGETLB_TEMPORARY,
+  PG_HWPOISON,
+  PG_REFERENCED,
+  PG_RESERVED,
+  PG_UPTODATE,
+} from './page-flags.ts';
 
 const PUT = step('folio_put', 'refcount');
 
