@@ -83,4 +83,10 @@ describe.each(KERNELS)('more memory in use than there is, on %s', (kernel) => {
     expect([exempt.signal, exempt.task.exited.peek()]).toEqual([null, false]);
     expect(other.task.exited.peek()).toBe(true);
   });
+
+  it('ends in a panic where nobody may be killed', () => {
+    const world = pressedWorld(kernel, 0);
+    toucher(world, 'exempt', 3000).task.oomScoreAdj.value = -1000;
+    expect(() => runTimed(world.sim)).toThrow('exempt finds no memory and nobody to kill for it: the kernel panics');
+  });
 });

@@ -177,4 +177,22 @@ expect: {always: [{kind: oom-kill, victim: hog}]}
 `;
     expect(failures(text)).toEqual([]);
   });
+
+  it('is not called as long as there is swap, for shared memory as well', () => {
+    const text = `
+title: a memfd larger than memory
+kernel: v6.1
+host: {memory: {normal: 6MiB}, swap: 16MiB, thp: never}
+memory: {ram: {kind: shmem, size: 3MiB}}
+processes: {vmm: {maps: {ram: {}}}}
+actors:
+  vmm:
+    - touch: {memory: ram, value: A}
+    - touch: {memory: ram, read: true}
+      shows: {value: A}
+    - vmstat: {}
+      shows: {oom_kill: 0, pswpout: {at-least: 256}}
+`;
+    expect(failures(text)).toEqual([]);
+  });
 });

@@ -53,10 +53,10 @@ export const reclaim = subject({
   'oom.reaper-waits': {
     summary: 'The OOM reaper leaves a victim two seconds to end by itself.',
     commit: 'e4a38402c36e',
-    source: 'mm/oom_kill.c queue_oom_reaper of 6.1.192 and 6.12.117',
+    source: 'reclaim-migration-writeback.md 2.1',
     evidence: 'source',
     in: { since: '5.18, 5.15.36, 5.17.5' },
-    note: 'stable backports are from memory',
+    note: 'read in queue_oom_reaper of 6.1.192 and 6.12.117; commit and stable backports are from memory',
   },
   'reclaim.splits-only-partially-mapped': {
     summary: 'Reclaim splits a THP before swapping it out only if parts of it are unmapped, not because PTEs map it.',
