@@ -53,7 +53,7 @@ export const reclaim = subject({
   'oom.reaper-waits': {
     summary: 'The OOM reaper leaves a victim two seconds to end by itself.',
     commit: 'e4a38402c36e',
-    source: 'reclaim-migration-writeback.md 2.1',
+    source: 'reclaim-migration-writeback.md 2.13',
     evidence: 'source',
     in: { since: '5.18, 5.15.36, 5.17.5' },
     note: 'read in queue_oom_reaper of 6.1.192 and 6.12.117; commit and stable backports are from memory',
