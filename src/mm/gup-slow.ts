@@ -13,6 +13,7 @@ import { type GupFlags, RunList, refuse, within } from './gup-flags.ts';
 import { type Followed, followEntry } from './gup-follow.ts';
 import { checkForcedWrite, dropsWrite } from './gup-force.ts';
 import { countGrabRun, grabbableRun, grabSlow, grabZeros, willCount, willCountRun } from './gup-grab.ts';
+import { setHasPinned } from './has-pinned.ts';
 import type { Refusal } from './ledger.ts';
 import { isLongtermPinnable } from './longterm-pinnable.ts';
 import { markAccessedRun, willMarkAccessed } from './mark-accessed.ts';
@@ -31,7 +32,6 @@ const GRAB = step('follow_page_pte:try_grab_folio', 'gup-slow');
 const TOUCH = step('follow_page_pte:mark_page_accessed', 'none');
 const GRAB_REST = step('__get_user_pages:try_grab_folio', 'refcount');
 const UNLOCK = step('follow_page_pte:unlock', 'lock');
-const HAS_PINNED = step('mm_set_has_pinned_flag', 'none');
 const SIGNAL = step('gup_signal_pending', 'none');
 
 /** A walk in progress, and its end. */
@@ -395,10 +395,4 @@ export function* getUserPagesLocked(
     walk.locked = false;
   }
   return done;
-}
-
-/** mm_set_has_pinned_flag: before the first pin attempt, so that fork never misses a pin. */
-export function* setHasPinned(mm: Mm): Steps<void> {
-  yield mm.hasPinned.willUpdate(HAS_PINNED);
-  if (!mm.hasPinned.value) mm.hasPinned.value = true;
 }

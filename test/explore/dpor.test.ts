@@ -1,5 +1,7 @@
 // Optimal DPOR where it is easy to lose traces or to run them twice: waits that come and go, failed attempts, choices
 // that decide what a step touches, objects made on the way. Each program is also enumerated by brute force.
+//
+// Over 400 lines: one list of small programs, each with the reason for which it is there.
 import { describe, expect, test } from 'vitest';
 import { LockColumn } from '../../src/engine/lock-column.ts';
 import { call } from '../../src/engine/process.ts';

@@ -1,3 +1,6 @@
+// shrink_folio_list, folio by folio: what is reclaimed, kept or made active, and in which order that is decided.
+//
+// Over 400 lines: one list of verdicts, each case a few lines on the same page by hand.
 import { describe, expect, it } from 'vitest';
 import { call, type Steps } from '../../src/engine/process.ts';
 import { step } from '../../src/engine/step.ts';

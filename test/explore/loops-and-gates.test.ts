@@ -1,0 +1,238 @@
+// Executions that need not end: retry loops declared and undeclared, livelocks told apart from bounds, and gates held to
+// what they promise.
+import { describe, expect, test } from 'vitest';
+import { BrokenPromise, explore } from '../../src/index.ts';
+
+describe('going round', () => {
+  type Setup = Parameters<typeof explore>[0];
+
+  /** Take `first`, try `second`, give up and try again: both may do so for ever. */
+  const polite =
+    (bound: number): Setup =>
+    (sim) => {
+      const a = sim.mutex('a');
+      const b = sim.mutex('b');
+      for (const [name, first, second] of [
+        ['p', a, b],
+        ['q', b, a],
+      ] as const) {
+        sim.spawn(name, function* () {
+          const loop = sim.loop(`${name} backs off`, bound);
+          for (;;) {
+            loop.begin();
+            yield first.lock();
+            yield second.trylock();
+            if (second.heldBy(sim.self)) break;
+            yield first.unlock();
+            yield loop.again(sim.again);
+          }
+          loop.end();
+          yield second.unlock();
+          yield first.unlock();
+        });
+      }
+    };
+
+  test('a livelock: the state comes back and everybody has stepped', () => {
+    for (const strategy of ['dpor', 'bounded'] as const) {
+      const result = explore(polite(2), { strategy, bound: 20 });
+      expect(result.findings.map(({ kind, message }) => [kind, message])).toEqual([
+        ['livelock', expect.stringMatching(/^[pq], [pq] can go round for ever: the state is as it was/)],
+      ]);
+      expect(result.findings[0]!.finding.reasons).toContain("p goes round the retry loop 'p backs off'");
+      const { token } = result.findings[0]!;
+      expect(explore(polite(2), { strategy: 'replay', token }).findings[0]!.kind).toBe('livelock');
+      // Other rounds were cut off at the bound, which is said besides.
+      expect(result.limits.some((limit) => limit.includes("the retry loop 'p backs off' went round 2 times"))).toBe(
+        true,
+      );
+      expect(result.complete).toBe(false);
+    }
+  });
+
+  test('without a second round, no state can come back', () => {
+    const result = explore(polite(0));
+    expect(result.findings).toEqual([]);
+    expect(result.limits.length).toBeGreaterThan(0);
+  });
+
+  test('going round alone while another could step is not fair', () => {
+    const result = explore((sim) => {
+      const x = sim.cell('x', 0);
+      const stop = sim.cell('stop', false);
+      sim.spawn('spinner', function* () {
+        const loop = sim.loop('spin', 3);
+        for (;;) {
+          loop.begin();
+          yield x.willWrite();
+          x.value = 0;
+          yield stop.willRead();
+          if (stop.value) break;
+          yield loop.again(sim.again);
+        }
+        loop.end();
+      });
+      sim.spawn('stopper', function* () {
+        yield stop.willWrite();
+        stop.value = true;
+      });
+    });
+    expect(result.findings).toEqual([]);
+    expect(result.limits).toEqual(["spinner: the retry loop 'spin' went round 3 times (1 times)"]);
+  });
+
+  test('going round while everybody else waits for ever is', () => {
+    const result = explore((sim) => {
+      const x = sim.cell('x', 0);
+      const stop = sim.cell('stop', false);
+      sim.spawn('spinner', function* () {
+        const loop = sim.loop('spin', 3);
+        for (;;) {
+          loop.begin();
+          yield x.willUpdate();
+          x.value = 0;
+          yield stop.willRead();
+          if (stop.value) break;
+          yield loop.again(sim.again);
+        }
+        loop.end();
+      });
+      sim.spawn('stopper', function* () {
+        yield sim.until([x], () => x.peek() === 1);
+        yield stop.willWrite();
+        stop.value = true;
+      });
+    });
+    expect(result.findings.map(({ kind, message }) => [kind, message])).toEqual([
+      ['livelock', 'spinner can go round for ever: the state is as it was, and whoever could step has stepped'],
+    ]);
+  });
+
+  test('a loop that counts its rounds does not come back to the same state', () => {
+    const result = explore((sim) => {
+      const tries = sim.cell('tries', 0);
+      sim.spawn('spinner', function* () {
+        const loop = sim.loop('spin', 3);
+        for (;;) {
+          loop.begin();
+          yield tries.willUpdate();
+          tries.value += 1;
+          if (tries.value === 100) break;
+          yield loop.again(sim.again);
+        }
+        loop.end();
+      });
+    });
+    expect(result.findings).toEqual([]);
+    expect(result.limits).toEqual(["spinner: the retry loop 'spin' went round 3 times (1 times)"]);
+  });
+});
+
+describe('loops that nobody declared', () => {
+  type Setup = Parameters<typeof explore>[0];
+
+  const politeUndeclared: Setup = (sim) => {
+    const a = sim.mutex('a');
+    const b = sim.mutex('b');
+    for (const [name, first, second] of [
+      ['p', a, b],
+      ['q', b, a],
+    ] as const) {
+      sim.spawn(name, function* () {
+        for (;;) {
+          yield first.lock();
+          yield second.trylock();
+          if (second.heldBy(sim.self)) break;
+          yield first.unlock();
+        }
+        yield second.unlock();
+        yield first.unlock();
+      });
+    }
+  };
+
+  const flipping: Setup = (sim) => {
+    const x = sim.cell('x', 0);
+    for (const [name, value] of [
+      ['up', 1],
+      ['down', 0],
+    ] as const) {
+      sim.spawn(name, function* () {
+        for (;;) {
+          yield x.willUpdate();
+          x.value = value;
+        }
+      });
+    }
+  };
+
+  test('a state that comes back a thousand times is a livelock, and ends the search', () => {
+    const result = explore(flipping);
+    expect(result.findings.map(({ kind }) => kind)).toEqual(['livelock']);
+    expect(result.findings[0]!.message).toContain('the same state came back 1000 times');
+    expect([result.executions, result.complete]).toEqual([1, false]);
+    expect(result.limits).toEqual(['the search ended at a livelock: its interleavings have no end (1 times)']);
+  });
+
+  test('samplers find it, too, and go on', () => {
+    const result = explore(flipping, { strategy: 'random', runs: 3 });
+    expect(result.findings.map(({ kind, executions }) => [kind, executions])).toEqual([['livelock', 3]]);
+    // A random walk leaves this one soon.
+    expect(explore(politeUndeclared, { strategy: 'random', runs: 100 }).findings).toEqual([]);
+  });
+
+  test('whoever reads again and again is let through when the other gets its turn', () => {
+    const result = explore(
+      (sim) => {
+        const flag = sim.cell('flag', 0);
+        sim.spawn('reader', function* () {
+          do {
+            yield flag.willRead();
+          } while (flag.value === 0);
+        });
+        sim.spawn('writer', function* () {
+          yield flag.willWrite();
+          flag.value = 1;
+        });
+      },
+      { maxExecutions: 3 },
+    );
+    expect(result.findings).toEqual([]);
+    expect(result.limits).toEqual([]);
+    expect([result.executions, result.complete]).toEqual([3, false]);
+  });
+});
+
+describe('what gates promise', () => {
+  test('is checked: a condition that was to last and does not', () => {
+    const attempt = () =>
+      explore((sim) => {
+        const x = sim.cell('x', 1);
+        sim.spawn('waiter', function* () {
+          yield sim.until([x], () => x.peek() === 1, { lasting: true, name: 'one' });
+        });
+        sim.spawn('writer', function* () {
+          yield x.willWrite();
+          x.value = 0;
+        });
+      });
+    expect(attempt).toThrow(BrokenPromise);
+    expect(attempt).toThrow("the gate 'one' at which waiter waits (wait) promises that it stays open once it is");
+  });
+
+  test('is checked: a condition that looks at what it does not announce', () => {
+    const attempt = () =>
+      explore((sim) => {
+        const x = sim.cell('x', 0);
+        const y = sim.cell('y', 0);
+        sim.spawn('waiter', function* () {
+          yield sim.until([x], () => y.peek() === 1);
+        });
+        sim.spawn('writer', function* () {
+          yield y.willWrite();
+          y.value = 1;
+        });
+      });
+    expect(attempt).toThrow('was opened by writer: y:write, which wrote nothing that it announced');
+  });
+});
