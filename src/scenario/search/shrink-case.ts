@@ -2,7 +2,6 @@
 // get fewer rounds, then the schedule loses preemptions; again, until nothing more can go or the budget is spent.
 //   - The same finding (by identity) must stay. A finding that needed a certain interleaving must go on needing one, so
 //     that a race does not turn into a mistake of what is left of the scripts.
-//   - An inline expectation that fails keeps its whole script: what it expects rests on all that came before.
 //   - `wait` stays: it says which orders the author allows (omit.ts). It is not counted as a step.
 import type { Finding } from '../../engine/finding.ts';
 import { choicesByActor, preemptionsOf, type RunSchedule } from '../../explore/attempt.ts';
@@ -90,7 +89,9 @@ class CaseShrinker {
     bench.trials.run(NO_GUIDE, null);
     this.isRace = !this.wanted(bench.findings);
     for (let again = true; again && !budget.exhausted; ) {
-      again = this.workloadMayShrink() && this.dropWorkload();
+      again = this.dropActors();
+      again = this.dropSteps() || again;
+      again = this.dropRounds() || again;
       again = this.shrinkSchedule() || again;
     }
     const { omitted, run: small } = this.known;
@@ -120,17 +121,6 @@ class CaseShrinker {
       steps: run.steps.length,
       preemptions: preemptionsOf(run.token),
     };
-  }
-
-  /** What a step is expected to show rests on all that came before it: less of a script is another question. */
-  private workloadMayShrink(): boolean {
-    return !this.start.identity.startsWith('unexpected-outcome|');
-  }
-
-  private dropWorkload(): boolean {
-    let dropped = this.dropActors();
-    dropped = this.dropSteps() || dropped;
-    return this.dropRounds() || dropped;
   }
 
   private dropActors(): boolean {
