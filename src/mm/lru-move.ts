@@ -60,7 +60,10 @@ export function willBatch(core: CoreMm, batch: MoveBatch, head: number, count: n
     else core.folios.refcount.willUpdateRange(head, head + count - 1, at);
   } else {
     for (const waiting of cell.peek()) willPut(core, waiting, at);
-    for (let i = 0; i < count; i++) willPut(core, head + i, at);
+    if (count > 1 && core.folios.refcount.bulk) {
+      core.folios.refcount.willUpdateRange(head, head + count - 1, at);
+      core.folios.lruAge.willUpdateRange(head, head + count - 1, at);
+    } else for (let i = 0; i < count; i++) willPut(core, head + i, at);
   }
   cell.willUpdate(at);
 }
@@ -72,6 +75,32 @@ export function batchNow(core: CoreMm, batch: MoveBatch, head: number): void {
   cell.value = [...cell.value, head];
   if (cell.value.length < batchSize(core) && !core.folios.isLarge(head)) return;
   moveNow(core, batch, cell, cell.value);
+}
+
+/**
+ * `batchNow` for each of the small folios first..last, which are on a list and have the same flags, where runs are
+ * written without telling anybody: whole batches go where they go at once. `clear`: flags that each loses afterwards.
+ */
+export function batchRunNow(core: CoreMm, batch: MoveBatch, first: number, last: number, clear: number): void {
+  const { folios } = core;
+  const size = batchSize(core);
+  const one = (head: number): void => {
+    batchNow(core, batch, head);
+    folios.flags.set(head, folios.flags.get(head) & ~clear);
+  };
+  let pfn = first;
+  while (pfn <= last && core.local[batch].peek().length > 0) one(pfn++);
+  const whole = Math.floor((last - pfn + 1) / size) * size;
+  const flags = whole === 0 ? 0 : folios.flags.get(pfn);
+  const moved = MOVES[batch](flags);
+  if (whole > 0 && moved !== undefined) {
+    const age = nextAge(core);
+    for (let i = 1; i < whole; i++) nextAge(core);
+    folios.lruAge.fillRising(pfn, pfn + whole - 1, age);
+    folios.flags.fill(pfn, pfn + whole - 1, moved & ~clear);
+    pfn += whole;
+  }
+  while (pfn <= last) one(pfn++);
 }
 
 /** folio_batch_move_lru of those of `heads` that still wait in the batch: they move, and lose the batch's reference. */

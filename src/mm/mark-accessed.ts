@@ -2,7 +2,7 @@
 // on a list, through the batch of activations when it is on one. The multi-gen LRU only notes that there was a use.
 import type { Announced, Step } from '../engine/step.ts';
 import type { CoreMm } from './core.ts';
-import { batchNow, willBatch } from './lru-move.ts';
+import { batchNow, batchRunNow, willBatch } from './lru-move.ts';
 import { PG_ACTIVE, PG_LRU, PG_REFERENCED, PG_UNEVICTABLE } from './page-flags.ts';
 
 /** Announce marking the small folios first..last (or one large one, by its head). */
@@ -36,11 +36,18 @@ export function markAccessedRun(core: CoreMm, first: number, last: number): void
   const multigen = core.kernel.has('reclaim.multigen-lru');
   for (let pfn = first; pfn <= last; pfn++) {
     const now = flags.get(pfn);
+    const activates = (now & PG_REFERENCED) !== 0 && !multigen && (now & (PG_ACTIVE | PG_UNEVICTABLE)) === 0;
+    if (activates && ((now & PG_LRU) === 0 || !flags.bulk)) {
+      markAccessedNow(core, pfn);
+      continue;
+    }
     const end = flags.endOfRun(pfn, last);
     if ((now & PG_REFERENCED) === 0) {
       if (!multigen || (now & PG_UNEVICTABLE) === 0) flags.fill(pfn, end, now | PG_REFERENCED);
       pfn = end;
-    } else if (multigen || (now & (PG_ACTIVE | PG_UNEVICTABLE)) !== 0) pfn = end;
-    else markAccessedNow(core, pfn);
+    } else {
+      if (activates) batchRunNow(core, 'lruActivate', pfn, end, PG_REFERENCED);
+      pfn = end;
+    }
   }
 }
