@@ -65,7 +65,12 @@ export function* setUpVm(world: World, entry: VmEntry): Steps<void> {
     throw new ScenarioError([{ where: memory.where, message: `guest_memfd \`${memory.name}\` fails with ${made}` }]);
   }
   for (const [index, region] of (spec.regions ?? []).entries()) {
-    const place = world.place(spec.process.name, region.memory.name)!;
+    const place = world.place(spec.process.name, region.memory.name);
+    if (place === undefined) {
+      const message = `\`${region.memory.name}\` is not mapped yet when the memslots of \`${name}\` are set up`;
+      const hint = 'the BAR of a device is mapped after that: use kvm.set_memory_region in a script';
+      throw new ScenarioError([{ where: entry.where, message, hint }]);
+    }
     const offset = region.offset ?? 0n;
     const memfd = region.guest_memfd;
     const flags =
