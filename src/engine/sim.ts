@@ -92,6 +92,8 @@ export class Sim {
   current: Process | null = null;
   /** Counts what was achieved: a script's step done, an actor at its end. A run in which it stands still may turn for ever. */
   progress = 0;
+  /** Choices made by code that builds the world: each execution starts from what they gave. */
+  setUpChoices = 0;
   choices: ChoiceSource | null = null;
   observer: StepObserver | null = null;
   /** Told of every allotment of object ids (a search gives objects names that do not depend on the interleaving). */
@@ -222,8 +224,25 @@ export class Sim {
     this.current = null;
     this.acting = null;
     this.building = null;
-    this.spare.push(this.acted);
+    if (!this.acted.shared) this.spare.push(this.acted);
     this.acted = acting;
+  }
+
+  /**
+   * Only for a clock that has scheduled `process`: an announcement that touches nothing is kept as the one object that
+   * all such announcements of its step share, so that thousands of sleepers take no memory that a step has to fetch.
+   */
+  compact(process: Process): void {
+    const { announced } = process;
+    if (announced.count > 0 || announced.gate !== null || announced.shared) return;
+    const { step } = announced;
+    if (step.plain === null) {
+      step.plain = new Access();
+      step.plain.step = step;
+      step.plain.shared = true;
+    }
+    process.announced = step.plain;
+    this.spare.push(announced);
   }
 
   /** Let `process` act its announced step. The one entry for every clock and search. */
@@ -480,7 +499,7 @@ export class Sim {
   /** Start an actor. Inside a process the child is named under its parent, whatever the interleaving. */
   spawn(name: string, body: () => Steps<void>, options: SpawnOptions = {}): Process {
     const parent = this.current;
-    const fullName = parent === null ? name : `${parent.name}/${name}.${parent.nextChildNumber()}`;
+    const fullName = parent === null ? this.freeName(name) : `${parent.name}/${name}.${parent.nextChildNumber()}`;
     const { current, acting, building } = this;
     const before = this.rewinding ? this.processes.find((p) => p.parent === parent && p.name === fullName) : undefined;
     const process = before ?? new Process(this, fullName, this.processes.length, parent, body, options);
@@ -495,9 +514,20 @@ export class Sim {
     return process;
   }
 
+  /** Searches, streams and tokens know actors by name: the second `r` of a set-up is `r.2`. */
+  private freeName(name: string): string {
+    if (name === '') throw new Error('an actor needs a name');
+    if (this.rewinding || !this.processes.some((process) => process.name === name)) return name;
+    let number = 2;
+    while (this.processes.some((process) => process.name === `${name}.${number}`)) number++;
+    return `${name}.${number}`;
+  }
+
   /** Pick one of `alternatives` inside a step: enumerated by a search, drawn from the actor's stream otherwise. */
   choose(alternatives: number, label = 'choose'): number {
-    if (alternatives <= 1) return 0;
+    if (!(alternatives >= 1)) throw new Error(`'${label}' has ${alternatives} alternatives to choose from`);
+    if (alternatives === 1) return 0;
+    if (this.choices === null && this.current === null) this.setUpChoices++;
     if (this.choices !== null) return this.choices.choose(this.current, alternatives, label);
     return this.streams.below(this.current === null ? 'set-up' : this.current.name, alternatives);
   }

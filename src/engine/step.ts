@@ -32,6 +32,8 @@ export interface Step {
   readonly latencyIndex: number;
   /** Of the label, for digests. */
   readonly hash: number;
+  /** What stands for an announcement of this step that touches nothing; made when first needed, never changed. */
+  plain: Access | null;
 }
 
 const latencyClasses = new Map<string, number>();
@@ -56,7 +58,7 @@ export function knownLabels(): ReadonlySet<string> {
 /** Declare a step. Default latency class: `op`. */
 export function step(label: string, latency = 'op'): Step {
   declared.add(label);
-  return { label, latency, latencyIndex: latencyIndexOf(latency), hash: hashText(label) };
+  return { label, latency, latencyIndex: latencyIndexOf(latency), hash: hashText(label), plain: null };
 }
 
 /** What a process yields after announcing. Nothing comes back through the yield. */
@@ -76,6 +78,8 @@ export class Access {
   times = 1;
   /** Extra simulated time before acting [ns]: sleeps and timers; ignored when explored. */
   delayNs = 0;
+  /** One for many processes: it is not to be built in. */
+  shared = false;
   // Made at the first access: of thousands of actors that sleep, none needs them.
   lo: number[] = NONE;
   hi: number[] = NONE;

@@ -42,6 +42,7 @@ export function runTimed(sim: Sim, limits: TimedLimits = {}): TimedResult {
   const schedule = (process: Process): void => {
     const at = sim.nowNs + sim.latencies.durationNs(process, process.announced);
     queue.push(at, process.priority, sequence++, process.slot);
+    sim.compact(process);
   };
   const admit = (process: Process): void => {
     if (process.state === 'ended') return;

@@ -1,7 +1,7 @@
 // Runs a marked world under a scheduler, execution after execution: rewind, step until nobody can, look at the end.
 // Model code cannot tell it from the timed clock.
 import { deadlockFinding } from '../engine/deadlock.ts';
-import type { Finding } from '../engine/finding.ts';
+import { type Finding, findingIdentity } from '../engine/finding.ts';
 import { LimitReached } from '../engine/limit.ts';
 import { LivelockWatch } from '../engine/livelock.ts';
 import type { Process } from '../engine/process.ts';
@@ -35,6 +35,9 @@ export type ExecutionEnd = 'done' | 'deadlock' | 'cut' | 'long' | 'stopped';
 const MAX_STEPS = 100_000;
 /** Steps after which an execution is watched for states that come back. */
 const LONG = 1000;
+/** Steps after which actors are watched for going round without writing; rounds after which such an actor is given up. */
+const SPIN_FROM = 128;
+const SPIN_ROUNDS = 32;
 /** Of an execution that is cut off: steps that are looked at, actors and labels that are told. */
 const LAST = 1000;
 const SHOWN = 4;
@@ -64,6 +67,9 @@ export class Runner {
   private readonly choiceAt: number[] = [];
   private readonly choiceValue: number[] = [];
   private readonly promises: GatePromises | null;
+  // Steps that wrote; by actor, how often it came to each place since the last of them.
+  private writes = 0;
+  private readonly rounds = new Map<Process, { readonly writes: number; readonly times: Map<number, number> }>();
   private livelocks: LivelockWatch | null = null;
   private scheduler: Scheduler | null = null;
 
@@ -132,6 +138,8 @@ export class Runner {
     this.livelocked = false;
     promises?.forget();
     this.preemptions = 0;
+    this.writes = 0;
+    if (this.rounds.size > 0) this.rounds.clear();
     for (;;) {
       const process = scheduler.nextActor(sim);
       if (process === null) return cut;
@@ -143,6 +151,13 @@ export class Runner {
         if (last !== null && canStep(last)) this.preemptions++;
         last = process;
       }
+      if (this.steps >= SPIN_FROM && this.spins(process)) {
+        this.giveUp(process);
+        scheduler.acted?.(process, sim);
+        cut = true;
+        continue;
+      }
+      const journal = sim.journalSize;
       // What was checked when it ran first is not watched.
       if (promises !== null && sim.watching) promises.look();
       this.actors[this.steps] = process;
@@ -154,10 +169,50 @@ export class Runner {
         cut = true;
       }
       this.steps++;
+      if (sim.journalSize !== journal) this.writes++;
       if (promises !== null && sim.watching) promises.check(process);
       if (this.steps >= LONG && this.comesBack(process)) return cut;
       scheduler.acted?.(process, sim);
     }
+  }
+
+  /**
+   * Is `process` about to do once more what it has done time and again since anybody wrote? A loop that nobody declared:
+   * every further round would be an interleaving of its own.
+   */
+  private spins(process: Process): boolean {
+    const { announced } = process;
+    const place = announced.step.hash ^ Math.imul(announced.count === 0 ? 0 : announced.lo[0]! | 0, 0x9e3779b1);
+    let rounds = this.rounds.get(process);
+    if (rounds === undefined || rounds.writes !== this.writes) {
+      rounds = { writes: this.writes, times: new Map() };
+      this.rounds.set(process, rounds);
+    }
+    const times = (rounds.times.get(place) ?? 0) + 1;
+    rounds.times.set(place, times);
+    return times > SPIN_ROUNDS;
+  }
+
+  /** Ends a spinning actor: its loop has reached the bound, or is a livelock when nobody is left who could end it. */
+  private giveUp(process: Process): void {
+    const { sim } = this;
+    const { step } = process.announced;
+    if (!sim.processes.some((other) => other !== process && canStep(other))) {
+      sim.report({
+        kind: 'livelock',
+        message: `${process.name} goes round ${step.label} for ever: nobody is left who could change what it looks at`,
+        reasons: [`it came there ${SPIN_ROUNDS} times since anybody wrote`],
+        actors: [process.name],
+        objects: [],
+        steps: [{ actor: process.name, label: step.label, timeNs: 0 }],
+        details: { rounds: SPIN_ROUNDS },
+        identity: findingIdentity('livelock', 'spin', [step.label]),
+      });
+    }
+    const round = `${process.name} goes round ${step.label} while nobody writes: given up after ${SPIN_ROUNDS} rounds`;
+    this.actors[this.steps] = process;
+    this.labels[this.steps++] = step;
+    this.cutOff(process, new LimitReached(round));
   }
 
   /** After many steps: has the state come back again and again, with everybody taking part? */

@@ -123,6 +123,7 @@ export class Search {
 
   /** `sim` is set up: its present state is where every execution starts. */
   constructor(sim: Sim, options: ExploreOptions = {}) {
+    checkOptions(options);
     this.options = options;
     this.strategy = options.strategy ?? 'dpor';
     this.runner = new Runner(sim, options);
@@ -233,6 +234,10 @@ export class Search {
         `the bound of ${bound} preemption${bound === 1 ? '' : 's'} left out ${scheduler.leftOut} switches between actors`,
       );
     }
+    const most = options.maxExecutions ?? Number.POSITIVE_INFINITY;
+    if (finished !== true && this.executions >= most) limits.push(`stopped after ${most} executions (maxExecutions)`);
+    else if (finished !== true && options.stopAtFinding === true && this.found.size > 0)
+      limits.push('stopped at the first finding (stopAtFinding)');
     if (finished === true && !runner.sim.checked) {
       limits.push('steps were not held to what they announced (unchecked): some interleavings may not have been run');
     }
@@ -283,6 +288,17 @@ export class Search {
   }
 }
 
+/** Counts must be counts. Throws Error that names the option. */
+function checkOptions(options: ExploreOptions): void {
+  const least = { runs: 1, depth: 1, horizon: 1, bound: 0, maxExecutions: 1, maxSteps: 1, jitterPercent: 0 } as const;
+  for (const [name, from] of Object.entries(least)) {
+    const value = options[name as keyof typeof least];
+    if (value === undefined || value === Number.POSITIVE_INFINITY) continue;
+    if (!Number.isInteger(value) || value < from)
+      throw new Error(`${name} cannot be ${value}: expected a whole number from ${from} on`);
+  }
+}
+
 function makeScheduler(strategy: Strategy, sim: Sim, options: ExploreOptions): Scheduler {
   const seed = String(options.seed ?? '0');
   const runs = options.runs ?? RUNS;
@@ -302,6 +318,10 @@ function makeScheduler(strategy: Strategy, sim: Sim, options: ExploreOptions): S
     case 'replay':
       if (options.token === undefined) throw new Error('a replay needs the token to follow');
       return new Replay(parseToken(options.token));
+    default:
+      throw new Error(
+        `there is no strategy '${String(strategy)}': expected dpor, bounded, random, pct, pos, timed or replay`,
+      );
   }
 }
 

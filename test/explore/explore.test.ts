@@ -322,4 +322,56 @@ describe('explore', () => {
     );
     expect(seen).toEqual([0, 1]);
   });
+
+  test('actors of one name are told apart', () => {
+    const result = explore((sim) => {
+      const x = sim.cell('x', 0);
+      for (let i = 0; i < 3; i++) {
+        sim.spawn('r', function* () {
+          yield x.willUpdate();
+          x.value++;
+        });
+      }
+    });
+    expect([result.executions, result.complete]).toEqual([6, true]);
+  });
+
+  test('a choice of the set-up is not called searched, a failure of it is thrown', () => {
+    const result = explore((sim) => {
+      const k = sim.choose(2);
+      sim.spawn('a', function* () {
+        yield sim.local();
+        if (k === 1) sim.fail('k');
+      });
+    });
+    expect(result.complete).toBe(false);
+    expect(result.limits).toEqual(['1 choice made by the set-up, outside of actors: one value of each was searched']);
+    expect(() => explore((sim) => sim.fail('broken'))).toThrow(
+      'the set-up itself fails, before any actor steps: broken',
+    );
+  });
+
+  test.each([
+    [{ strategy: 'foo' }, "there is no strategy 'foo'"],
+    [{ strategy: 'random', runs: -1 }, 'runs cannot be -1'],
+    [{ strategy: 'bounded', bound: 0.5 }, 'bound cannot be 0.5'],
+  ])('options that cannot be are refused: %o', (options, message) => {
+    const attempt = () => explore((sim) => void sim.cell('x', 0), options as Parameters<typeof explore>[1]);
+    expect(attempt).toThrow(message);
+  });
+
+  test('why a search stopped early is among its limits', () => {
+    const program = (sim: Parameters<Parameters<typeof explore>[0]>[0]) => {
+      const x = sim.cell('x', 0);
+      for (const name of ['a', 'b', 'c']) {
+        sim.spawn(name, function* () {
+          yield x.willUpdate();
+          x.value++;
+          if (x.value === 3) sim.fail('three');
+        });
+      }
+    };
+    expect(explore(program, { maxExecutions: 2 }).limits).toEqual(['stopped after 2 executions (maxExecutions)']);
+    expect(explore(program, { stopAtFinding: true }).limits).toEqual(['stopped at the first finding (stopAtFinding)']);
+  });
 });

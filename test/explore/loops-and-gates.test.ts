@@ -181,25 +181,86 @@ describe('loops that nobody declared', () => {
     expect(explore(politeUndeclared, { strategy: 'random', runs: 100 }).findings).toEqual([]);
   });
 
-  test('whoever reads again and again is let through when the other gets its turn', () => {
-    const result = explore(
-      (sim) => {
-        const flag = sim.cell('flag', 0);
-        sim.spawn('reader', function* () {
-          do {
-            yield flag.willRead();
-          } while (flag.value === 0);
-        });
-        sim.spawn('writer', function* () {
-          yield flag.willWrite();
-          flag.value = 1;
-        });
-      },
-      { maxExecutions: 3 },
-    );
+  test('reading again and again is unrolled to a bound that is named', () => {
+    const result = explore((sim) => {
+      const flag = sim.cell('flag', 0);
+      sim.spawn('reader', function* () {
+        do {
+          yield flag.willRead();
+        } while (flag.value === 0);
+      });
+      sim.spawn('writer', function* () {
+        yield flag.willWrite();
+        flag.value = 1;
+      });
+    }, {});
     expect(result.findings).toEqual([]);
-    expect(result.limits).toEqual([]);
-    expect([result.executions, result.complete]).toEqual([3, false]);
+    expect(result.limits).toEqual([
+      'reader goes round flag:read while nobody writes: given up after 32 rounds (1 times)',
+    ]);
+    expect(result.complete).toBe(false);
+    expect(result.executions).toBeLessThan(200);
+  });
+
+  test('two that take one lock by test and set end, and exclude each other', () => {
+    const result = explore((sim) => {
+      const lock = sim.cell('lock', 0);
+      const inside = sim.cell('inside', 0);
+      for (let i = 0; i < 2; i++) {
+        sim.spawn('taker', function* () {
+          do {
+            yield lock.willUpdate();
+          } while (lock.value === 1);
+          lock.value = 1;
+          yield inside.willUpdate();
+          if (inside.value !== 0) sim.fail('both are inside');
+          inside.value = 1;
+          yield inside.willWrite();
+          inside.value = 0;
+          yield lock.willWrite();
+          lock.value = 0;
+        });
+      }
+    });
+    expect(result.findings).toEqual([]);
+    expect(result.limits).toHaveLength(2);
+  });
+
+  test('a spin that nobody can end is a livelock, and hides no other finding', () => {
+    const result = explore((sim) => {
+      const never = sim.cell('never', 0);
+      const y = sim.cell('y', 0);
+      sim.spawn('spinner', function* () {
+        for (;;) {
+          yield never.willRead();
+          if (never.value === 1) return;
+        }
+      });
+      sim.spawn('a', function* () {
+        yield y.willWrite();
+        y.value = 1;
+      });
+      sim.spawn('b', function* () {
+        yield y.willRead();
+        if (y.value === 1) sim.fail('a race');
+      });
+    });
+    const kinds = result.findings.map(({ kind }) => kind);
+    expect(kinds).toContain('assertion');
+    expect(result.complete).toBe(false);
+  });
+
+  test('a spin that is alone is a livelock', () => {
+    const result = explore((sim) => {
+      const never = sim.cell('never', 0);
+      sim.spawn('spinner', function* () {
+        for (;;) {
+          yield never.willRead();
+          if (never.value === 1) return;
+        }
+      });
+    });
+    expect(result.findings.map(({ kind }) => kind)).toEqual(['livelock']);
   });
 });
 
