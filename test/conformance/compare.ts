@@ -18,6 +18,8 @@ export interface Judged {
   readonly key: string;
   readonly family: string;
   readonly verdict: Verdict;
+  /** Wrong in the return value or the errno; so is a model that failed and returned nothing. */
+  readonly inErrno: boolean;
   /** Fields that differ, as `field: recorded x, model y`; or why it is unsupported. */
   readonly reasons: readonly string[];
 }
@@ -38,6 +40,14 @@ export function keyOf(one: { readonly case: string; readonly args: Readonly<Reco
 
 /** Families that the recorded data name by their first word alone. */
 const WHOLE = ['pins', 'kvm_vfio', 'iommufd', 'compat'];
+
+/** First words of the families that the model is to meet: what the agreement with a kernel is counted over. */
+export const POOLED = ['type1', 'pins', 'iouring', 'kvm', 'kvm_vfio'];
+
+/** Is this family, or a part of one, counted there? */
+export function isPooled(family: string): boolean {
+  return POOLED.includes(family.split('/')[0]!);
+}
 
 /** `type1/map`, `pins`. */
 export function familyOf(name: string): string {
@@ -82,8 +92,12 @@ function settled(recorded: unknown, flags: unknown): unknown {
 /** Judge one recorded case by what a program reported for it, or by why none did. */
 export function judge(recorded: Recorded, model: Emitted | Missing): Judged {
   const base = { key: keyOf(recorded), family: familyOf(recorded.case) };
-  if ('verdict' in model) return { ...base, verdict: model.verdict, reasons: [model.reason] };
-  if (model.unsupported !== undefined) return { ...base, verdict: 'unsupported', reasons: [model.unsupported] };
+  if ('verdict' in model) {
+    return { ...base, verdict: model.verdict, inErrno: model.verdict === 'wrong', reasons: [model.reason] };
+  }
+  if (model.unsupported !== undefined) {
+    return { ...base, verdict: 'unsupported', inErrno: false, reasons: [model.unsupported] };
+  }
   const reasons: string[] = [];
   const differ = (field: string, real: unknown, ours: unknown): void => {
     const flags = field === 'old_page_flags';
@@ -95,9 +109,10 @@ export function judge(recorded: Recorded, model: Emitted | Missing): Judged {
   };
   differ('ret', recorded.ret, model.ret);
   differ('errno', recorded.errno, model.errno);
+  const inErrno = reasons.length > 0;
   for (const [field, real] of Object.entries(recorded.observed)) {
     const others = field === NOT_COMPARED_HERE[1] && recorded.case.startsWith(NOT_COMPARED_HERE[0]);
     if (!NOT_COMPARED.has(field) && !others) differ(field, real, model.observed[field]);
   }
-  return { ...base, verdict: reasons.length === 0 ? 'agree' : 'wrong', reasons };
+  return { ...base, verdict: reasons.length === 0 ? 'agree' : 'wrong', inErrno, reasons };
 }

@@ -4,7 +4,7 @@ import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { judge, type Recorded } from './compare.ts';
-import { differences, leftovers, readLedger, updated } from './ledger.ts';
+import { differences, failures, leftovers, readLedger, updated } from './ledger.ts';
 import { kernelsOf, profileOf, readCases, replay } from './replay.ts';
 import type { Emitted } from './session.ts';
 
@@ -53,7 +53,8 @@ describe('a verdict', () => {
 
   it('is wrong when one differs, and names it', () => {
     const wrong = judge(recorded, { ...model, observed: {}, ret: -1, errno: 'EFAULT' });
-    expect(wrong.verdict).toBe('wrong');
+    expect(wrong).toMatchObject({ verdict: 'wrong', inErrno: true });
+    expect(judge(recorded, { ...model, observed: {} })).toMatchObject({ verdict: 'wrong', inErrno: false });
     expect(wrong.reasons.map((reason) => reason.split(':')[0])).toEqual(['ret', 'errno', 'vmlck_kb_delta']);
   });
 
@@ -72,6 +73,7 @@ describe('the ledger', () => {
     key,
     family: '',
     verdict,
+    inErrno: false,
     reasons: ['because'],
   });
 
@@ -92,6 +94,20 @@ describe('the ledger', () => {
       'pins/a agrees now: strike it from the ledger',
       'iommufd/x agrees now: strike it from the ledger',
     ]);
+  });
+
+  it('lets a run over other cases fail for those alone that are wrong and not listed so', () => {
+    const verdicts = [
+      judged('pins/a', 'wrong'),
+      judged('pins/b', 'unsupported'),
+      judged('iommufd/x', 'agree'),
+      judged('iommufd/y', 'wrong'),
+    ];
+    expect(failures(ledger, 'k', verdicts, false)).toEqual([
+      'iommufd/y is wrong, the ledger says unsupported: because',
+    ]);
+    expect(failures(ledger, 'other', verdicts, false)).toHaveLength(2);
+    expect(failures(ledger, 'k', verdicts, true)).toHaveLength(3);
   });
 
   it('is updated: what agrees goes, what differs comes with how, known reasons stay', () => {

@@ -52,6 +52,14 @@ export function differences(ledger: Ledger, kernel: string, judged: readonly Jud
   return found;
 }
 
+/**
+ * What a run over recorded cases fails for. Over the cases that the ledger was written for, whatever differs from it;
+ * over others, cases that are wrong and not listed as that.
+ */
+export function failures(ledger: Ledger, kernel: string, judged: readonly Judged[], whole: boolean): readonly string[] {
+  return differences(ledger, kernel, whole ? judged : judged.filter(({ verdict }) => verdict === 'wrong'));
+}
+
 /** Cases of the ledger on this kernel that nobody recorded: leftovers. */
 export function leftovers(ledger: Ledger, kernel: string, judged: readonly Judged[]): readonly string[] {
   const known = new Set(judged.map(({ key }) => key));
