@@ -39,8 +39,12 @@ export function listOption(args: Readonly<Record<string, unknown>>, name: string
   return given.flatMap((one) => String(one).split(',')).filter((one) => one !== '');
 }
 
-/** An option that takes a whole number from `least` on. Throws UsageError. */
-export function countOption(args: Readonly<Record<string, unknown>>, name: string, least = 1): number | undefined {
+/** An option that takes a whole number from `least` on; `example`: a sensible one. Throws UsageError. */
+export function countOption(
+  args: Readonly<Record<string, unknown>>,
+  name: string,
+  { least = 1, example = 1000 }: { readonly least?: number; readonly example?: number } = {},
+): number | undefined {
   const text = textOption(args, name);
   if (text === undefined) return undefined;
   const plain = text.replaceAll(/(?<=\d)[_,](?=\d{3})/g, '');
@@ -48,7 +52,7 @@ export function countOption(args: Readonly<Record<string, unknown>>, name: strin
   if (!Number.isSafeInteger(value) || value < least)
     throw new UsageError(
       `--${name} cannot be \`${text}\`: expected a whole number from ${least} on`,
-      `such as --${name} 1000`,
+      `such as --${name} ${example}`,
     );
   return value;
 }

@@ -11,6 +11,7 @@ import { Interrupt } from './interrupt.ts';
 import type { Io } from './io.ts';
 import { caseChanges, loadScenarios } from './scenarios.ts';
 import { shrinkOption } from './shrink-option.ts';
+import { UsageError } from './usage.ts';
 
 export const exploreCommand: Command = {
   name: 'explore',
@@ -147,10 +148,21 @@ function resultOf(scenario: Scenario, cases: readonly CaseSearch[]): ScenarioSea
   return { file, title, ...(bug === undefined ? {} : { bug }), cases };
 }
 
+/** Options that only one strategy takes. */
+const STRATEGY_OF: Readonly<Record<string, SearchOptions['strategy']>> = { bound: 'bounded', depth: 'pct' };
+
 function searchOptions(args: Readonly<Record<string, unknown>>): SearchOptions {
   const strategy = args.strategy as SearchOptions['strategy'];
-  const bound = countOption(args, 'bound');
-  const depth = countOption(args, 'depth');
+  const bound = countOption(args, 'bound', { least: 0, example: 2 });
+  const depth = countOption(args, 'depth', { example: 3 });
+  for (const [option, value] of Object.entries({ bound, depth })) {
+    const only = STRATEGY_OF[option]!;
+    if (value !== undefined && strategy !== only)
+      throw new UsageError(
+        `--${option} is only for --strategy ${only}, not for ${strategy}`,
+        `${strategy === 'dpor' ? 'add' : 'use'} --strategy ${only}`,
+      );
+  }
   const runs = countOption(args, 'runs');
   const seed = textOption(args, 'seed');
   return {

@@ -39,12 +39,13 @@ function summary(
   const { runs, unexpected, shard, mutate, seed, cases } = campaign;
   const part = shard === undefined ? '' : `, shard ${shard.index} of ${shard.count}`;
   const ran = `${plural(runs, 'run')} (${plural(campaign.steps, 'step')})`;
-  const verdict =
+  const found =
     unexpected > 0
       ? paint.bad(`${plural(unexpected, 'UNEXPECTED FINDING')} in ${ran}`)
       : campaign.expected > 0
         ? `${paint.good('no unexpected finding')} in ${ran}`
         : `${paint.good('no finding')} in ${ran}`;
+  const verdict = [...corpusVerdict(campaign, options), found].join('; ');
   const made = mutate ? `, ${plural(campaign.workloads, 'workload')} made up` : '';
   const lines = [
     `${verdict}, ${plural(cases, 'case')} of ${plural(campaign.scenarios, 'scenario')}${made}; seed ${seed}${part}`,
@@ -63,6 +64,17 @@ function summary(
   coverageLines(campaign, options, text);
   missingLines(campaign, scenarios, options, text);
   return lines;
+}
+
+/** What of the corpus folder decides the exit code. */
+function corpusVerdict({ corpus }: FuzzCampaign, options: TextOptions): readonly string[] {
+  const paint = options.paint ?? NO_PAINT;
+  const count = (outcome: string): number => corpus.filter((one) => one.outcome === outcome).length;
+  const [shown, broken] = [count('shows'), count('broken')];
+  return [
+    ...(shown === 0 ? [] : [paint.bad(`${plural(shown, 'CORPUS CASE')} STILL SHOWN`)]),
+    ...(broken === 0 ? [] : [paint.warn(`${plural(broken, 'corpus case')} not to be replayed`)]),
+  ];
 }
 
 type Write = (line: string) => void;

@@ -2,7 +2,7 @@
 // to, and carries a fingerprint by cause, so that it is recognised when lines move.
 
 import type { Report } from '../scenario/search/result.ts';
-import { type Level, type Problem, problemsOf } from './problems.ts';
+import { type Problem, problemsOf } from './problems.ts';
 
 /** What a rule says, by the name of a finding kind. */
 export interface RuleText {
@@ -41,11 +41,10 @@ const OWN_RULES: readonly RuleText[] = [
   },
 ];
 
-const LEVELS: Readonly<Record<Level, string>> = { error: 'error', warning: 'warning', note: 'note' };
-
-/** The report as SARIF, ending with a line break. `kinds`: the finding kinds that there are. */
+/** What is wrong in the report as SARIF, ending with a line break. `kinds`: the finding kinds that there are. */
 export function renderSarif(report: Report, kinds: readonly RuleText[]): string {
-  const problems = problemsOf(report);
+  // Every result opens an alert: what was expected is none.
+  const problems = problemsOf(report).filter(({ level }) => level !== 'note');
   const used = new Set(problems.map(({ rule }) => rule));
   const rules = [...kinds, ...OWN_RULES].filter(({ name }) => used.has(name));
   for (const name of used)
@@ -84,7 +83,7 @@ function resultOf({ level, rule, caseName, place, message, details, identity }: 
   return {
     ruleId: rule,
     ruleIndex,
-    level: LEVELS[level],
+    level,
     message: { text: [`${caseName}: ${message}`, ...details].join('\n') },
     locations: [
       {

@@ -26,9 +26,8 @@ export function verdictInWords(one: CaseSearch): string {
     }
     case 'violated': {
       const kinds = [...new Set(one.findings.map(({ finding }) => finding.kind))].join(', ');
-      const shown = Math.max(...one.findings.map(({ executions }) => executions));
       const of = one.method.exhaustive && !isWhole(one) ? `${ran} run, of ${estimated(one)}` : ran;
-      return `violated: ${kinds}, in ${formatCount(shown)} of ${of}`;
+      return `violated: ${kinds}, in ${shownIn(one)} of ${of}`;
     }
     case 'no-finding':
       return `no finding in ${plural(one.executions, 'run')} (${one.method.words}); this proves nothing`;
@@ -36,6 +35,13 @@ export function verdictInWords(one: CaseSearch): string {
       if (isWhole(one)) return `incomplete: all ${ran} were run, some only up to a limit; nothing found in them`;
       return `incomplete: ${formatCount(one.executions)} of ${estimated(one)} interleavings; nothing found in them`;
   }
+}
+
+/** How many executions showed a finding. Where each cause was counted by itself, several may share executions. */
+function shownIn({ violating, findings }: CaseSearch): string {
+  if (violating !== undefined) return formatCount(violating);
+  const most = formatCount(Math.max(...findings.map(({ executions }) => executions)));
+  return findings.length === 1 ? most : `at least ${most}`;
 }
 
 /** Was everything run, though not always to its end? */

@@ -38,7 +38,7 @@ export function formatDetail(key: string, value: FindingValue): string {
 
 /** Words joined with their number: `1 scenario`, `2 scenarios`. */
 export function plural(count: number, word: string): string {
-  return `${formatCount(count)} ${word}${count === 1 ? '' : 's'}`;
+  return `${formatCount(count)} ${word}${count === 1 ? '' : /[A-Z]$/.test(word) ? 'S' : 's'}`;
 }
 
 /** Break a text into lines of at most `width` columns, at spaces. A word longer than that stays whole. */

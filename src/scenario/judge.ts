@@ -59,8 +59,8 @@ export function judgeCase(scenario: Scenario, one: ScenarioCase, observed: Obser
     .filter((pattern) => !observed.findings.some((finding) => matchesFinding(pattern, finding)))
     .map((pattern): Missing => ({ what: formatPattern(pattern), where: one.expectWhere }));
   const missingLabels = scenario.reaches
-    .filter((label) => !observed.reached.has(label))
-    .map((label): Missing => ({ what: label, where: scenario.where }));
+    .filter(({ label }) => !observed.reached.has(label))
+    .map(({ label, where }): Missing => ({ what: label, where }));
   const wrong = observed.failed.length > 0 || findings.some((reported) => reported.expected === 'no');
   const absent = missingFindings.length > 0 || missingLabels.length > 0;
   const notes = [one.note, observed.note].filter((note) => note !== undefined);

@@ -63,7 +63,7 @@ class Loader {
       vms: this.section('vms', spec.vms),
       devices: this.section('devices', spec.devices),
       actors,
-      reaches: spec.reaches ?? [],
+      reaches: (spec.reaches ?? []).map((label, index) => ({ label, where: source.where(['reaches', index]) })),
       cases,
       base,
       where: source.where(['title'], 'key'),

@@ -156,6 +156,7 @@ const zSearchCase = z.looseObject({
   method: z.strictObject({ strategy: z.string(), exhaustive: z.boolean(), words: z.string() }),
   verdict: z.enum(['verified', 'violated', 'no-finding', 'incomplete']),
   executions: zCount,
+  violating: zCount.optional().describe('Executions that showed a finding, whatever its cause.'),
   blocked: zCount.describe('Executions that only repeated others.'),
   steps: zCount.describe('Of all executions.'),
   estimate: z

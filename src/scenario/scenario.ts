@@ -66,6 +66,12 @@ export interface Actor {
   readonly where: Where;
 }
 
+/** A label that a run must have reached, and where the scenario says so. */
+export interface ReachedLabel {
+  readonly label: string;
+  readonly where: Where;
+}
+
 export interface ExpectedFindings {
   readonly always: readonly FindingPattern[];
   readonly possible: readonly FindingPattern[];
@@ -102,7 +108,7 @@ export interface Scenario {
   readonly vms: readonly Vm[];
   readonly devices: readonly Device[];
   readonly actors: readonly Actor[];
-  readonly reaches: readonly string[];
+  readonly reaches: readonly ReachedLabel[];
   /** At least one. */
   readonly cases: readonly ScenarioCase[];
   /** The scenario itself, as if it listed no cases. */

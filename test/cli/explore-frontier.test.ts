@@ -9,6 +9,33 @@ import { temporaryFolder } from './program.ts';
 
 const STORY = readFileSync(new URL('../../scenarios/bugs/gup-fast-vs-fork.yaml', import.meta.url), 'utf8');
 
+/** Who writes last is left open, and one of two readers is always wrong about it. */
+const EITHER = `title: who writes last
+kernel: v6.1
+host: {memory: {normal: 16MiB}}
+memory:
+  page: {kind: anon, size: 4KiB, populate: write}
+processes:
+  app: {maps: {page: {}}}
+actors:
+  one: {on: app, do: [{cpu.write: {memory: page, value: A}}]}
+  two: {on: app, do: [{cpu.write: {memory: page, value: B}}]}
+  three: {on: app, do: [{cpu.write: {memory: page, value: A}}]}
+  look:
+    on: app
+    do:
+      - wait: [one, two, three]
+      - cpu.read: {memory: page}
+        shows: {value: B}
+  see:
+    on: app
+    do:
+      - wait: [one, two, three]
+      - cpu.read: {memory: page}
+        shows: {value: A}
+expect: {}
+`;
+
 interface Ended {
   readonly code: number;
   readonly out: string;
@@ -65,6 +92,16 @@ describe('the frontier of a search', () => {
     }
   });
 
+  it('keeps count of interleavings that show anything, whatever the cause', async () => {
+    const cwd = folder(EITHER);
+    const whole = await explore(cwd, []);
+    const [, shown, all] = /violated: unexpected-outcome, in (\d+) of (\d+) interleavings\n/.exec(whole.out) ?? [];
+    expect(Number(all)).toBeGreaterThan(3);
+    expect(shown).toBe(all);
+    expect((await explore(cwd, ['--runs', '3', '--frontier', 'f.json'])).out).toContain('in 3 of 3 interleavings run');
+    expect(await explore(cwd, ['--frontier', 'f.json'])).toEqual(whole);
+  });
+
   it('is refused by another search, with what differs', async () => {
     const cwd = folder();
     await explore(cwd, ['--runs', '7', '--frontier', 'f.json']);
@@ -86,7 +123,7 @@ describe('the frontier of a search', () => {
     writeFileSync(join(cwd, 'a.yaml'), STORY);
     for (const [from, to, message] of [
       ['"pinsim":"', '"pinsim":"0.0.1-', 'it was written by pinsim 0.0.1-'],
-      ['"version":1', '"version":99', 'it has version 99 of its format'],
+      ['"version":2', '"version":99', 'it has version 99 of its format'],
       ['pinsim frontier', 'something', 'it is no frontier of `pinsim explore`'],
       ['}\n', '', 'it is not JSON'],
       ['"model":"', '"model":"x', 'another model (pinsim has been changed since)'],
@@ -100,6 +137,26 @@ describe('the frontier of a search', () => {
   it('must be a file that can be written', async () => {
     const { code, err } = await explore(folder(), ['--frontier', 'nowhere/f.json']);
     expect([code, err]).toEqual([2, expect.stringContaining('there is no folder')]);
+  });
+});
+
+describe('the parameters of a strategy', () => {
+  it('may forbid every preemption', async () => {
+    const { code, out } = await explore(folder(), ['--strategy', 'bounded', '--bound', '0', '--case', 'fix on']);
+    expect(out).toContain('every interleaving with at most 0 preemptions');
+    expect(code).toBe(0);
+  });
+
+  it.each([
+    [['--bound', 'x', '--strategy', 'bounded'], 'expected a whole number from 0 on', 'such as --bound 2'],
+    [['--depth', '0', '--strategy', 'pct'], 'expected a whole number from 1 on', 'such as --depth 3'],
+    [['--bound', '2'], '--bound is only for --strategy bounded, not for dpor', 'add --strategy bounded'],
+    [['--depth', '2', '--strategy', 'pos'], '--depth is only for --strategy pct, not for pos', 'use --strategy pct'],
+  ])('%j is refused', async (argv, message, hint) => {
+    const { code, err } = await explore(folder(), argv);
+    expect(code).toBe(2);
+    expect(err).toContain(message);
+    expect(err).toContain(hint);
   });
 });
 

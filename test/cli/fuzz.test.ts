@@ -174,6 +174,7 @@ describe('the corpus folder', { timeout: 300_000 }, () => {
 
     const again = await fuzz(['race.yaml', '--runs', '1', '--seed', '3', '--corpus', 'corpus'], cwd);
     expect(again.code).toBe(1);
+    expect(again.out.split('\n').find((line) => line.includes('in 1 run'))).toMatch(/^1 CORPUS CASE STILL SHOWN; /);
     expect(again.out).toContain('corpus: 1 case replayed first: 1 still shown');
     expect(readFileSync(join(cwd, 'corpus', names[0]!), 'utf8')).toBe(text);
 

@@ -43,6 +43,7 @@ actors:
       - wait: writer
       - cpu.read: {memory: ram}
         shows: {value: C}
+reaches: [try_get_folio]
 expect: {always: [deadlock]}
 `;
 
@@ -116,7 +117,7 @@ describe('SARIF', () => {
       for (const rule of tool.driver.rules) expect(rule.shortDescription.text).not.toBe('');
       for (const result of results) {
         expect(ids[result.ruleIndex]).toBe(result.ruleId);
-        expect(['error', 'warning', 'note', 'none']).toContain(result.level);
+        expect(['error', 'warning']).toContain(result.level);
         expect(result.message.text).not.toBe('');
         const { artifactLocation, region } = result.locations[0].physicalLocation;
         expect(artifactLocation.uri).toBe('my%20dir/a%231.yaml');
@@ -139,10 +140,25 @@ describe('SARIF', () => {
     );
     expect(placed).toContain('unexpected-outcome 15');
     expect(placed).toContain('unexpected-outcome 21');
-    expect(placed).toContain('missing-finding 23');
+    expect(placed).toContain('missing-label 23');
+    expect(placed).toContain('missing-finding 24');
     const failed = log(run).runs[0].results.filter(({ ruleId }: { ruleId: string }) => ruleId === 'failed-expectation');
     const lines = failed.map((one: typeof failed) => one.locations[0].physicalLocation.region.startLine);
     expect(lines).toEqual([15, 21]);
+  });
+});
+
+describe('SARIF of what was expected', () => {
+  it('has no results', () => {
+    const scenario = load(`${TEXT.slice(0, TEXT.indexOf('reaches:'))}expect: {possible: [unexpected-outcome]}\n`);
+    const searcher = new CaseSearcher(scenario, scenario.cases[0]!, { strategy: 'dpor' });
+    while (searcher.next());
+    const result = searcher.result();
+    expect([result.status, result.findings.length > 0]).toEqual(['as-expected', true]);
+    const { file, title } = scenario;
+    const report = searchReport('explore', [{ file, title, cases: [result] }], PROGRAM);
+    const [{ tool, results }] = JSON.parse(renderSarif(report, FINDING_KINDS)).runs;
+    expect([results, tool.driver.rules]).toEqual([[], []]);
   });
 });
 

@@ -70,7 +70,7 @@ describe('a run', () => {
   it('is not when a label of `reaches` was not reached', () => {
     expect(judge({ reached: new Set() })).toMatchObject({
       status: 'not-as-expected',
-      missingLabels: [{ what: 'f:x' }],
+      missingLabels: [{ what: 'f:x', where: { file: 'a.yaml', line: 5, column: 11 } }],
     });
   });
 

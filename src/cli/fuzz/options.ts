@@ -24,7 +24,7 @@ export interface FuzzOptions {
 /** Throws UsageError. */
 export function fuzzOptions(args: Readonly<Record<string, unknown>>, findingKinds: readonly string[]): FuzzOptions {
   const forMs = durationOption(args, 'for');
-  const jobs = countOption(args, 'jobs');
+  const jobs = countOption(args, 'jobs', { example: 2 });
   if (jobs !== undefined && jobs > JOBS_MAX) throw new UsageError(`--jobs cannot be ${jobs}: at most ${JOBS_MAX}`);
   return {
     runs: countOption(args, 'runs') ?? (forMs === undefined ? RUNS : Number.POSITIVE_INFINITY),

@@ -112,8 +112,8 @@ function searchOf(
       .map((pattern) => missing(formatPattern(pattern))),
     absent: [],
     missingLabels: scenario.reaches
-      .filter((label) => !labels.has(label))
-      .map((what): Missing => ({ what, where: scenario.where })),
+      .filter(({ label }) => !labels.has(label))
+      .map(({ label, where }): Missing => ({ what: label, where })),
   };
 }
 

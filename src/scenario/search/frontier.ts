@@ -6,7 +6,7 @@ import type { Runner } from '../../explore/runner.ts';
 import type { SavedSearch } from '../../explore/search.ts';
 
 /** Changes when an older program could not read it. */
-const VERSION = 1;
+const VERSION = 2;
 const FORMAT = 'pinsim frontier';
 
 /** What a saved search belongs to: all of it must be the same for another to go on. */
@@ -31,6 +31,8 @@ export interface SearchIdentity {
 export interface SavedCase {
   readonly identity: SearchIdentity;
   readonly search: SavedSearch;
+  /** Executions that showed a finding. */
+  readonly violating: number;
   /** Labels acted so far. */
   readonly labels: readonly string[];
   /** By pattern that must always be found: executions without it, and the token of the first. */
@@ -64,7 +66,12 @@ export function parseFrontier(program: string, text: string): readonly SavedCase
   if (file.pinsim !== program)
     throw new FrontierError(`it was written by pinsim ${file.pinsim}, this is ${program}: the model may differ`);
   for (const one of file.cases as readonly Partial<SavedCase>[]) {
-    if (typeof one?.identity?.file !== 'string' || typeof one.search !== 'object' || !Array.isArray(one.labels))
+    if (
+      typeof one?.identity?.file !== 'string' ||
+      typeof one.search !== 'object' ||
+      typeof one.violating !== 'number' ||
+      !Array.isArray(one.labels)
+    )
       throw new FrontierError('a search in it is not complete: the file has been edited or cut');
   }
   return file.cases;

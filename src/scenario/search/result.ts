@@ -181,6 +181,8 @@ export interface CaseSearch {
   readonly status: CaseStatus;
   readonly verdict: Verdict;
   readonly executions: number;
+  /** Executions that showed a finding, whatever its cause; absent: only known cause by cause. */
+  readonly violating?: number;
   /** Executions that only repeated others. */
   readonly blocked: number;
   /** Steps of all executions. */

@@ -47,6 +47,8 @@ export class CaseSearcher {
   private readonly seed: string;
   /** By pattern of `always`: executions that did not show it. */
   private readonly unmet = new Map<FindingPattern, Unmet>();
+  /** Executions that showed a finding, whatever its cause. */
+  private violating = 0;
 
   /** Throws ScenarioError when the world cannot be built. */
   constructor(scenario: Scenario, one: ScenarioCase, options: SearchOptions) {
@@ -81,7 +83,10 @@ export class CaseSearcher {
     const { search } = this;
     const before = search.executions;
     const more = search.next();
-    if (search.executions > before) this.noteAbsences();
+    if (search.executions > before) {
+      if (search.runner.findings.length > 0) this.violating++;
+      this.noteAbsences();
+    }
     return more;
   }
 
@@ -106,11 +111,12 @@ export class CaseSearcher {
   get identity(): SearchIdentity {
     const { scenario, one } = this.subject;
     const { expect } = one;
+    const reaches = scenario.reaches.map(({ label }) => label);
     return {
       file: scenario.file,
       case: one.name,
       scenario: scenarioDigest(scenario, one),
-      expects: JSON.stringify([expect.always.map(formatPattern), expect.possible.map(formatPattern), scenario.reaches]),
+      expects: JSON.stringify([expect.always.map(formatPattern), expect.possible.map(formatPattern), reaches]),
       kernel: canonicalKernel(one.kernel),
       with: one.with,
       without: one.without,
@@ -125,6 +131,7 @@ export class CaseSearcher {
     return {
       identity: this.identity,
       search: this.search.save(),
+      violating: this.violating,
       labels: [...this.subject.labels()],
       absent: [...this.unmet].map(([pattern, { executions, token }]) => [formatPattern(pattern), executions, token]),
     };
@@ -134,6 +141,7 @@ export class CaseSearcher {
   restore(saved: SavedCase): void {
     checkSame(saved.identity, this.identity);
     this.search.restore(saved.search);
+    this.violating = saved.violating;
     for (const label of saved.labels) this.subject.reached.add(label);
     for (const [text, executions, token] of saved.absent) {
       const pattern = this.subject.one.expect.always.find((other) => formatPattern(other) === text);
@@ -165,8 +173,8 @@ export class CaseSearcher {
       .map(([pattern, unmet]): Absent => ({ missing: missing(formatPattern(pattern)), ...unmet }));
     const labels = this.subject.labels();
     const missingLabels = scenario.reaches
-      .filter((label) => !labels.has(label))
-      .map((label): Missing => ({ what: label, where: scenario.where }));
+      .filter(({ label }) => !labels.has(label))
+      .map(({ label, where }): Missing => ({ what: label, where }));
     // What a bound on preemptions leaves out does not make the search within the bound incomplete.
     const { finished } = this.search.scheduler;
     const whole = finished === true && this.search.runner.limitsReached.size === 0 && stopped === undefined;
@@ -181,6 +189,7 @@ export class CaseSearcher {
       status: statusOf({ complete, method: this.method, findings, missingFindings, absent, missingLabels }),
       verdict: verdictOf(complete, this.method, findings),
       executions: explored.executions,
+      violating: this.violating,
       blocked: explored.blocked,
       steps: explored.steps,
       estimate: explored.estimate,
