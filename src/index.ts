@@ -17,6 +17,7 @@ export {
   Program,
   type ProgramCell,
   type ProgramCompletion,
+  type ProgramCpu,
   type ProgramMutex,
   type ProgramTally,
 } from './explore/program.ts';

@@ -5,6 +5,7 @@ import { Mutex } from '../engine/lock.ts';
 import type { Loop } from '../engine/loop.ts';
 import type { Process, SpawnOptions, Steps } from '../engine/process.ts';
 import { Rcu } from '../engine/rcu.ts';
+import { RwLock } from '../engine/rwlock.ts';
 import { RwSem } from '../engine/rwsem.ts';
 import type { Sim } from '../engine/sim.ts';
 import { type Announced, type Step, step } from '../engine/step.ts';
@@ -102,6 +103,40 @@ export class ProgramCompletion extends Completion {
   }
 }
 
+/** A processor as far as interrupts go: off and on again, and requests that wait until they are on. */
+export class ProgramCpu {
+  private readonly sim: Sim;
+  private readonly irqsOff: Cell<boolean>;
+  private readonly offStep: Step;
+  private readonly onStep: Step;
+  private readonly ipiStep: Step;
+
+  constructor(sim: Sim, name: string) {
+    this.sim = sim;
+    this.irqsOff = new Cell(sim, `interrupts of ${name}`, false);
+    this.offStep = step(`${name}:local_irq_disable`);
+    this.onStep = step(`${name}:local_irq_enable`);
+    this.ipiStep = step(`${name}:ipi`);
+  }
+
+  /** `yield* call(cpu.irqDisable())`: from here on interrupts wait. For the actor that runs on this CPU. */
+  *irqDisable(): Steps<void> {
+    yield this.irqsOff.willWrite(this.offStep);
+    this.irqsOff.value = true;
+  }
+
+  /** `yield* call(cpu.irqEnable())` */
+  *irqEnable(): Steps<void> {
+    yield this.irqsOff.willWrite(this.onStep);
+    this.irqsOff.value = false;
+  }
+
+  /** `yield cpu.ipi()`: an interrupt that another CPU sends and waits for; what follows runs with it. */
+  ipi(): Announced {
+    return until(this.sim, [this.irqsOff], () => !this.irqsOff.peek(), this.ipiStep);
+  }
+}
+
 /** What the set-up function of `explore` is given, and what its actors use. */
 export class Program {
   readonly sim: Sim;
@@ -126,6 +161,16 @@ export class Program {
   /** Fair reader-writer semaphore: `yield* call(s.read())` or plainly `yield s.read()`; `yield s.up()`. */
   rwsem(name: string): RwSem {
     return new RwSem(this.sim, name);
+  }
+
+  /** Spinning reader-writer lock: readers join readers even while a writer waits. */
+  rwlock(name: string): RwLock {
+    return new RwLock(this.sim, name);
+  }
+
+  /** Interrupts off and on, and IPIs that wait for them. */
+  cpu(name: string): ProgramCpu {
+    return new ProgramCpu(this.sim, name);
   }
 
   completion(name: string): ProgramCompletion {

@@ -1,6 +1,6 @@
 // The library's entry: the program of the README, what a result says, tokens and replay, limits told apart.
 import { describe, expect, test } from 'vitest';
-import { explore, NotRepeatable, UndeclaredAccess } from '../../src/index.ts';
+import { call, explore, NotRepeatable, UndeclaredAccess } from '../../src/index.ts';
 
 describe('explore', () => {
   test('a program of cells, locks, choices and actors started by actors', () => {
@@ -373,5 +373,30 @@ describe('explore', () => {
     };
     expect(explore(program, { maxExecutions: 2 }).limits).toEqual(['stopped after 2 executions (maxExecutions)']);
     expect(explore(program, { stopAtFinding: true }).limits).toEqual(['stopped at the first finding (stopAtFinding)']);
+  });
+
+  test('an IPI waits until interrupts are on: what is read with them off stays', () => {
+    const program = (withIpi: boolean) => (sim: Parameters<Parameters<typeof explore>[0]>[0]) => {
+      const table = sim.cell('table', 'there');
+      const cpu = sim.cpu('cpu0');
+      sim.spawn('walker', function* () {
+        yield* call(cpu.irqDisable());
+        yield table.willRead();
+        const first = table.value;
+        yield table.willRead();
+        if (table.value !== first) sim.fail('the table went away under the walk');
+        yield* call(cpu.irqEnable());
+      });
+      sim.spawn('freer', function* () {
+        if (withIpi) yield cpu.ipi();
+        yield table.willWrite();
+        table.value = 'gone';
+      });
+    };
+    expect(explore(program(false)).findings).toHaveLength(1);
+    const guarded = explore(program(true));
+    // The interrupt may come before the walk begins, and the table goes during it all the same.
+    expect(guarded.complete).toBe(true);
+    expect(guarded.executions).toBeLessThan(explore(program(false)).executions + 3);
   });
 });
