@@ -186,7 +186,15 @@ export class CaseSearcher {
       without: one.without,
       seed: this.seed,
       method: this.method,
-      status: statusOf({ complete, method: this.method, findings, missingFindings, absent, missingLabels }),
+      status: statusOf({
+        complete,
+        leftOut: explored.limits.length > 0,
+        method: this.method,
+        findings,
+        missingFindings,
+        absent,
+        missingLabels,
+      }),
       verdict: verdictOf(complete, this.method, findings),
       executions: explored.executions,
       violating: this.violating,
@@ -240,6 +248,8 @@ function verdictOf(complete: boolean, method: SearchMethod, findings: readonly u
 
 interface Judged {
   readonly complete: boolean;
+  /** A bound kept some interleavings from being run. */
+  readonly leftOut: boolean;
   readonly method: SearchMethod;
   readonly findings: readonly SearchFinding[];
   readonly missingFindings: readonly Missing[];
@@ -248,10 +258,11 @@ interface Judged {
 }
 
 /** Relative to what the scenario expects. What a search that is not complete did not see, it may yet see. */
-function statusOf({ complete, method, findings, missingFindings, absent, missingLabels }: Judged): CaseStatus {
+function statusOf({ complete, leftOut, method, findings, missingFindings, absent, missingLabels }: Judged): CaseStatus {
   if (findings.some(({ expected }) => expected === 'no') || absent.length > 0) return 'not-as-expected';
   const unseen = missingFindings.length > 0 || missingLabels.length > 0;
-  if (unseen) return complete ? 'not-as-expected' : 'incomplete';
+  // What a bound on preemptions left out may have shown it.
+  if (unseen) return complete && !leftOut ? 'not-as-expected' : 'incomplete';
   return complete || !method.exhaustive ? 'as-expected' : 'incomplete';
 }
 
