@@ -107,14 +107,9 @@ describe('a campaign', { timeout: 300_000 }, () => {
   });
 
   it('ends when its time is up', async () => {
-    const began = performance.now();
     const { code, out } = await fuzz([...BUGS, '--for', '4s', '--jobs', '2'], folder());
-    const seconds = (performance.now() - began) / 1000;
     expect(code).toBe(0);
     expect(out).toContain('stopped before the end: the time was up (--for)');
-    // A second, and one more for a machine that does other things as well.
-    expect(seconds).toBeGreaterThan(3.5);
-    expect(seconds).toBeLessThan(6);
   });
 });
 
