@@ -229,7 +229,7 @@ function pointAt(
   const where = placeOf(file, lineStarts, start);
   const lineStart = lineStarts[where.line - 1]!;
   const lineEnd = lineStarts[where.line] ?? text.length;
-  const line = text.slice(lineStart, lineEnd).replace(/\r?\n$/, '');
+  const line = text.slice(lineStart, lineEnd).replace(/\n$/, '').replace(/\r$/, '');
   // A value of several lines is underlined to the end of its first.
   const length = Math.max(1, Math.min(end, lineStart + line.length) - start);
   return {

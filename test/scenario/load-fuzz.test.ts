@@ -88,6 +88,9 @@ it('a file with any value in any place', () => {
 });
 
 it('any text', () => {
+  // A carriage return alone, at the end, is no text to show.
+  mistakesIn('\r');
+  mistakesIn('a: [\r');
   fc.assert(
     fc.property(fc.string({ unit: 'binary', maxLength: 60 }), (text) => void mistakesIn(text.replace(/^\uFEFF/, ''))),
   );
