@@ -233,7 +233,8 @@ function pointAt(
   // A value of several lines is underlined to the end of its first.
   const length = Math.max(1, Math.min(end, lineStart + line.length) - start);
   return {
-    where,
+    // What the line ends in has no column of its own.
+    where: { ...where, column: Math.min(where.column, line.length + 1) },
     length,
     text: line,
     message: what.message,
