@@ -23,7 +23,6 @@ export { batchSize } from './lru-move.ts';
 
 const ADD = step('folio_add_lru', 'op');
 const DRAIN = step('lru_add_drain_cpu', 'op');
-const NEEDS_DRAIN = step('cpu_needs_drain', 'none');
 const ISOLATE = step('folio_isolate_lru', 'op');
 const PUTBACK = step('folio_putback_lru', 'op');
 const MOVE = step('move_folios_to_lru', 'op');
@@ -60,22 +59,11 @@ export function* lruAddDrainAll(core: CoreMm): Steps<void> {
   for (const perCpu of core.perCpu) yield* call(drainCpu(core, perCpu));
 }
 
-function isDrained(perCpu: PerCpu): boolean {
-  return perCpu.lruAdd.peek().length === 0 && MOVE_BATCHES.every((batch) => perCpu[batch].peek().length === 0);
-}
-
 /** lru_add_drain_cpu: the batched folios go to their lists, and the batches drop their references. */
 function* drainCpu(core: CoreMm, perCpu: PerCpu): Steps<void> {
-  if (isDrained(perCpu)) {
-    // cpu_needs_drain: that there is nothing to do is looked at like anything else that others change.
-    for (const batch of MOVE_BATCHES) perCpu[batch].willRead(NEEDS_DRAIN);
-    yield perCpu.lruAdd.willRead(NEEDS_DRAIN);
-    // Every batch is read, so that the step conflicts with whoever fills one of them.
-    const filled = MOVE_BATCHES.filter((batch) => perCpu[batch].value.length > 0);
-    if (perCpu.lruAdd.value.length === 0 && filled.length === 0) return;
-  }
   const waiting = perCpu.lruAdd.peek();
   const moves = MOVE_BATCHES.map((batch) => ({ batch, cell: perCpu[batch], heads: perCpu[batch].peek() }));
+  if (waiting.length === 0 && moves.every(({ heads }) => heads.length === 0)) return;
   forSmallRuns(core, waiting, (first, last) => {
     if (first === last) willPut(core, first, DRAIN);
     else willPutRun(core, first, last, DRAIN);
