@@ -58,37 +58,6 @@ export function familyOf(name: string): string {
 /** Fields that say nothing of memory management: timings, and the console, which shows the first fault of a boot only. */
 const NOT_COMPARED = new Set(['map_us', 'elapsed_us', 'iommu_faults_logged']);
 
-/** Migrations that failed while all memory was compacted are those of pages of the kernel and of other processes. */
-const NOT_COMPARED_HERE = ['pins/compact_memory/', 'pgmigrate_fail'] as const;
-
-/** Counts of everything that the machine did meanwhile, in cases that put all of its memory to work. */
-const OF_THE_MACHINE: Readonly<Record<string, readonly string[]>> = {
-  'pins/swap_pressure': ['pswpout'],
-  'pins/compact_memory': ['compact_scanned', 'pgmigrate_success', 'sampled_unpinned_pages_moved_of_256'],
-};
-
-/** What of a recorded field can be compared: of counts of the machine, whether there was any. */
-function comparable(name: string, field: string, value: unknown): unknown {
-  const family = Object.keys(OF_THE_MACHINE).find((prefix) => name.startsWith(`${prefix}/`));
-  if (family !== undefined && OF_THE_MACHINE[family]!.includes(field)) return Number(value) > 0 ? 'some' : 'none';
-  // A free frame shows BUDDY on the lists of its zone, and nothing on those of a CPU: where it is has no meaning.
-  if (field === 'old_page_flags' && value === 'BUDDY') return '';
-  return value;
-}
-
-/** Flags of a page that was caught in the hands of reclaim: its lock, and what reclaim takes away and gives back. */
-const IN_FLIGHT = ['LOCKED', 'LRU', 'REFERENCED'];
-
-/** Page flags without those that were in flight when they were recorded. */
-function settled(recorded: unknown, flags: unknown): unknown {
-  const locked = typeof recorded === 'string' && recorded.split('|').includes('LOCKED');
-  if (!locked || typeof flags !== 'string') return flags;
-  return flags
-    .split('|')
-    .filter((flag) => !IN_FLIGHT.includes(flag))
-    .join('|');
-}
-
 /** Judge one recorded case by what a program reported for it, or by why none did. */
 export function judge(recorded: Recorded, model: Emitted | Missing): Judged {
   const base = { key: keyOf(recorded), family: familyOf(recorded.case) };
@@ -100,19 +69,14 @@ export function judge(recorded: Recorded, model: Emitted | Missing): Judged {
   }
   const reasons: string[] = [];
   const differ = (field: string, real: unknown, ours: unknown): void => {
-    const flags = field === 'old_page_flags';
-    const of = (value: unknown) =>
-      JSON.stringify(comparable(recorded.case, field, flags ? settled(real, value) : value));
-    if (of(real) !== of(ours)) {
-      reasons.push(`${field}: recorded ${JSON.stringify(real)}, model ${JSON.stringify(ours)}`);
-    }
+    const [recordedText, modelText] = [JSON.stringify(real), JSON.stringify(ours)];
+    if (recordedText !== modelText) reasons.push(`${field}: recorded ${recordedText}, model ${modelText}`);
   };
   differ('ret', recorded.ret, model.ret);
   differ('errno', recorded.errno, model.errno);
   const inErrno = reasons.length > 0;
   for (const [field, real] of Object.entries(recorded.observed)) {
-    const others = field === NOT_COMPARED_HERE[1] && recorded.case.startsWith(NOT_COMPARED_HERE[0]);
-    if (!NOT_COMPARED.has(field) && !others) differ(field, real, model.observed[field]);
+    if (!NOT_COMPARED.has(field)) differ(field, real, model.observed[field]);
   }
   return { ...base, verdict: reasons.length === 0 ? 'agree' : 'wrong', inErrno, reasons };
 }
