@@ -23,6 +23,7 @@ export { batchSize } from './lru-move.ts';
 
 const ADD = step('folio_add_lru', 'op');
 const DRAIN = step('lru_add_drain_cpu', 'op');
+const NEEDS_DRAIN = step('cpu_needs_drain', 'none');
 const ISOLATE = step('folio_isolate_lru', 'op');
 const PUTBACK = step('folio_putback_lru', 'op');
 const MOVE = step('move_folios_to_lru', 'op');
@@ -41,7 +42,7 @@ export function* folioAddLru(core: CoreMm, head: number, inFault = false): Steps
   const active = inFault && !folios.has(head, PG_MLOCKED | PG_UNEVICTABLE) ? activeInFault(core) : 0;
   folios.change(head, PG_IN_LRU_BATCH | active, PG_ISOLATED);
   batch.value = [...batch.value, head];
-  if (folios.isLarge(head) || batch.value.length >= batchSize(core)) yield* call(drainCpu(core, local));
+  if (folios.isLarge(head) || batch.value.length >= batchSize(core)) yield* call(drainAdded(core, local, batch.value));
 }
 
 /** The flag that folio_add_lru sets in a page fault, or 0. */
@@ -61,19 +62,40 @@ export function* lruAddDrainAll(core: CoreMm): Steps<void> {
 
 /** lru_add_drain_cpu: the batched folios go to their lists, and the batches drop their references. */
 function* drainCpu(core: CoreMm, perCpu: PerCpu): Steps<void> {
-  const waiting = perCpu.lruAdd.peek();
-  const moves = MOVE_BATCHES.map((batch) => ({ batch, cell: perCpu[batch], heads: perCpu[batch].peek() }));
+  // cpu_needs_drain, and what the drain itself finds: that a batch is empty is as much a reading as what is in it.
+  for (const batch of MOVE_BATCHES) perCpu[batch].willRead(NEEDS_DRAIN);
+  yield perCpu.lruAdd.willRead(NEEDS_DRAIN);
+  const waiting = perCpu.lruAdd.value;
+  const moves = MOVE_BATCHES.map((batch) => ({ batch, cell: perCpu[batch], heads: perCpu[batch].value }));
   if (waiting.length === 0 && moves.every(({ heads }) => heads.length === 0)) return;
-  forSmallRuns(core, waiting, (first, last) => {
-    if (first === last) willPut(core, first, DRAIN);
-    else willPutRun(core, first, last, DRAIN);
-  });
+  willAdd(core, waiting);
   for (const { cell, heads } of moves) {
     for (const head of heads) willPut(core, head, DRAIN);
     cell.willUpdate(DRAIN);
   }
-  core.lru.willAdd(DRAIN);
   yield perCpu.lruAdd.willUpdate(DRAIN);
+  addNow(core, perCpu, waiting);
+  for (const { batch, cell, heads } of moves) moveNow(core, batch, cell, heads);
+}
+
+/** folio_batch_move_lru of the batch of new folios alone, when one of `waiting` filled it. */
+function* drainAdded(core: CoreMm, perCpu: PerCpu, waiting: readonly number[]): Steps<void> {
+  willAdd(core, waiting);
+  yield perCpu.lruAdd.willUpdate(DRAIN);
+  addNow(core, perCpu, waiting);
+}
+
+/** Announce, for DRAIN, that the folios in `waiting` go to their lists. */
+function willAdd(core: CoreMm, waiting: readonly number[]): void {
+  forSmallRuns(core, waiting, (first, last) => {
+    if (first === last) willPut(core, first, DRAIN);
+    else willPutRun(core, first, last, DRAIN);
+  });
+  core.lru.willAdd(DRAIN);
+}
+
+/** lru_add_fn of those of `waiting` that are still in the batch. */
+function addNow(core: CoreMm, perCpu: PerCpu, waiting: readonly number[]): void {
   // Another CPU may have drained it, or its owner added to it, since: only what was announced moves now.
   const now = perCpu.lruAdd.value;
   const same = now === waiting;
@@ -87,7 +109,6 @@ function* drainCpu(core: CoreMm, perCpu: PerCpu): Steps<void> {
     }
   });
   core.lru.add(moved.length);
-  for (const { batch, cell, heads } of moves) moveNow(core, batch, cell, heads);
 }
 
 /** The stretches of `heads` in which one small folio follows the other. */

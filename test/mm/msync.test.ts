@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { LatencyModel } from '../../src/engine/latency.ts';
 import { call, type Steps } from '../../src/engine/process.ts';
 import { cpuAccess } from '../../src/mm/access.ts';
 import { directRead } from '../../src/mm/direct-io.ts';
@@ -131,7 +132,8 @@ describe('fsync', () => {
 
 describe('sync_file_range', () => {
   it('starts writing without waiting, and waits when it is asked to', () => {
-    const b = fileBench();
+    // A disk that takes a while: whoever does not wait for it comes back first.
+    const b = fileBench({ sim: { latencies: new LatencyModel({ 'disk-write': 1000 }) } });
     const seen = run(b, b.task, function* () {
       yield* call(writePage(b.core, b.file, 0, C));
       yield* call(syncFileRange(b.core, b.file, 0, 1, { write: true }));

@@ -311,14 +311,18 @@ describe('a pin against a collapse', () => {
       yield* call(madviseCollapse(lab.core, lab.mm, lab.vma(), lab.vpn, lab.vpn + 512));
       yield lab.mm.mmapLock.up();
     });
-    const found = ends(r, () => {
-      const held = r.pinned?.runs[0]?.pfn;
-      if (held === undefined) return `pin failed: ${r.pinned?.errno}`;
-      if (lab.pfn() !== held) return 'the process sees another page than the pinner';
-      const huge = lab.core.folios.isLarge(lab.core.folios.headOf(held));
-      if (!huge && unexplained(r, held) !== 0) return `refcount off by ${unexplained(r, held)}`;
-      return huge ? 'huge page' : 'small page';
-    });
+    const found = ends(
+      r,
+      () => {
+        const held = r.pinned?.runs[0]?.pfn;
+        if (held === undefined) return `pin failed: ${r.pinned?.errno}`;
+        if (lab.pfn() !== held) return 'the process sees another page than the pinner';
+        const huge = lab.core.folios.isLarge(lab.core.folios.headOf(held));
+        if (!huge && unexplained(r, held) !== 0) return `refcount off by ${unexplained(r, held)}`;
+        return huge ? 'huge page' : 'small page';
+      },
+      1000,
+    );
     expect([...found].sort()).toEqual(['huge page', 'small page']);
   });
 });
