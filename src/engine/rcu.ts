@@ -25,8 +25,8 @@ export class Rcu {
     this.sim = sim;
     this.name = name;
     this.readers = new Tally(sim, `${name} readers`);
-    // Cells made during an execution carry ids of that execution; a domain made during one dies with it.
-    if (sim.current === null) sim.onRewind(() => this.sections.clear());
+    // Cells made during an execution carry ids of that execution: the next one gives them to others.
+    sim.onRewind(() => this.sections.clear());
   }
 
   private cellOf(process: Process): Cell<number> {

@@ -131,6 +131,8 @@ export class Sim {
   private readonly listeners = new Map<string, ((payload: never) => void)[]>();
   private readonly drains: (() => void)[] = [];
   private readonly resets: (() => void)[] = [];
+  /** For the next rewind alone. */
+  private readonly resetsOnce: (() => void)[] = [];
   readonly loops = new LoopTracker();
   private base: Mark | null = null;
   private rewinding = false;
@@ -455,6 +457,7 @@ export class Sim {
     this.loops.clear();
     this.watching = this.checked || this.recording;
     for (const reset of this.resets) reset();
+    if (this.resetsOnce.length > 0) for (const reset of this.resetsOnce.splice(0)) reset();
     this.startAgain();
   }
 
@@ -476,9 +479,17 @@ export class Sim {
     }
   }
 
-  /** For state that lives outside stores because only observers see it (checkers' notes). */
+  /** Is an actor at work that a rewind will start over? Not in the set-up, though actors do that, too. */
+  get executing(): boolean {
+    return this.base !== null && this.current !== null;
+  }
+
+  /**
+   * For state that lives outside stores: checkers' notes, objects made when first needed. Asked for in an execution it is
+   * for the next rewind alone, as what is made in an execution ends with it.
+   */
   onRewind(reset: () => void): void {
-    this.resets.push(reset);
+    (this.executing ? this.resetsOnce : this.resets).push(reset);
   }
 
   /** A stage of the set-up is over: forget the actors that ended, and start the clock. Daemons and state stay. */

@@ -18,7 +18,7 @@ function tableOf(core: CoreMm): LockColumn {
     table = new LockColumn(core.sim, 'hugetlb fault mutex', MUTEXES);
     tables.set(core, table);
     // Made in an execution, its ids end with the execution.
-    if (core.sim.current !== null) core.sim.onRewind(() => tables.delete(core));
+    if (core.sim.executing) core.sim.onRewind(() => tables.delete(core));
   }
   return table;
 }

@@ -5,6 +5,7 @@ import { Cell, Tally } from '../../src/engine/cell.ts';
 import { Column } from '../../src/engine/column.ts';
 import { Mutex } from '../../src/engine/lock.ts';
 import { OrderedTable } from '../../src/engine/ordered.ts';
+import { Rcu } from '../../src/engine/rcu.ts';
 import { RwSem } from '../../src/engine/rwsem.ts';
 import { Sim } from '../../src/engine/sim.ts';
 import { step } from '../../src/engine/step.ts';
@@ -200,6 +201,64 @@ describe('rewind', () => {
     expect(drawn[1]).toBe(drawn[0]);
     expect(ids[1]).toBe(ids[0]);
     expect(sim.findings.length).toBe(1);
+  });
+
+  test('what an execution asks to be put back is put back once, what the set-up asks every time', () => {
+    const sim = new Sim({ journaled: true });
+    const told: string[] = [];
+    sim.onRewind(() => told.push('outside'));
+    sim.spawn('set-up', function* () {
+      yield sim.local(OP);
+      sim.onRewind(() => told.push('set-up'));
+    });
+    runTimed(sim);
+    sim.finishSetUp();
+    let run = 0;
+    sim.spawn('p', function* () {
+      yield sim.local(OP);
+      const mine = ++run;
+      sim.onRewind(() => told.push(`run ${mine}`));
+    });
+    sim.mark();
+    for (let round = 0; round < 3; round++) {
+      runTimed(sim);
+      sim.rewind();
+    }
+    expect(told.join(', ')).toBe('outside, set-up, run 1, outside, set-up, run 2, outside, set-up, run 3');
+  });
+
+  test('a reader of a domain that an actor of the set-up made is a new object in every execution', () => {
+    const sim = new Sim({ journaled: true });
+    let domain: Rcu | undefined;
+    sim.spawn('set-up', function* () {
+      yield sim.local(OP);
+      domain = new Rcu(sim, 'srcu');
+    });
+    runTimed(sim);
+    sim.finishSetUp();
+    const announced: string[] = [];
+    sim.spawn('reader', function* () {
+      yield sim.local(OP);
+      // From the second execution on, something else is made first.
+      const other = round > 0 ? new Cell(sim, 'other', 0) : undefined;
+      yield domain!.readLock();
+      domain!.enter();
+      yield domain!.readUnlock();
+      domain!.leave();
+      if (other !== undefined) other.value = 1;
+    });
+    sim.observer = {
+      stepActed: ({ acted: { step: acted, lo, count } }) => {
+        if (acted.label === 'srcu_read_lock') announced.push(sim.describe(lo[count - 1]!));
+      },
+    };
+    sim.mark();
+    let round = 0;
+    for (; round < 2; round++) {
+      sim.rewind();
+      runTimed(sim);
+    }
+    expect(announced).toEqual(['srcu section of reader', 'srcu section of reader']);
   });
 
   test('an actor numbers what it makes from 1 again', () => {
