@@ -76,6 +76,11 @@ export class Kernel {
     return asked;
   }
 
+  /** Record questions anew, as if only these had been asked so far: a world that is used again tells what it asks now. */
+  recordAnew(asked: ReadonlyMap<BehaviourId, Answer>): void {
+    for (const [id, resolved] of this.#answers) resolved.asked = asked.has(id as BehaviourId);
+  }
+
   /** The answers in which this kernel differs from its profile because the user chose so, in catalogue order. */
   chosen(): ReadonlyMap<BehaviourId, Answer> {
     const chosen = new Map<BehaviourId, Answer>();

@@ -1,10 +1,10 @@
-// What one worker of a campaign works at: it holds the scenarios, and does units, replays and stories. It
-// keeps nothing that a result could depend on.
+// What one worker of a campaign works at: it holds the scenarios and worlds set up once, and does units, replays and
+// stories. It keeps nothing that a result could depend on: a rewound world does what a new one does.
 import { Draws } from '../../explore/draws.ts';
 import { ScenarioError } from '../diagnostic.ts';
 import { loadScenario } from '../load.ts';
 import type { OperationRegistry } from '../operation.ts';
-import type { Scenario } from '../scenario.ts';
+import type { Scenario, ScenarioCase } from '../scenario.ts';
 import { type CaseChanges, selectCases } from '../select-cases.ts';
 import type { UnitResult } from './fuzz-result.ts';
 import { type FuzzSettings, FuzzSubject } from './fuzz-subject.ts';
@@ -62,6 +62,11 @@ export interface ReplayResult {
 
 /** A made-up workload that goes round in circles is given up sooner. */
 const MADE_UP_STEPS_MAX = 10_000;
+/** Worlds kept by a thread: pages of their memory in all and of one; what a world takes beside its memory, in pages. */
+const KEPT_PAGES_MAX = 32_768;
+const KEPT_WORLD_PAGES_MAX = 8192;
+const WORLD_PAGES = 64;
+const PAGE = 4096;
 /** Sets the draws of mutations apart from those of strategies. */
 const MUTATION = 2;
 
@@ -70,6 +75,9 @@ export class FuzzBench {
   private readonly registry: OperationRegistry;
   private readonly scenarios: (Scenario | undefined)[] = [];
   private readonly mutators: (Mutator | undefined)[] = [];
+  /** By file and case. The first ones stay: a campaign comes round to all of them again and again. */
+  private readonly subjects = new Map<string, FuzzSubject>();
+  private keptPages = 0;
 
   constructor(settings: BenchSettings, registry: OperationRegistry) {
     this.settings = settings;
@@ -84,8 +92,19 @@ export class FuzzBench {
       const made = this.madeUp(task, scenario);
       if (made !== null) return made;
     }
-    // Every unit sets its world up for itself: what it gives cannot depend on which units this thread did before.
-    return new FuzzSubject(scenario, one, this.settings, task.maxSteps, false).perform(task.unit, task.runs);
+    return this.subject(task, scenario, one).perform(task.unit, task.runs);
+  }
+
+  private subject({ file, case: index, maxSteps }: UnitTask, scenario: Scenario, one: ScenarioCase): FuzzSubject {
+    const key = `${file}/${index}`;
+    const known = this.subjects.get(key);
+    if (known !== undefined) return known;
+    const made = new FuzzSubject(scenario, one, this.settings, maxSteps, false);
+    const pages = WORLD_PAGES + scenario.memory.reduce((sum, { spec }) => sum + Number(spec.size) / PAGE, 0);
+    if (pages > KEPT_WORLD_PAGES_MAX || this.keptPages + pages > KEPT_PAGES_MAX) return made;
+    this.keptPages += pages;
+    this.subjects.set(key, made);
+    return made;
   }
 
   private scenario(file: number): Scenario {

@@ -10,6 +10,7 @@ import { Runner } from '../../explore/runner.ts';
 import { NotRepeatable } from '../../explore/scheduler.ts';
 import { tokenOf } from '../../explore/search.ts';
 import { parseToken, printToken, type ScheduleToken, type Segment } from '../../explore/token.ts';
+import type { Kernel } from '../../kernel/index.ts';
 import { matchesFinding } from '../expectation.ts';
 import type { Scenario, ScenarioCase } from '../scenario.ts';
 import type { FuzzFinding, UnitResult } from './fuzz-result.ts';
@@ -49,6 +50,10 @@ export class FuzzSubject {
   private readonly coverage = new StepCoverage();
   private subject: Subject;
   private runner: Runner;
+  /** What the set-up asked its kernel. */
+  private asked: ReturnType<Kernel['asked']>;
+  /** The strategies, once somebody needed to know how long runs are. */
+  private mix: Mix | null = null;
   /** Steps in worlds that were given up. */
   private stepsElsewhere = 0;
 
@@ -64,6 +69,7 @@ export class FuzzSubject {
     this.mutated = mutated;
     this.subject = this.setUp();
     this.runner = this.ready();
+    this.asked = this.subject.world.kernel.asked();
   }
 
   private setUp(): Subject {
@@ -72,6 +78,7 @@ export class FuzzSubject {
 
   /** The strategies of these runs. PCT must know how long runs are, roughly: as the one that takes everybody in turn. */
   private mixFor(runs: readonly number[]): Mix {
+    if (this.mix !== null) return this.mix;
     const { seed, strategies } = this.settings;
     const mix = new Mix(seed, 1, strategies);
     if (!mix.needsHorizon(runs)) return mix;
@@ -84,7 +91,8 @@ export class FuzzSubject {
     // It is no run of the campaign.
     this.coverage.take();
     this.runner.limitsReached.clear();
-    return new Mix(seed, Math.max(this.runner.steps, 1), strategies);
+    this.mix = new Mix(seed, Math.max(this.runner.steps, 1), strategies);
+    return this.mix;
   }
 
   private ready(): Runner {
@@ -104,11 +112,12 @@ export class FuzzSubject {
     };
   }
 
-  /** Run these numbers of the campaign. */
+  /** Run these numbers of the campaign. The result does not depend on what was performed before. */
   perform(unit: number, runs: readonly number[]): UnitResult {
     const found = new Map<string, Found>();
     const runsBy: Record<string, number> = {};
     const mix = this.mixFor(runs);
+    this.subject.world.kernel.recordAnew(this.asked);
     const stepsBefore = this.steps;
     for (const run of runs) {
       const { scheduler, words } = mix.of(run);

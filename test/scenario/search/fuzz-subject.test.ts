@@ -1,0 +1,51 @@
+// A unit of a campaign gives the same whatever its world was used for before: over the library, findings, tokens, coverage
+// and the questions asked of the kernel, in a world of other units' and in a new one.
+import { readdirSync, readFileSync } from 'node:fs';
+import { join, relative } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, it } from 'vitest';
+import { MIXED } from '../../../src/explore/mix.ts';
+import { loadScenario } from '../../../src/scenario/load.ts';
+import { OPERATIONS } from '../../../src/scenario/operations/index.ts';
+import { FuzzSubject } from '../../../src/scenario/search/fuzz-subject.ts';
+
+const LIBRARY = fileURLToPath(new URL('../../../scenarios/', import.meta.url));
+const PAGE = 4096n;
+/** Worlds of more memory take too long to set up. */
+const PAGES_MAX = 1024n;
+const STEPS_MAX = 2000;
+
+const SCENARIOS = readdirSync(LIBRARY, { recursive: true, withFileTypes: true })
+  .filter((entry) => entry.isFile() && entry.name.endsWith('.yaml'))
+  .map((entry) => relative(LIBRARY, join(entry.parentPath, entry.name)))
+  .sort((a, b) => (a < b ? -1 : 1))
+  .map((file) => ({ file, scenario: loadScenario(file, readFileSync(join(LIBRARY, file), 'utf8'), OPERATIONS) }))
+  .filter(({ scenario: { memory } }) => memory.reduce((sum, { spec }) => sum + spec.size / PAGE, 0n) <= PAGES_MAX);
+
+const settings = { seed: 'units', strategies: MIXED, possible: [] };
+
+describe('a unit of a campaign', () => {
+  it.each(SCENARIOS)(
+    'gives the same in a used world and in a new one in $file',
+    { timeout: 120_000 },
+    ({ scenario }) => {
+      for (const one of scenario.cases) {
+        const used = new FuzzSubject(scenario, one, settings, STEPS_MAX, false);
+        used.perform(7, [100, 101, 102, 103, 104]);
+        const later = used.perform(8, [105, 106]);
+        const fresh = new FuzzSubject(scenario, one, settings, STEPS_MAX, false).perform(8, [105, 106]);
+        expect(later, one.name).toEqual(fresh);
+      }
+    },
+  );
+
+  it('tells only what its own runs asked of the kernel', () => {
+    // A unit of no runs tells what the set-up asked.
+    const asks = SCENARIOS.slice(0, 12).map(({ scenario }) => {
+      const subject = new FuzzSubject(scenario, scenario.cases[0]!, settings, STEPS_MAX, false);
+      const many = subject.perform(0, [0, 1, 2, 3]).asked.length;
+      return many - subject.perform(1, []).asked.length;
+    });
+    expect(Math.min(...asks)).toBeGreaterThan(0);
+  });
+});
