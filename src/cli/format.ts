@@ -1,5 +1,6 @@
 // `--format`: what machines read instead of text. Every command that reports on scenarios takes it.
 import type { ScenarioResult } from '../scenario/result.ts';
+import type { FuzzCampaign } from '../scenario/search/fuzz-result.ts';
 import type { Report, ScenarioSearch, SearchCommand } from '../scenario/search/result.ts';
 import { textOption } from './command.ts';
 import type { Io } from './io.ts';
@@ -15,14 +16,16 @@ export function formatOf(args: Readonly<Record<string, unknown>>): Format {
   return FORMATS.find((format) => format === textOption(args, 'format')) ?? 'text';
 }
 
-/** Searches or replays in a form for machines. */
+/** Searches or replays in a form for machines; `campaign`: what fuzz says beside its cases. */
 export async function machineReport(
   format: MachineFormat,
   command: SearchCommand,
   scenarios: readonly ScenarioSearch[],
+  campaign?: FuzzCampaign,
 ): Promise<string> {
   const { searchReport } = await import('../report/json.ts');
-  return rendered(format, searchReport(command, scenarios, { version: programVersion() }));
+  const report = searchReport(command, scenarios, { version: programVersion() });
+  return rendered(format, campaign === undefined ? report : { ...report, campaign });
 }
 
 /** Runs in a form for machines. */

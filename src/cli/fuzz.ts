@@ -1,5 +1,4 @@
 // `pinsim fuzz`: runs scenario files under a mix of strategies, by number of runs or by time.
-import type { ScenarioSearch } from '../scenario/search/result.ts';
 import type { Command, ExitCode, Parts } from './command.ts';
 import { textOption } from './command.ts';
 import { FORMATS, formatOf, machineReport, reportWidth } from './format.ts';
@@ -104,8 +103,7 @@ async function reportOf(
   output: string | undefined,
 ): Promise<string> {
   const format = formatOf(args);
-  if (format === 'json') return jsonReport(campaign, scenarios);
-  if (format !== 'text') return machineReport(format, 'fuzz', scenarios);
+  if (format !== 'text') return machineReport(format, 'fuzz', scenarios, campaign);
   const { renderFuzz } = await import('../report/fuzz.ts');
   const { NO_PAINT } = await import('../report/paint.ts');
   const { paintFor } = await import('./colour.ts');
@@ -113,16 +111,14 @@ async function reportOf(
   return renderFuzz(campaign, scenarios, { paint, verbose: args.verbose === true, width: reportWidth(io, output) });
 }
 
-async function jsonReport(campaign: FuzzRun['campaign'], scenarios: readonly ScenarioSearch[]): Promise<string> {
-  const { renderReportJson, searchReport } = await import('../report/json.ts');
-  const { programVersion } = await import('./version.ts');
-  const report = { ...searchReport('fuzz', scenarios, { version: programVersion() }), campaign };
-  return renderReportJson(report);
-}
-
-/** An unexpected finding is one wherever it came from; what could not be looked at makes the rest incomplete. */
-function exitCode({ campaign, interrupted }: FuzzRun): ExitCode {
-  const { corpus, unexpected } = campaign;
-  if (unexpected > 0 || corpus.some(({ outcome }) => outcome === 'shows')) return 1;
-  return interrupted || corpus.some(({ outcome }) => outcome === 'broken') ? 3 : 0;
+/**
+ * What is not as expected is so wherever it came from; what could not be looked at, or did not reach what it is to reach,
+ * makes the rest incomplete. Cases that have not had a turn do not: in a short campaign there always are some.
+ */
+function exitCode({ campaign, scenarios, interrupted }: FuzzRun): ExitCode {
+  const { corpus, unexpected, absent } = campaign;
+  if (unexpected > 0 || absent > 0 || corpus.some(({ outcome }) => outcome === 'shows')) return 1;
+  if (interrupted || corpus.some(({ outcome }) => outcome === 'broken')) return 3;
+  const cases = scenarios.flatMap((scenario) => scenario.cases);
+  return cases.some(({ executions, missingLabels }) => executions > 0 && missingLabels.length > 0) ? 3 : 0;
 }

@@ -1,6 +1,6 @@
 // A campaign as text: what no scenario expects, in full; then what was run, what it covered and what it never reached.
 import type { FuzzCampaign } from '../scenario/search/fuzz-result.ts';
-import type { ScenarioSearch } from '../scenario/search/result.ts';
+import type { CaseSearch, ScenarioSearch } from '../scenario/search/result.ts';
 import { NO_PAINT } from './paint.ts';
 import { renderScenarioSearch } from './search.ts';
 import type { TextOptions } from './text.ts';
@@ -36,16 +36,20 @@ function summary(
   options: TextOptions,
 ): readonly string[] {
   const paint = options.paint ?? NO_PAINT;
-  const { runs, unexpected, shard, mutate, seed, cases } = campaign;
+  const { runs, unexpected, absent, shard, mutate, seed, cases } = campaign;
   const part = shard === undefined ? '' : `, shard ${shard.index} of ${shard.count}`;
   const ran = `${plural(runs, 'run')} (${plural(campaign.steps, 'step')})`;
+  const wrong = [
+    ...(unexpected > 0 ? [plural(unexpected, 'UNEXPECTED FINDING')] : []),
+    ...(absent > 0 ? [`${plural(absent, 'FINDING')} ABSENT that every run must show`] : []),
+  ];
   const found =
-    unexpected > 0
-      ? paint.bad(`${plural(unexpected, 'UNEXPECTED FINDING')} in ${ran}`)
+    wrong.length > 0
+      ? `${paint.bad(wrong.join(' and '))} in ${ran}`
       : campaign.expected > 0
         ? `${paint.good('no unexpected finding')} in ${ran}`
         : `${paint.good('no finding')} in ${ran}`;
-  const verdict = [...corpusVerdict(campaign, options), found].join('; ');
+  const verdict = [...corpusVerdict(campaign, options), found, ...unreachedVerdict(scenarios, options)].join('; ');
   const made = mutate ? `, ${plural(campaign.workloads, 'workload')} made up` : '';
   const lines = [
     `${verdict}, ${plural(cases, 'case')} of ${plural(campaign.scenarios, 'scenario')}${made}; seed ${seed}${part}`,
@@ -64,6 +68,18 @@ function summary(
   coverageLines(campaign, options, text);
   missingLines(campaign, scenarios, options, text);
   return lines;
+}
+
+/** Cases that ran, and did not reach what their scenario says they reach: whatever they show may be vacuous. */
+function unreached(scenarios: readonly ScenarioSearch[]): readonly CaseSearch[] {
+  const cases = scenarios.flatMap((scenario) => scenario.cases);
+  return cases.filter(({ executions, missingLabels }) => executions > 0 && missingLabels.length > 0);
+}
+
+function unreachedVerdict(scenarios: readonly ScenarioSearch[], options: TextOptions): readonly string[] {
+  const { length } = unreached(scenarios);
+  if (length === 0) return [];
+  return [(options.paint ?? NO_PAINT).warn(`INCOMPLETE: ${plural(length, 'case')} did not reach what must be reached`)];
 }
 
 /** What of the corpus folder decides the exit code. */
@@ -125,14 +141,16 @@ function missingLines(
   const findings = ran.flatMap(({ missingFindings }) =>
     missingFindings.map(({ what, where }) => `${where.file}:${where.line} ${what}`),
   );
-  const labels = new Set(
-    ran.flatMap(({ missingLabels }) => missingLabels.map(({ what, where }) => `${where.file}:${where.line} ${what}`)),
+  const labels = unreached(scenarios).flatMap(({ name, executions, missingLabels }) =>
+    missingLabels.map(
+      ({ what, where }) => `${where.file}:${where.line} ${what} (${name}, ${plural(executions, 'run')})`,
+    ),
   );
   const list = (what: string, names: readonly string[]): void => {
     if (names.length > 0) text(listed(what, names, options, MISSING_LISTED));
   };
   list('expected findings not met', findings);
-  list('labels of scenarios (reaches) never reached', [...labels]);
+  list('labels that must be reached (reaches) and were not', labels);
   list('cases that have not had a turn (large ones seldom have)', campaign.notYet);
 }
 

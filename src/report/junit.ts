@@ -1,16 +1,22 @@
-// Reports as JUnit XML, in the form that CI servers read: one test case per scenario.
+// Reports as JUnit XML, in the form that CI servers read: one test case per scenario, and one per case of a corpus that
+// was replayed.
 import type { Report } from '../scenario/search/result.ts';
-import { type Problem, problemsOf } from './problems.ts';
+import { corpusProblems, type Problem, problemsOf } from './problems.ts';
+
+interface TestCase {
+  readonly name: string;
+  readonly classname: string;
+  readonly file: string;
+  readonly failed: boolean;
+  /** Nothing can be said. */
+  readonly open: boolean;
+  readonly problems: readonly Problem[];
+}
 
 /** The report as XML, ending with a line break. Times are left out: results do not depend on the machine. */
 export function renderJUnit(report: Report): string {
   const problems = problemsOf(report);
-  const cases = report.scenarios.map(({ file, title, cases: all }) => {
-    const own = problems.filter((problem) => problem.scenario === title && problem.place.file === file);
-    const failed = all.some(({ status }) => status === 'not-as-expected');
-    const open = !failed && all.some(({ status }) => status === 'incomplete');
-    return { file, title, failed, open, problems: own };
-  });
+  const cases = [...scenarioCases(report, problems), ...corpusCases(report)];
   const count = (test: (one: (typeof cases)[number]) => boolean): number => cases.filter(test).length;
   const totals = `tests="${cases.length}" failures="${count(({ failed }) => failed)}" errors="0"`;
   const skipped = `skipped="${count(({ open }) => open)}"`;
@@ -19,8 +25,8 @@ export function renderJUnit(report: Report): string {
     `<testsuites name="pinsim" ${totals}>`,
     `  <testsuite name="pinsim ${report.command}" ${totals} ${skipped}>`,
   ];
-  for (const { file, title, failed, open, problems: own } of cases) {
-    const head = `    <testcase name="${attribute(title)}" classname="${attribute(file)}" file="${attribute(file)}"`;
+  for (const { name, classname, file, failed, open, problems: own } of cases) {
+    const head = `    <testcase name="${attribute(name)}" classname="${attribute(classname)}" file="${attribute(file)}"`;
     const errors = own.filter(({ level }) => level === 'error');
     if (failed) {
       const first = errors[0]?.message ?? 'not as expected';
@@ -35,6 +41,28 @@ export function renderJUnit(report: Report): string {
     } else lines.push(`${head}/>`);
   }
   return `${[...lines, '  </testsuite>', '</testsuites>'].join('\n')}\n`;
+}
+
+function scenarioCases(report: Report, problems: readonly Problem[]): readonly TestCase[] {
+  return report.scenarios.map(({ file, title, cases: all }) => {
+    const own = problems.filter((problem) => problem.scenario === title && problem.place.file === file);
+    const failed = all.some(({ status }) => status === 'not-as-expected');
+    const open = !failed && all.some(({ status }) => status === 'incomplete');
+    return { name: title, classname: file, file, failed, open, problems: own };
+  });
+}
+
+/** A failure that was found before is told apart from what the campaign found: its bug has a name. */
+function corpusCases(report: Report): readonly TestCase[] {
+  const corpus = report.command === 'run' ? [] : (report.campaign?.corpus ?? []);
+  return corpus.map((kept) => ({
+    name: kept.entry,
+    classname: 'corpus',
+    file: kept.path,
+    failed: kept.outcome === 'shows',
+    open: kept.outcome === 'broken',
+    problems: corpusProblems(kept),
+  }));
 }
 
 function inWords({ caseName, rule, place, message, details }: Problem): string {

@@ -1,9 +1,11 @@
 // What a report complains about, one problem after the other, each with its place: what JUnit, SARIF and annotations of
 // GitHub are made from.
-import type { CaseResult, CaseStatus, ScenarioResult } from '../scenario/result.ts';
+import type { CaseResult, ScenarioResult } from '../scenario/result.ts';
+import type { CorpusReplay } from '../scenario/search/fuzz-result.ts';
 import type { CaseSearch, Report, ScenarioSearch } from '../scenario/search/result.ts';
 import { verdictOfReplay } from './replay.ts';
 import { verdictInWords } from './search.ts';
+import { plural } from './value.ts';
 
 /** `error`: not as expected. `warning`: nothing can be said. `note`: a finding that was expected. */
 export type Level = 'error' | 'warning' | 'note';
@@ -27,7 +29,42 @@ export interface Problem {
 export function problemsOf(report: Report): readonly Problem[] {
   if (report.command === 'run')
     return report.scenarios.flatMap((scenario) => scenario.cases.flatMap((one) => runProblems(scenario, one)));
-  return report.scenarios.flatMap((scenario) => scenario.cases.flatMap((one) => searchProblems(scenario, one)));
+  const found = report.scenarios.flatMap((scenario) => scenario.cases.flatMap((one) => searchProblems(scenario, one)));
+  const { campaign } = report;
+  if (campaign === undefined) return found;
+  // What the campaign has found again is not told twice.
+  const isKnown = (kept: Problem): boolean =>
+    found.some(
+      ({ place, caseName, identity }) =>
+        place.file === kept.place.file && caseName === kept.caseName && identity === kept.identity,
+    );
+  return [...found, ...campaign.corpus.flatMap(corpusProblems).filter((kept) => !isKnown(kept))];
+}
+
+/** A case of the corpus that still shows what it was kept for, or cannot be replayed; of others there is nothing to say. */
+export function corpusProblems(kept: CorpusReplay): readonly Problem[] {
+  const { entry, path, scenario, outcome, case: caseName, where, kind, cause, says, note, token } = kept;
+  if (outcome !== 'shows' && outcome !== 'broken') return [];
+  const shown = outcome === 'shows';
+  const message = shown ? says : `it cannot be replayed: ${note ?? 'nobody knows why'}`;
+  const rule = !shown ? 'not-replayed' : cause.startsWith('absent|') ? 'missing-finding' : kind;
+  const details = [
+    `corpus: ${path}`,
+    ...(shown && note !== undefined ? [note] : []),
+    `replay: pinsim replay '${token}'`,
+  ];
+  return [
+    {
+      level: shown ? 'error' : 'warning',
+      rule,
+      scenario: entry,
+      caseName: caseName ?? entry,
+      place: where ?? { file: shown ? scenario : path, line: 1, column: 1 },
+      message,
+      details,
+      identity: cause,
+    },
+  ];
 }
 
 type Context = { readonly file: string; readonly title: string };
@@ -70,8 +107,8 @@ function searchProblems(scenario: ScenarioSearch, one: CaseSearch): readonly Pro
     executions,
     token,
   } of one.absent) {
-    const message = `${executions} interleavings did not show ${what}`;
-    problem('error', 'missing-finding', message, where, [`replay: pinsim replay '${token}'`]);
+    const message = `${plural(executions, 'interleaving')} did not show ${what}`;
+    problem('error', 'missing-finding', message, where, [`replay: pinsim replay '${token}'`], `absent|${what}`);
   }
   for (const { what, where } of one.missingLabels)
     problem(missing(one), 'missing-label', `no interleaving reached ${what}`, where);
@@ -80,9 +117,10 @@ function searchProblems(scenario: ScenarioSearch, one: CaseSearch): readonly Pro
   return problems;
 }
 
-/** What a search that is not complete did not see, it may yet see. */
-function missing({ status }: { readonly status: CaseStatus }): Level {
-  return status === 'incomplete' ? 'warning' : 'error';
+/** What a search that is not complete did not see, it may yet see; where that is as expected, it is no problem at all. */
+function missing({ status, method }: CaseSearch): Level {
+  if (status === 'as-expected') return 'note';
+  return status === 'incomplete' || !method.exhaustive ? 'warning' : 'error';
 }
 
 function levelOf(expected: 'always' | 'possible' | 'no'): Level {

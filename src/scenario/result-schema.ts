@@ -1,10 +1,9 @@
 // The JSON Schema of what `--format json` prints, and the zod types that it is made from. Tests hold real reports
 // against them, so that they say what is printed.
 import * as z from 'zod';
-import { zCampaign } from './campaign-schema.ts';
+import { zCampaign, zWhere } from './campaign-schema.ts';
 import { RESULT_VERSION } from './result.ts';
 
-const zWhere = z.strictObject({ file: z.string(), line: z.int().min(1), column: z.int().min(1) });
 const zExpected = z.enum(['always', 'possible', 'no']).describe('Which list of the `expect` of the case has it.');
 const zStatus = z.enum(['as-expected', 'not-as-expected', 'incomplete']);
 const zCount = z.int().min(0);

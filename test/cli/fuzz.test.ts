@@ -95,6 +95,46 @@ describe('a campaign', { timeout: 300_000 }, () => {
     expect(out).toContain('1 finding that the scenarios expect');
   });
 
+  it('fails when a finding that every run must show is absent from one, and tells which', async () => {
+    const cwd = folder();
+    writeFileSync(join(cwd, 'race.yaml'), RACE.replace('expect: {}', 'expect: {always: [unexpected-outcome]}'));
+    const argv = ['race.yaml', '--runs', '64', '--corpus', 'corpus'];
+    const [one, two] = [await fuzz([...argv, '--jobs', '1'], cwd), await fuzz([...argv, '--jobs', '2'], cwd)];
+    expect([one.code, two.code]).toEqual([1, 1]);
+    expect(one.out).toContain('1 FINDING ABSENT that every run must show in 64 runs');
+    expect(one.out).toMatch(/race\.yaml:17:1: missing: \d+ interleavings did not show unexpected-outcome/);
+    const token = /pinsim replay '(.*)'/.exec(one.out)![1]!;
+    const replayed = await start(['replay', token], cwd).ended;
+    expect(replayed.out).toContain('does not show unexpected-outcome, as before');
+    // The second campaign has replayed what the first one kept.
+    expect(readdirSync(join(cwd, 'corpus'))).toEqual([
+      expect.stringMatching(/^race--no-unexpected-outcome--[0-9a-f]{8}\.txt$/),
+    ]);
+    expect(two.out).toMatch(/^1 CORPUS CASE STILL SHOWN; 1 FINDING ABSENT/m);
+    // Nobody says any more that every run shows it.
+    writeFileSync(join(cwd, 'race.yaml'), RACE.replace('expect: {}', 'expect: {possible: [unexpected-outcome]}'));
+    expect((await fuzz([...argv, '--jobs', '1'], cwd)).code).toBe(0);
+  });
+
+  it('is incomplete when a case does not reach what its scenario says it reaches, whatever others reach', async () => {
+    const cwd = folder();
+    const label = 'try_get_folio';
+    const title = 'title: who writes last\n';
+    const pinning = readFileSync(join(cwd, BUGS[0]!), 'utf8');
+    writeFileSync(join(cwd, 'pins.yaml'), `${pinning}reaches: [${label}]\n`);
+    writeFileSync(
+      join(cwd, 'fine.yaml'),
+      RACE.replace(title, `${title}reaches: [${label}]\n`).replace(/ +shows: .*\n/, ''),
+    );
+    expect((await fuzz(['pins.yaml', '--runs', '20'], cwd)).code).toBe(0);
+    const { code, out } = await fuzz(['pins.yaml', 'fine.yaml', '--runs', '40'], cwd);
+    expect(code).toBe(3);
+    expect(out).toContain('; INCOMPLETE: 1 case did not reach what must be reached');
+    expect(out).toMatch(
+      /labels that must be reached \(reaches\) and were not \(1\): fine\.yaml:2 try_get_folio \(v6\.1, \d+\s+runs\)/,
+    );
+  });
+
   it('is the union of its shards', async () => {
     const cwd = folder();
     const runsOf = async (shard: string): Promise<number> => {
@@ -116,7 +156,10 @@ describe('a campaign', { timeout: 300_000 }, () => {
 describe('a campaign that is stopped', { timeout: 300_000 }, () => {
   it('by a kill goes on from its state and ends as if nothing had been', async () => {
     const cwd = folder();
-    const argv = [...BUGS, 'race.yaml', '--mutate', '--runs', '500', '--jobs', '2', '--shrink', 'off'];
+    // With an absence, and with labels to reach: they too are in the state.
+    const always = 'reaches: [try_get_folio]\nexpect: {always: [unexpected-outcome]}';
+    writeFileSync(join(cwd, 'always.yaml'), RACE.replace('expect: {}', always));
+    const argv = [...BUGS, 'race.yaml', 'always.yaml', '--mutate', '--runs', '500', '--jobs', '2', '--shrink', 'off'];
     const whole = await fuzz(argv, cwd);
     const state = join(cwd, 'state');
     const linesOf = (): number => (existsSync(state) ? readFileSync(state, 'utf8').split('\n').length - 1 : 0);
@@ -177,6 +220,27 @@ describe('the corpus folder', { timeout: 300_000 }, () => {
     const fixed = await fuzz(['race.yaml', '--runs', '8', '--corpus', 'corpus'], cwd);
     expect(fixed.out).toContain('1 not shown any more');
     expect(fixed.code).toBe(0);
+  });
+
+  it('fails in the formats for machines, too, at the line of the scenario', async () => {
+    const cwd = folder();
+    await fuzz(['race.yaml', '--runs', '64', '--corpus', 'corpus', '--shrink', 'off'], cwd);
+    const as = async (format: string) =>
+      (await fuzz(['fine.yaml', 'race.yaml', '--runs', '1', '--corpus', 'corpus', '--format', format], cwd)).out;
+    expect(await as('junit')).toMatch(/<testsuite name="pinsim fuzz" tests="3" failures="1" /);
+    expect(await as('junit')).toMatch(/<testcase name="race--unexpected-outcome--[0-9a-f]{8}\.txt" classname="corpus"/);
+    const [{ results }] = JSON.parse(await as('sarif')).runs;
+    const failed = results.filter(({ level }: { level: string }) => level === 'error');
+    expect(failed).toMatchObject([
+      {
+        ruleId: 'unexpected-outcome',
+        locations: [{ physicalLocation: { artifactLocation: { uri: 'race.yaml' }, region: { startLine: 15 } } }],
+      },
+    ]);
+    expect(await as('github')).toMatch(
+      /^::error file=race\.yaml,line=15,col=\d+,title=unexpected-outcome%3A v6\.1::look/m,
+    );
+    expect(zReport.safeParse(JSON.parse(await as('json'))).error?.issues ?? []).toEqual([]);
   });
 
   it('keeps the scenario with a workload that was made up', async () => {

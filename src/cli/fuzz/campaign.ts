@@ -5,11 +5,11 @@ import { Draws } from '../../explore/draws.ts';
 import { Feedback, type Lesson } from '../../explore/feedback.ts';
 import { ScenarioError } from '../../scenario/diagnostic.ts';
 import type { UnitTask } from '../../scenario/search/fuzz-bench.ts';
-import type { FuzzFinding, UnitResult } from '../../scenario/search/fuzz-result.ts';
+import type { FuzzAbsence, FuzzFinding, UnitResult } from '../../scenario/search/fuzz-result.ts';
 import type { Pool } from './pool.ts';
 import type { EpochRecord, StateFile } from './state.ts';
 import { type FuzzCase, LARGE_STRIDE } from './subjects.ts';
-import { addAll, causeOf, Tally } from './tally.ts';
+import { addAll, Tally } from './tally.ts';
 
 /** Epochs begun before the oldest of them is finished: a slow case must not hold the others up. */
 const EPOCHS_AHEAD = 64;
@@ -26,6 +26,7 @@ export interface CampaignSettings {
   readonly cases: readonly FuzzCase[];
   /** Told of every cause when it is first met. */
   readonly found: (finding: FuzzFinding) => void;
+  readonly lacked: (absence: FuzzAbsence) => void;
 }
 
 /** An epoch under way. */
@@ -65,7 +66,8 @@ export class Campaign {
     const { tally, feedback } = this;
     const latest = new Map<number, EpochRecord>();
     for (const record of this.state?.records ?? []) {
-      if ('finding' in record) tally.show(record.finding, 0);
+      if ('finding' in record) tally.found.add(record.finding, 0);
+      else if ('absence' in record) tally.lacked.add(record.absence, 0);
       else latest.set(record.epoch, record);
     }
     for (const record of latest.values()) {
@@ -84,7 +86,9 @@ export class Campaign {
       tally.cover(record.labels, record.asked);
       feedback.restore(record.features, record.kept);
       for (const feature of record.features) this.arrivedFeatures.add(feature);
-      for (const [cause, runs] of record.shown) tally.showMore(cause, runs);
+      for (const [index, labels] of record.reached) tally.reach(index, labels);
+      for (const [cause, runs] of record.shown) tally.found.addRuns(cause, runs);
+      for (const [cause, runs] of record.lacked) tally.lacked.addRuns(cause, runs);
     }
   }
 
@@ -163,9 +167,14 @@ export class Campaign {
     open.results.set(unit.number, result);
     for (const feature of result.features) this.arrivedFeatures.add(feature);
     for (const finding of result.findings) {
-      if (!this.tally.show(finding, 0)) continue;
+      if (!this.tally.found.add(finding, 0)) continue;
       this.state?.add({ finding });
       this.settings.found(finding);
+    }
+    for (const absence of result.absences) {
+      if (!this.tally.lacked.add(absence, 0)) continue;
+      this.state?.add({ absence });
+      this.settings.lacked(absence);
     }
     this.finish();
   }
@@ -198,7 +207,12 @@ export class Campaign {
         labels: [...own.labels].filter((label) => !before.labels.has(label)),
         asked: pairsOf(own).filter(([id, answer]) => !before.asked.has(`${id}=${answer}`)),
         kept: this.settings.mutate ? kept : [],
-        shown: own.findings.map((finding) => [causeOf(finding), finding.runs] as const),
+        reached: [...own.caseLabels].flatMap(([index, labels]) => {
+          const wanted = this.settings.cases[index]!.scenario.reaches.filter(({ label }) => labels.has(label));
+          return wanted.length === 0 ? [] : [[index, wanted.map(({ label }) => label)] as const];
+        }),
+        shown: own.found.counts,
+        lacked: own.lacked.counts,
       });
     }
     this.wake();

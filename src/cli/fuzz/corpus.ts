@@ -3,7 +3,7 @@
 // workload up, the scenario follows, and the file can be run like any other.
 import { existsSync, mkdirSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
-import type { FuzzFinding } from '../../scenario/search/fuzz-result.ts';
+import type { FuzzAbsence, FuzzFinding } from '../../scenario/search/fuzz-result.ts';
 import { parseCaseToken, printCaseToken } from '../../scenario/search/token.ts';
 import type { Io } from '../io.ts';
 import { writeWhole } from '../output.ts';
@@ -13,20 +13,46 @@ const FIRST_LINE = '# pinsim corpus 1';
 
 /** A case of the folder. */
 export interface CorpusEntry {
-  /** Name in the folder. */
+  /** Name in the folder, and with the folder. */
   readonly name: string;
+  readonly path: string;
   readonly token: string;
   readonly says: string;
+  readonly kind: string;
   /** What tells it apart from other findings. */
-  readonly identity: string;
+  readonly cause: string;
+  readonly scenario: string;
   /** The scenario, when it is one that was made up. */
   readonly text?: string;
 }
 
+/** What is to be kept. */
+export interface NewEntry {
+  readonly file: string;
+  /** In the name of the file: the kind of the finding, or `no-` and the kind that every run must show. */
+  readonly what: string;
+  readonly says: string;
+  readonly kind: string;
+  readonly cause: string;
+  readonly token: string;
+  readonly workload?: FuzzFinding['workload'];
+}
+
+export function entryOf({ file, finding, token, workload }: FuzzFinding): NewEntry {
+  const { kind, message, identity } = finding;
+  const made = workload === undefined ? {} : { workload };
+  return { file, what: kind, says: message, kind, cause: identity, token, ...made };
+}
+
+export function entryOfAbsence({ file, pattern, kind, token }: FuzzAbsence): NewEntry {
+  const says = `a run does not show ${pattern}, which every run must show`;
+  return { file, what: `no-${kind}`, says, kind, cause: `absent|${pattern}`, token };
+}
+
 /** Where a case is kept, as a file name. `hash`: of its cause. */
-export function entryName({ file, finding, workload }: FuzzFinding, hash: string): string {
+export function entryName({ file, what, workload }: NewEntry, hash: string): string {
   const story = basename(file).replace(/\.ya?ml$/, '');
-  return `${story}--${finding.kind}--${hash}.${workload === undefined ? 'txt' : 'yaml'}`;
+  return `${story}--${what}--${hash}.${workload === undefined ? 'txt' : 'yaml'}`;
 }
 
 /** All cases of the folder, by name. A folder that does not exist is empty. Throws UsageError for a file of another kind. */
@@ -50,15 +76,18 @@ function readEntry(file: string, name: string, text: string): CorpusEntry {
     throw new UsageError(`${file} is no case of a corpus`, `such a file starts with \`${FIRST_LINE}\``);
   return {
     name,
+    path: file,
     token: fact('replay').replace(/^pinsim replay '(.*)'$/, '$1'),
     says: fact('says'),
-    identity: fact('cause'),
+    kind: fact('kind'),
+    cause: fact('cause'),
+    scenario: fact('scenario'),
     ...(name.endsWith('.yaml') ? { text } : {}),
   };
 }
 
-/** Keep a finding, unless its cause is kept already. Returns the file's name, or undefined when it was there. */
-export function keep(io: Io, folder: string, name: string, found: FuzzFinding, version: string): string | undefined {
+/** Keep a case, unless its cause is kept already. Returns the file's name, or undefined when it was there. */
+export function keep(io: Io, folder: string, name: string, found: NewEntry, version: string): string | undefined {
   const path = resolve(io.cwd, folder);
   mkdirSync(path, { recursive: true });
   if (existsSync(join(path, name))) return undefined;
@@ -66,14 +95,15 @@ export function keep(io: Io, folder: string, name: string, found: FuzzFinding, v
   return name;
 }
 
-function entryText({ finding, token, workload, file }: FuzzFinding, path: string, version: string): string {
+function entryText(entry: NewEntry, path: string, version: string): string {
+  const { file, says, kind, cause, token, workload } = entry;
   // The token calls a made-up scenario by the name under which it is kept.
   const replay = workload === undefined ? token : printCaseToken({ ...parseCaseToken(token), file: path });
   const lines = [
     FIRST_LINE,
-    `# says: ${oneLine(finding.message)}`,
-    `# kind: ${finding.kind}`,
-    `# cause: ${oneLine(finding.identity)}`,
+    `# says: ${oneLine(says)}`,
+    `# kind: ${kind}`,
+    `# cause: ${oneLine(cause)}`,
     `# scenario: ${file}`,
     `# found by: pinsim ${version}`,
     `# replay: pinsim replay '${replay}'`,

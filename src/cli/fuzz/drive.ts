@@ -1,7 +1,7 @@
 // One call of `pinsim fuzz`: replay the corpus, run the campaign until it or its time is over, tell what was found.
 import { performance } from 'node:perf_hooks';
 import type { Scenario } from '../../scenario/scenario.ts';
-import type { CorpusReplay, FuzzCampaign, FuzzFinding } from '../../scenario/search/fuzz-result.ts';
+import type { CorpusReplay, FuzzAbsence, FuzzCampaign, FuzzFinding } from '../../scenario/search/fuzz-result.ts';
 import type { ScenarioSearch, SearchFinding } from '../../scenario/search/result.ts';
 import { scenarioDigest } from '../../scenario/search/token.ts';
 import { type CaseChanges, selectCases } from '../../scenario/select-cases.ts';
@@ -9,14 +9,14 @@ import { readText } from '../files.ts';
 import type { Io } from '../io.ts';
 import { programVersion } from '../version.ts';
 import { Campaign } from './campaign.ts';
-import { type CorpusEntry, entryName, keep, readCorpus } from './corpus.ts';
+import { type CorpusEntry, entryName, entryOf, entryOfAbsence, keep, type NewEntry, readCorpus } from './corpus.ts';
 import type { FuzzOptions } from './options.ts';
 import { campaignOf, plainFinding, searchesOf } from './outcome.ts';
 import { defaultJobs, type Pool, threadPool } from './pool.ts';
 import { FuzzProgress } from './progress.ts';
 import { type Identity, StateFile } from './state.ts';
 import { casesOf, type FuzzCase } from './subjects.ts';
-import { causeOf, hashOfCause } from './tally.ts';
+import { causeOf, hashOfCause, lackOf } from './tally.ts';
 
 export interface FuzzSetting {
   readonly options: FuzzOptions;
@@ -118,14 +118,18 @@ class FuzzCall {
       shards: shard.count,
       unitPerSlot: mutate,
     };
-    const found = (finding: FuzzFinding): void => this.keep(finding);
-    this.campaign = new Campaign({ seed, mutate, plan, cases, found }, pool, state);
+    const found = (finding: FuzzFinding): void => {
+      if (finding.expected === 'no') this.keep(entryOf(finding), causeOf(finding));
+    };
+    const lacked = (absence: FuzzAbsence): void => this.keep(entryOfAbsence(absence), lackOf(absence));
+    this.campaign = new Campaign({ seed, mutate, plan, cases, found, lacked }, pool, state);
     const goal = { runs: runs / shard.count, endMs };
     this.progress = new FuzzProgress(io, goal, () => ({
       runs: this.campaign.runsDone,
       coverage: this.campaign.coverage,
-      findings: this.campaign.tally.causesKnown,
+      findings: this.campaign.tally.found.size,
       unexpected: this.campaign.tally.unexpected,
+      absent: this.campaign.tally.lacked.size,
     }));
     this.stop = new Promise((resolve) => {
       this.stopNow = resolve;
@@ -158,8 +162,8 @@ class FuzzCall {
       forget?.();
     }
     if (this.stopped !== undefined) campaign.countPartial();
-    for (const { name, token, says } of entries.slice(corpus.length))
-      corpus.push({ entry: name, token, says, outcome: 'broken', note: 'there was no time to replay it' });
+    for (const entry of entries.slice(corpus.length))
+      corpus.push({ ...aboutEntry(entry), outcome: 'broken', note: 'there was no time to replay it' });
     return this.outcome(corpus, await this.tellAll());
   }
 
@@ -174,30 +178,37 @@ class FuzzCall {
     for (const replay of replays) into.push(await replay);
   }
 
-  private async replay({ name, token, says, text }: CorpusEntry): Promise<CorpusReplay> {
-    const entry = { entry: name, token, says };
+  private async replay(kept: CorpusEntry): Promise<CorpusReplay> {
+    const { token, text } = kept;
+    const entry = aboutEntry(kept);
     const task = { kind: 'replay', token, ...(text === undefined ? {} : { text }) } as const;
     const answer = await this.pool.do(task).catch(() => undefined);
     if (answer?.kind !== 'replay')
       return { ...entry, outcome: 'broken', note: answer?.kind === 'broken' ? answer.why : 'stopped' };
-    const { verdict, expected, diverged } = answer.result;
+    const { verdict, expected, case: one, where, diverged } = answer.result;
     const shown = verdict === 'shown' || verdict === 'nearby';
     const outcome = !shown ? 'gone' : expected ? 'expected' : 'shows';
-    return { ...entry, outcome, ...(diverged === undefined ? {} : { note: diverged }) };
+    return {
+      ...entry,
+      case: one,
+      outcome,
+      ...(shown && where !== undefined ? { where } : {}),
+      ...(diverged === undefined ? {} : { note: diverged }),
+    };
   }
 
   /** A new case for the corpus folder, the moment it is found. */
-  private keep(finding: FuzzFinding): void {
+  private keep(entry: NewEntry, cause: string): void {
     const { corpus } = this.setting.options;
-    if (corpus === undefined || finding.expected !== 'no') return;
-    keep(this.io, corpus, entryName(finding, hashOfCause(causeOf(finding))), finding, programVersion());
+    if (corpus === undefined) return;
+    keep(this.io, corpus, entryName(entry, hashOfCause(cause)), entry, programVersion());
   }
 
   /** Stories of what was not expected: shrunk, with what would have prevented it. */
   private async tellAll(): Promise<ReadonlyMap<string, SearchFinding>> {
     const told = new Map<string, SearchFinding>();
     if (this.interrupted) return told;
-    const unexpected = this.campaign.tally.findings.filter(({ expected }) => expected === 'no');
+    const unexpected = this.campaign.tally.found.all.filter(({ expected }) => expected === 'no');
     const stories = unexpected.slice(0, TOLD_MAX).map(async (found) => {
       const story = await this.tell(found);
       if (story !== undefined) told.set(found.token, story);
@@ -239,4 +250,9 @@ class FuzzCall {
       interrupted: this.interrupted,
     };
   }
+}
+
+/** What is known of a case of the corpus before it is replayed. */
+function aboutEntry({ name, path, token, says, kind, cause, scenario }: CorpusEntry) {
+  return { entry: name, path, token, says, kind, cause, scenario };
 }

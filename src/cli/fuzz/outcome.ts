@@ -3,8 +3,14 @@ import { BEHAVIOURS } from '../../kernel/index.ts';
 import { formatPattern, matchesFinding } from '../../scenario/expectation.ts';
 import type { Missing } from '../../scenario/result.ts';
 import type { Scenario } from '../../scenario/scenario.ts';
-import type { CorpusReplay, FuzzCampaign, FuzzCoverage, FuzzFinding } from '../../scenario/search/fuzz-result.ts';
-import type { CaseSearch, ScenarioSearch, SearchFinding } from '../../scenario/search/result.ts';
+import type {
+  CorpusReplay,
+  FuzzAbsence,
+  FuzzCampaign,
+  FuzzCoverage,
+  FuzzFinding,
+} from '../../scenario/search/fuzz-result.ts';
+import type { Absent, CaseSearch, ScenarioSearch, SearchFinding } from '../../scenario/search/result.ts';
 import type { FuzzCase } from './subjects.ts';
 import type { Tally } from './tally.ts';
 
@@ -25,7 +31,7 @@ export interface Circumstances {
 
 export function campaignOf(tally: Tally, cases: readonly FuzzCase[], known: Circumstances): FuzzCampaign {
   const { seed, shard, mutate, stopped, corpus } = known;
-  const { findings } = tally;
+  const findings = tally.found.all;
   const unexpected = findings.filter(({ expected }) => expected === 'no').length;
   return {
     seed,
@@ -41,6 +47,7 @@ export function campaignOf(tally: Tally, cases: readonly FuzzCase[], known: Circ
     ...(stopped === undefined ? {} : { stopped }),
     unexpected,
     expected: findings.length - unexpected,
+    absent: tally.lacked.size,
     notYet: cases.flatMap(({ scenario, one }, index) =>
       tally.cases.has(index) ? [] : [`${scenario.file} ${one.name}`],
     ),
@@ -69,28 +76,46 @@ function coverageOf({ labels, asked }: Tally, { labelsKnown, features }: Circums
 /** Every scenario with its cases, as other searches report them. */
 export function searchesOf(tally: Tally, cases: readonly FuzzCase[], known: Circumstances): readonly ScenarioSearch[] {
   const byFile = new Map<number, { scenario: Scenario; searches: CaseSearch[] }>();
-  const { findings } = tally;
+  const findings = tally.found.all;
+  const absences = tally.lacked.all;
   for (const [index, one] of cases.entries()) {
     const file = byFile.get(one.file) ?? { scenario: one.scenario, searches: [] };
     byFile.set(one.file, file);
-    const own = findings.filter((found) => found.file === one.scenario.file && found.case === one.one.name);
-    const done = { runs: tally.cases.get(index) ?? 0, steps: tally.caseSteps.get(index) ?? 0 };
-    file.searches.push(searchOf(one, done, own, tally.labels, known));
+    const isOwn = (met: FuzzFinding | FuzzAbsence): boolean =>
+      met.file === one.scenario.file && met.case === one.one.name;
+    const done = {
+      runs: tally.cases.get(index) ?? 0,
+      steps: tally.caseSteps.get(index) ?? 0,
+      found: findings.filter(isOwn),
+      lacked: absences.filter(isOwn),
+      labels: tally.caseLabels.get(index) ?? new Set<string>(),
+    };
+    file.searches.push(searchOf(one, done, known));
   }
   return [...byFile.values()].map(({ scenario: { file, title, bug }, searches }) => {
     return { file, title, ...(bug === undefined ? {} : { bug }), cases: searches };
   });
 }
 
-function searchOf(
-  { scenario, one }: FuzzCase,
-  { runs, steps }: { readonly runs: number; readonly steps: number },
-  found: readonly FuzzFinding[],
-  labels: ReadonlySet<string>,
-  known: Circumstances,
-): CaseSearch {
+/** What was done with one case. */
+interface Done {
+  readonly runs: number;
+  readonly steps: number;
+  readonly found: readonly FuzzFinding[];
+  readonly lacked: readonly FuzzAbsence[];
+  /** Labels that its own workload reached. */
+  readonly labels: ReadonlySet<string>;
+}
+
+function searchOf({ scenario, one }: FuzzCase, done: Done, known: Circumstances): CaseSearch {
+  const { runs, steps, found, lacked, labels } = done;
   const missing = (what: string): Missing => ({ what, where: one.expectWhere });
-  const unexpected = found.some(({ expected }) => expected === 'no');
+  const missingLabels = scenario.reaches
+    .filter(({ label }) => !labels.has(label))
+    .map(({ label, where }): Missing => ({ what: label, where }));
+  const violated = lacked.length > 0 || found.some(({ expected }) => expected === 'no');
+  // What random runs did not reach, others may: nobody knows yet whether this case shows anything.
+  const open = runs === 0 || missingLabels.length > 0;
   return {
     name: one.name,
     kernel: one.kernel,
@@ -98,7 +123,7 @@ function searchOf(
     without: one.without,
     seed: scenario.seed,
     method: { strategy: 'mix', exhaustive: false, words: `${known.strategies.join(', ')} mixed` },
-    status: unexpected ? 'not-as-expected' : runs === 0 ? 'incomplete' : 'as-expected',
+    status: violated ? 'not-as-expected' : open ? 'incomplete' : 'as-expected',
     verdict: found.length > 0 ? 'violated' : 'no-finding',
     executions: runs,
     blocked: 0,
@@ -109,11 +134,13 @@ function searchOf(
     findings: found.map((finding) => told(finding, known)),
     missingFindings: [...one.expect.always, ...one.expect.possible]
       .filter((pattern) => !found.some(({ finding }) => matchesFinding(pattern, finding)))
-      .map((pattern) => missing(formatPattern(pattern))),
-    absent: [],
-    missingLabels: scenario.reaches
-      .filter(({ label }) => !labels.has(label))
-      .map(({ label, where }): Missing => ({ what: label, where })),
+      .map(formatPattern)
+      .filter((what) => !lacked.some(({ pattern }) => pattern === what))
+      .map(missing),
+    absent: lacked.map(
+      (one_): Absent => ({ missing: missing(one_.pattern), executions: one_.runs, token: one_.token }),
+    ),
+    missingLabels,
   };
 }
 

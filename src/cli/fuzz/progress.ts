@@ -16,6 +16,8 @@ export interface Standing {
   readonly coverage: number;
   readonly findings: number;
   readonly unexpected: number;
+  /** Findings that every run must show, and that some did not. */
+  readonly absent: number;
 }
 
 export interface Goal {
@@ -71,7 +73,7 @@ export class FuzzProgress {
   }
 
   private line(nowMs: number): string {
-    const { runs, coverage, findings, unexpected } = this.look();
+    const { runs, coverage, findings, unexpected, absent } = this.look();
     const seconds = Math.max((nowMs - this.startMs) / 1000, 0.001);
     const rate = (runs - this.startRuns) / seconds;
     const left = this.leftMs(nowMs, runs, rate);
@@ -79,7 +81,11 @@ export class FuzzProgress {
       plural(runs, 'run'),
       `${formatCount(Math.round(rate))}/s`,
       `coverage ${formatCount(coverage)} (+${formatCount(this.newPerMinute(nowMs, coverage))}/min)`,
-      `${plural(findings, 'finding')}${unexpected > 0 ? `, ${formatCount(unexpected)} UNEXPECTED` : ''}`,
+      [
+        plural(findings, 'finding'),
+        ...(unexpected > 0 ? [`${formatCount(unexpected)} UNEXPECTED`] : []),
+        ...(absent > 0 ? [`${formatCount(absent)} ABSENT`] : []),
+      ].join(', '),
       ...(Number.isFinite(left) ? [`${formatDuration(left)} left`] : []),
     ].join('  ');
   }

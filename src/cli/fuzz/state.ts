@@ -3,12 +3,12 @@
 import { closeSync, existsSync, fsyncSync, openSync, readFileSync, writeSync } from 'node:fs';
 import { resolve } from 'node:path';
 import type { Kept } from '../../explore/feedback.ts';
-import type { FuzzFinding } from '../../scenario/search/fuzz-result.ts';
+import type { FuzzAbsence, FuzzFinding } from '../../scenario/search/fuzz-result.ts';
 import type { Io } from '../io.ts';
 import { checkOutput, writeWhole } from '../output.ts';
 import { UsageError } from '../usage.ts';
 
-const FORMAT = 1;
+const FORMAT = 2;
 
 /** What makes a campaign what it is: another seed or another file is another campaign. */
 export type Identity = Readonly<Record<string, unknown>>;
@@ -16,6 +16,11 @@ export type Identity = Readonly<Record<string, unknown>>;
 /** A finding, as first met. Its runs are counted by epochs. */
 export interface FindingRecord {
   readonly finding: FuzzFinding;
+}
+
+/** An absence, likewise. */
+export interface AbsenceRecord {
+  readonly absence: FuzzAbsence;
 }
 
 export interface EpochRecord {
@@ -36,11 +41,15 @@ export interface EpochRecord {
   readonly labels: readonly string[];
   readonly asked: readonly (readonly [string, string])[];
   readonly kept: readonly Kept[];
+  /** Case by index, and which labels that its scenario wants reached it reached. */
+  readonly reached: readonly (readonly [number, readonly string[]])[];
   /** Cause, and how many of the epoch's runs showed it. */
   readonly shown: readonly (readonly [string, number])[];
+  /** Absence, and how many of the epoch's runs had it. */
+  readonly lacked: readonly (readonly [string, number])[];
 }
 
-export type StateRecord = FindingRecord | EpochRecord;
+export type StateRecord = FindingRecord | AbsenceRecord | EpochRecord;
 
 export class StateFile {
   /** What the file had when it was opened. */

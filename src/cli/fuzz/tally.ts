@@ -1,16 +1,68 @@
 // What a campaign knows by now: findings by cause, coverage, counts. Everything in it is a sum, a union or a minimum, so
 // that the order in which units arrive does not show.
 import { createHash } from 'node:crypto';
-import type { FuzzFinding, UnitResult } from '../../scenario/search/fuzz-result.ts';
+import type { FuzzAbsence, FuzzFinding, UnitResult } from '../../scenario/search/fuzz-result.ts';
 
 /** The same cause: the same identity in the same case of the same file. */
 export function causeOf({ file, case: one, finding }: FuzzFinding): string {
   return [file, one, finding.identity].join('|');
 }
 
+/** The same absence: the same entry of `always` in the same case of the same file. */
+export function lackOf({ file, case: one, pattern }: FuzzAbsence): string {
+  return [file, one, `absent|${pattern}`].join('|');
+}
+
 /** A cause in eight letters, for file names. */
 export function hashOfCause(cause: string): string {
   return createHash('sha256').update(cause).digest('hex').slice(0, 8);
+}
+
+/** Things by cause, each with the run that met it first and how many runs did. */
+export class Met<T extends { readonly firstRun: number; readonly runs: number }> {
+  private readonly causeOf: (one: T) => string;
+  private readonly byCause = new Map<string, { first: T; runs: number }>();
+
+  constructor(cause: (one: T) => string) {
+    this.causeOf = cause;
+  }
+
+  /** `runs` more runs met this. Returns whether it tells more than was known: a new cause, or an earlier run. */
+  add(one: T, runs: number): boolean {
+    const cause = this.causeOf(one);
+    const known = this.byCause.get(cause);
+    if (known === undefined) {
+      this.byCause.set(cause, { first: one, runs });
+      return true;
+    }
+    known.runs += runs;
+    if (known.first.firstRun <= one.firstRun) return false;
+    known.first = one;
+    return true;
+  }
+
+  /** More runs that met a cause which is known. */
+  addRuns(cause: string, runs: number): void {
+    const known = this.byCause.get(cause);
+    if (known !== undefined) known.runs += runs;
+  }
+
+  get size(): number {
+    return this.byCause.size;
+  }
+
+  /** In the order of the plan. */
+  get all(): readonly T[] {
+    return [...this.byCause]
+      .map(([cause, { first, runs }]) => [cause, { ...first, runs }] as const)
+      .sort(([a, { firstRun: aRun }], [b, { firstRun: bRun }]) => aRun - bRun || (a < b ? -1 : 1))
+      .map(([, one]) => one);
+  }
+
+  /** By cause, how many runs. */
+  get counts(): readonly (readonly [string, number])[] {
+    return [...this.byCause].map(([cause, { runs }]) => [cause, runs] as const);
+  }
 }
 
 export class Tally {
@@ -24,12 +76,16 @@ export class Tally {
   /** Steps by case, by index. */
   readonly caseSteps = new Map<number, number>();
   readonly labels = new Set<string>();
+  /** Labels that the workload of its author reached, by case, by index. */
+  readonly caseLabels = new Map<number, Set<string>>();
   /** Answers by behaviour. */
   readonly asked = new Map<string, Set<string>>();
-  private readonly causes = new Map<string, { first: FuzzFinding; runs: number }>();
+  readonly found = new Met<FuzzFinding>(causeOf);
+  readonly lacked = new Met<FuzzAbsence>(lackOf);
 
   /** Count a unit of case number `subject`. */
-  count(subject: number, { runs, steps, runsBy, limits, labels, asked, findings, workload }: UnitResult): void {
+  count(subject: number, result: UnitResult): void {
+    const { runs, steps, runsBy, limits, labels, asked, findings, absences, workload } = result;
     this.runs += runs;
     this.steps += steps;
     if (workload !== null) this.workloads++;
@@ -38,7 +94,16 @@ export class Tally {
     addAll(this.runsBy, Object.entries(runsBy));
     addAll(this.limits, Object.entries(limits));
     this.cover(labels, asked);
-    for (const finding of findings) this.show(finding, finding.runs);
+    if (workload === null) this.reach(subject, labels);
+    for (const finding of findings) this.found.add(finding, finding.runs);
+    for (const absence of absences) this.lacked.add(absence, absence.runs);
+  }
+
+  /** The workload of case number `subject` reaches these labels. */
+  reach(subject: number, labels: readonly string[]): void {
+    const known = this.caseLabels.get(subject) ?? new Set();
+    this.caseLabels.set(subject, known);
+    for (const label of labels) known.add(label);
   }
 
   cover(labels: readonly string[], asked: readonly (readonly [string, string])[]): void {
@@ -50,39 +115,8 @@ export class Tally {
     }
   }
 
-  /** `runs` more runs showed this. Returns whether it tells more than was known: a new cause, or an earlier run. */
-  show(finding: FuzzFinding, runs: number): boolean {
-    const cause = causeOf(finding);
-    const known = this.causes.get(cause);
-    if (known === undefined) {
-      this.causes.set(cause, { first: finding, runs });
-      return true;
-    }
-    known.runs += runs;
-    if (known.first.firstRun <= finding.firstRun) return false;
-    known.first = finding;
-    return true;
-  }
-
-  /** Causes, in the order of the plan. */
-  get findings(): readonly FuzzFinding[] {
-    return [...this.causes.values()]
-      .map(({ first, runs }) => ({ ...first, runs }))
-      .sort((a, b) => a.firstRun - b.firstRun || (a.finding.identity < b.finding.identity ? -1 : 1));
-  }
-
-  /** More runs that showed a cause which is known. */
-  showMore(cause: string, runs: number): void {
-    const known = this.causes.get(cause);
-    if (known !== undefined) known.runs += runs;
-  }
-
   get unexpected(): number {
-    return [...this.causes.values()].filter(({ first }) => first.expected === 'no').length;
-  }
-
-  get causesKnown(): number {
-    return this.causes.size;
+    return this.found.all.filter(({ expected }) => expected === 'no').length;
   }
 }
 

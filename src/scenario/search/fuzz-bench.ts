@@ -1,7 +1,8 @@
 // What one worker of a campaign works at: it holds the scenarios and worlds set up once, and does units, replays and
 // stories. It keeps nothing that a result could depend on: a rewound world does what a new one does.
 import { Draws } from '../../explore/draws.ts';
-import { ScenarioError } from '../diagnostic.ts';
+import { ScenarioError, type Where } from '../diagnostic.ts';
+import { formatPattern } from '../expectation.ts';
 import { loadScenario } from '../load.ts';
 import type { OperationRegistry } from '../operation.ts';
 import type { Scenario, ScenarioCase } from '../scenario.ts';
@@ -12,7 +13,7 @@ import { Mutator } from './mutate.ts';
 import { caseOfToken, replayToken } from './replay-token.ts';
 import type { ReplayReport, SearchFinding } from './result.ts';
 import { type TellOptions, tellFinding } from './tell.ts';
-import { type CaseToken, parseCaseToken } from './token.ts';
+import { type CaseToken, hashOf, parseCaseToken } from './token.ts';
 
 /** What a worker is started with. Plain data. */
 export interface BenchSettings extends FuzzSettings {
@@ -56,6 +57,9 @@ export interface ReplayResult {
   readonly verdict: ReplayReport['verdict'];
   /** Does the scenario list what it showed? */
   readonly expected: boolean;
+  readonly case: string;
+  /** The line of the scenario that it belongs to. */
+  readonly where?: Where;
   /** Where the schedule does not fit any more. */
   readonly diverged?: string;
 }
@@ -142,13 +146,22 @@ export class FuzzBench {
   /** Throws Error or ScenarioError that says why there is nothing to replay. */
   replay({ token: written, text }: ReplayTask): ReplayResult {
     const token = parseCaseToken(written);
-    const { result } = replayToken(this.scenarioOf(token, text), token, { shrink: 0, fixes: false, nearest: false });
+    const scenario = this.scenarioOf(token, text);
+    const { result } = replayToken(scenario, token, { shrink: 0, fixes: false, nearest: false });
     const { verdict, diverged } = result.replay!;
+    const { shows } = token;
     const allowed = ({ expected, finding }: SearchFinding): boolean =>
       expected !== 'no' || this.settings.possible.includes(finding.kind);
+    const one = caseOfToken(scenario, token, {});
+    // That a finding does not appear is expected when nobody says any more that it always does.
+    const demanded = one.expect.always.some((pattern) => hashOf(formatPattern(pattern)) === shows?.hash);
+    const kept = result.findings.find(({ finding }) => hashOf(finding.identity) === shows?.hash);
+    const where = shows?.absent === true ? one.expectWhere : (kept ?? result.findings[0])?.where;
     return {
       verdict,
-      expected: result.findings.every(allowed),
+      expected: shows?.absent === true ? !demanded : result.findings.every(allowed),
+      case: one.name,
+      ...(where === undefined ? {} : { where }),
       ...(diverged === undefined ? {} : { diverged: diverged.message }),
     };
   }

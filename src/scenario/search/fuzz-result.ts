@@ -1,6 +1,7 @@
 // The result of a campaign as plain data: what its reports are made from, and what its workers send. Nothing here knows
 // the model.
 import type { Finding } from '../../engine/finding.ts';
+import type { Where } from '../diagnostic.ts';
 
 /** A cause met by some runs: findings of one identity in one case. */
 export interface FuzzFinding {
@@ -19,13 +20,35 @@ export interface FuzzFinding {
   readonly workload?: { readonly file: string; readonly text: string };
 }
 
+/** A finding that must appear in every run of a case, and did not appear in some that came to their end. */
+export interface FuzzAbsence {
+  readonly file: string;
+  readonly case: string;
+  /** The entry of `always`, in words, and its kind of finding. */
+  readonly pattern: string;
+  readonly kind: string;
+  /** One line for `pinsim replay`. */
+  readonly token: string;
+  /** The run that lacked it first, its strategy, and how many did. */
+  readonly firstRun: number;
+  readonly strategy: string;
+  readonly runs: number;
+}
+
 /** What became of a case of the corpus folder. */
 export interface CorpusReplay {
-  /** The file in the folder. */
+  /** The file in the folder, and with the folder. */
   readonly entry: string;
+  readonly path: string;
   readonly token: string;
-  /** What it found when it was kept. */
+  /** What it found when it was kept, of which kind, by which cause, in which scenario. */
   readonly says: string;
+  readonly kind: string;
+  readonly cause: string;
+  readonly scenario: string;
+  /** The case of the scenario, and its line that the finding belongs to; absent: it could not be replayed, or not shown. */
+  readonly case?: string;
+  readonly where?: Where;
   /** `shows`: still found. `expected`: found, as the scenario says. `gone`: not found. `broken`: cannot be replayed. */
   readonly outcome: 'shows' | 'expected' | 'gone' | 'broken';
   /** Where the schedule no longer fits, or why there is nothing to replay. */
@@ -68,6 +91,8 @@ export interface FuzzCampaign {
   /** Causes that no scenario expects, and causes that one does. */
   readonly unexpected: number;
   readonly expected: number;
+  /** Findings that every run of a case must show, and that some run did not. */
+  readonly absent: number;
   /** Cases that have not had a turn. */
   readonly notYet: readonly string[];
   readonly corpus: readonly CorpusReplay[];
@@ -86,6 +111,7 @@ export interface UnitResult {
   /** Behaviours asked, with their answers. */
   readonly asked: readonly (readonly [string, string])[];
   readonly findings: readonly FuzzFinding[];
+  readonly absences: readonly FuzzAbsence[];
   /** The workload that was run instead of the author's; null: the author's. */
   readonly workload: string | null;
 }

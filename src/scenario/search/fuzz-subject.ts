@@ -11,11 +11,11 @@ import { NotRepeatable } from '../../explore/scheduler.ts';
 import { tokenOf } from '../../explore/search.ts';
 import { parseToken, printToken, type ScheduleToken, type Segment } from '../../explore/token.ts';
 import type { Kernel } from '../../kernel/index.ts';
-import { matchesFinding } from '../expectation.ts';
+import { type FindingPattern, formatPattern, matchesFinding } from '../expectation.ts';
 import type { Scenario, ScenarioCase } from '../scenario.ts';
-import type { FuzzFinding, UnitResult } from './fuzz-result.ts';
+import type { FuzzAbsence, FuzzFinding, UnitResult } from './fuzz-result.ts';
 import { Subject } from './subject.ts';
-import { caseToken, printCaseToken, shownFinding } from './token.ts';
+import { caseToken, printCaseToken, type Shown, shownAbsence, shownFinding } from './token.ts';
 
 export interface FuzzSettings {
   /** Of the campaign. */
@@ -40,6 +40,9 @@ interface Found {
   readonly strategy: string;
   runs: number;
 }
+
+/** An absence in the making: what every run must show, and runs that came to their end without it. */
+type Lacked = Omit<Found, 'finding'>;
 
 export class FuzzSubject {
   readonly scenario: Scenario;
@@ -115,6 +118,7 @@ export class FuzzSubject {
   /** Run these numbers of the campaign. The result does not depend on what was performed before. */
   perform(unit: number, runs: readonly number[]): UnitResult {
     const found = new Map<string, Found>();
+    const lacked = new Map<FindingPattern, Lacked>();
     const runsBy: Record<string, number> = {};
     const mix = this.mixFor(runs);
     this.subject.world.kernel.recordAnew(this.asked);
@@ -125,7 +129,9 @@ export class FuzzSubject {
       runsBy[words] = (runsBy[words] ?? 0) + 1;
       try {
         this.runner.execute(scheduler, run);
-        this.note(this.runner.findings, found, run, words, () => tokenOf(this.runner, this.runner.schedule()));
+        const schedule = (): string => tokenOf(this.runner, this.runner.schedule());
+        this.note(this.runner.findings, found, run, words, schedule);
+        this.noteAbsences(lacked, run, words, schedule);
       } catch (error) {
         if (!(error instanceof UndeclaredAccess) && !(error instanceof NotRepeatable)) throw error;
         const finding = brokenStep(error, this.subject.sim.current);
@@ -153,8 +159,38 @@ export class FuzzSubject {
       labels,
       asked,
       findings: [...found.values()].map((one) => this.told(one)),
+      absences: [...lacked].map(([pattern, one]) => this.toldAbsence(pattern, one)),
       workload: null,
     };
+  }
+
+  /** Of a run that was cut short nobody knows what it would have shown, nor of a made-up workload what it must show. */
+  private noteAbsences(
+    lacked: Map<FindingPattern, Lacked>,
+    run: number,
+    strategy: string,
+    schedule: () => string,
+  ): void {
+    const { always } = this.one.expect;
+    const { findings, end } = this.runner;
+    if (always.length === 0 || this.mutated || (end !== 'done' && end !== 'deadlock')) return;
+    for (const pattern of always) {
+      if (findings.some((finding) => matchesFinding(pattern, finding))) continue;
+      const known = lacked.get(pattern);
+      if (known !== undefined) known.runs++;
+      else lacked.set(pattern, { schedule: schedule(), firstRun: run, strategy, runs: 1 });
+    }
+  }
+
+  private toldAbsence(pattern: FindingPattern, { schedule, ...counted }: Lacked): FuzzAbsence {
+    const words = formatPattern(pattern);
+    const token = this.token(schedule, shownAbsence(pattern.kind, words));
+    return { file: this.scenario.file, case: this.one.name, pattern: words, kind: pattern.kind, token, ...counted };
+  }
+
+  private token(schedule: string, shows: Shown): string {
+    const { scenario, one } = this;
+    return printCaseToken(caseToken(scenario, one, scenario.seed, schedule, { shows }));
   }
 
   private note(
@@ -182,13 +218,12 @@ export class FuzzSubject {
   }
 
   private told({ finding, schedule, firstRun, strategy, runs }: Found): FuzzFinding {
-    const { scenario, one } = this;
     return {
-      file: scenario.file,
-      case: one.name,
+      file: this.scenario.file,
+      case: this.one.name,
       finding,
       expected: this.expected(finding),
-      token: printCaseToken(caseToken(scenario, one, scenario.seed, schedule, { shows: shownFinding(finding) })),
+      token: this.token(schedule, shownFinding(finding)),
       firstRun,
       strategy,
       runs,

@@ -2,6 +2,7 @@
 import type { Finding } from '../../engine/finding.ts';
 import type { Where } from '../diagnostic.ts';
 import type { CaseStatus, Missing, Prevention, ScenarioResult, Tally } from '../result.ts';
+import type { FuzzCampaign } from './fuzz-result.ts';
 
 /** Changes when a reader of the JSON would have to. */
 export const SEARCH_VERSION = 1;
@@ -230,6 +231,8 @@ export interface SearchReport {
   readonly command: SearchCommand;
   readonly tally: Tally;
   readonly scenarios: readonly ScenarioSearch[];
+  /** Only of fuzz. */
+  readonly campaign?: FuzzCampaign;
 }
 
 /** What `--format json` prints, and what the other formats are made from. */

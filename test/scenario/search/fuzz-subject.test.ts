@@ -5,6 +5,7 @@ import { join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { MIXED } from '../../../src/explore/mix.ts';
+import type { FindingPattern } from '../../../src/scenario/expectation.ts';
 import { loadScenario } from '../../../src/scenario/load.ts';
 import { OPERATIONS } from '../../../src/scenario/operations/index.ts';
 import { FuzzSubject } from '../../../src/scenario/search/fuzz-subject.ts';
@@ -38,6 +39,19 @@ describe('a unit of a campaign', () => {
       }
     },
   );
+
+  it('judges what every run must show, but not in runs that were cut short nor in made-up workloads', () => {
+    const text = readFileSync(join(LIBRARY, 'bugs/gup-fast-vs-fork.yaml'), 'utf8');
+    const scenario = loadScenario('a.yaml', text, OPERATIONS);
+    const pattern: FindingPattern = { kind: 'livelock', details: {} };
+    const one = { ...scenario.cases[0]!, expect: { always: [pattern], possible: [] } };
+    const runs = [0, 1, 2, 3, 4, 5, 6, 7];
+    const lacked = (stepsMax: number, madeUp: boolean) =>
+      new FuzzSubject(scenario, one, settings, stepsMax, madeUp).perform(0, runs).absences;
+    expect(lacked(STEPS_MAX, false)).toMatchObject([{ kind: 'livelock', pattern: 'livelock', firstRun: 0, runs: 8 }]);
+    expect(lacked(10, false)).toEqual([]);
+    expect(lacked(STEPS_MAX, true)).toEqual([]);
+  });
 
   it('tells only what its own runs asked of the kernel', () => {
     // A unit of no runs tells what the set-up asked.
