@@ -6,11 +6,11 @@ import type { SearchOptions } from '../scenario/search/search-case.ts';
 import type { Command, ExitCode, Parts } from './command.ts';
 import { countOption, durationOption, textOption } from './command.ts';
 import type { Drive } from './drive-search.ts';
-import { FORMATS, formatOf, machineReport, reportWidth } from './format.ts';
+import { declareReportOptions, formatOf, machineReport, REPORT_OPTIONS, reportWidth } from './format.ts';
 import { Interrupt } from './interrupt.ts';
 import type { Io } from './io.ts';
-import { caseChanges, loadScenarios } from './scenarios.ts';
-import { shrinkOption } from './shrink-option.ts';
+import { CASE_OPTIONS, caseChanges, declareCaseOptions, loadScenarios } from './scenarios.ts';
+import { declareShrinkOption, shrinkOption } from './shrink-option.ts';
 import { UsageError } from './usage.ts';
 
 export const exploreCommand: Command = {
@@ -24,19 +24,14 @@ export const exploreCommand: Command = {
     'runs',
     'for',
     'seed',
-    'case',
-    'kernel',
-    'with',
-    'without',
+    ...CASE_OPTIONS,
     'frontier',
     'shrink',
     'nearest',
-    'verbose',
-    'format',
-    'output',
+    ...REPORT_OPTIONS,
   ],
-  declare: (yargs) =>
-    yargs
+  declare: (yargs) => {
+    const search = yargs
       .positional('files', { type: 'string', array: true, describe: 'Scenario files or folders' })
       .option('strategy', {
         choices: ['dpor', 'bounded', 'random', 'pct', 'pos', 'timed'] as const,
@@ -52,23 +47,16 @@ export const exploreCommand: Command = {
         requiresArg: true,
         describe: 'Keep the state of the search in this file, and go on from it when it is there',
       })
-      .option('seed', { type: 'string', requiresArg: true, describe: 'Seed of the random streams [default: 1]' })
-      .option('case', { type: 'string', requiresArg: true, describe: 'Only the case of this name (or start of one)' })
-      .option('kernel', { type: 'string', requiresArg: true, describe: 'Search on this kernel, such as v6.1' })
-      .option('with', { type: 'string', array: true, nargs: 1, describe: 'Switch a behaviour on (id, or id=way)' })
-      .option('without', { type: 'string', array: true, nargs: 1, describe: 'Switch a behaviour off' })
-      .option('shrink', {
-        type: 'string',
-        requiresArg: true,
-        describe: 'Executions to spend on making each finding small, or off [default: 300]',
-      })
-      .option('nearest', { type: 'boolean', describe: 'Show the nearest interleaving that passes, side by side' })
-      .option('verbose', { type: 'boolean', alias: 'v', describe: 'Explain expected findings, too' })
-      .option('format', { choices: FORMATS, default: 'text', describe: 'Form of the report' })
-      .option('output', { type: 'string', alias: 'o', requiresArg: true, describe: 'Write the report to a file' })
+      .option('seed', { type: 'string', requiresArg: true, describe: 'Seed of the random streams [default: 1]' });
+    const told = declareShrinkOption(declareCaseOptions(search, 'Search on this kernel')).option('nearest', {
+      type: 'boolean',
+      describe: 'Show the nearest interleaving that passes, side by side',
+    });
+    return declareReportOptions(told)
       .example('pinsim explore scenarios/bugs/gup-fast-vs-fork.yaml', 'Every inequivalent interleaving')
       .example('pinsim explore a.yaml --for 10min --frontier a.json', 'Ten minutes more of it, each time')
-      .example('pinsim explore a.yaml --strategy bounded --bound 2', 'Those with at most two preemptions'),
+      .example('pinsim explore a.yaml --strategy bounded --bound 2', 'Those with at most two preemptions');
+  },
   run,
 };
 

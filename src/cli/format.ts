@@ -1,4 +1,5 @@
 // `--format`: what machines read instead of text. Every command that reports on scenarios takes it.
+import type { Argv } from 'yargs';
 import type { ScenarioResult } from '../scenario/result.ts';
 import type { FuzzCampaign } from '../scenario/search/fuzz-result.ts';
 import type { Report, ScenarioSearch, SearchCommand } from '../scenario/search/result.ts';
@@ -10,6 +11,17 @@ export const FORMATS = ['text', 'json', 'junit', 'sarif', 'github'] as const;
 export type Format = (typeof FORMATS)[number];
 /** The formats that machines read. */
 export type MachineFormat = Exclude<Format, 'text'>;
+
+/** The options that say how a report looks and where it goes; by name, for suggestions. */
+export const REPORT_OPTIONS = ['verbose', 'format', 'output'] as const;
+
+/** Declares them; `verbose`: what --verbose adds. */
+export function declareReportOptions(yargs: Argv, verbose = 'Explain expected findings, too'): Argv {
+  return yargs
+    .option('verbose', { type: 'boolean', alias: 'v', describe: verbose })
+    .option('format', { choices: FORMATS, default: 'text', describe: 'Form of the report' })
+    .option('output', { type: 'string', alias: 'o', requiresArg: true, describe: 'Write the report to a file' });
+}
 
 /** What --format says. */
 export function formatOf(args: Readonly<Record<string, unknown>>): Format {

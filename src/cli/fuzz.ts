@@ -1,22 +1,24 @@
 // `pinsim fuzz`: runs scenario files under a mix of strategies, by number of runs or by time.
 import type { Command, ExitCode, Parts } from './command.ts';
 import { textOption } from './command.ts';
-import { FORMATS, formatOf, machineReport, reportWidth } from './format.ts';
+import { declareReportOptions, formatOf, machineReport, REPORT_OPTIONS, reportWidth } from './format.ts';
 import type { FuzzRun } from './fuzz/drive.ts';
 import type { Io } from './io.ts';
-import { caseChanges, loadScenarios } from './scenarios.ts';
-import { shrinkOption } from './shrink-option.ts';
+import { CASE_OPTIONS, caseChanges, declareCaseOptions, loadScenarios } from './scenarios.ts';
+import { declareShrinkOption, shrinkOption } from './shrink-option.ts';
 
 export const fuzzCommand: Command = {
   name: 'fuzz',
   positionals: '<files..>',
   summary: 'Run scenario files again and again, each time in another order',
   options: [
-    ...['runs', 'for', 'jobs', 'seed', 'shard', 'mutate', 'strategies', 'possible', 'corpus', 'state', 'case'],
-    ...['kernel', 'with', 'without', 'shrink', 'verbose', 'format', 'output'],
+    ...['runs', 'for', 'jobs', 'seed', 'shard', 'mutate', 'strategies', 'possible', 'corpus', 'state'],
+    ...CASE_OPTIONS,
+    'shrink',
+    ...REPORT_OPTIONS,
   ],
-  declare: (yargs) =>
-    yargs
+  declare: (yargs) => {
+    const campaign = yargs
       .positional('files', { type: 'string', array: true, describe: 'Scenario files or folders' })
       .option('runs', {
         type: 'string',
@@ -44,26 +46,13 @@ export const fuzzCommand: Command = {
         type: 'string',
         requiresArg: true,
         describe: 'Keep the campaign in this file, and go on from it when it is there',
-      })
-      .option('case', { type: 'string', requiresArg: true, describe: 'Only the case of this name (or start of one)' })
-      .option('kernel', { type: 'string', requiresArg: true, describe: 'Run on this kernel, such as v6.1' })
-      .option('with', { type: 'string', array: true, nargs: 1, describe: 'Switch a behaviour on (id, or id=way)' })
-      .option('without', { type: 'string', array: true, nargs: 1, describe: 'Switch a behaviour off' })
-      .option('shrink', {
-        type: 'string',
-        requiresArg: true,
-        describe: 'Executions to spend on making each finding small, or off [default: 300]',
-      })
-      .option('verbose', {
-        type: 'boolean',
-        alias: 'v',
-        describe: 'Show expected findings and all that was never reached',
-      })
-      .option('format', { choices: FORMATS, default: 'text', describe: 'Form of the report' })
-      .option('output', { type: 'string', alias: 'o', requiresArg: true, describe: 'Write the report to a file' })
+      });
+    const told = declareShrinkOption(declareCaseOptions(campaign, 'Run on this kernel'));
+    return declareReportOptions(told, 'Show expected findings and all that was never reached')
       .example('pinsim fuzz scenarios --for 60s', 'A minute of the whole library')
       .example('pinsim fuzz a.yaml --runs 100000 --jobs 2', 'The same findings with any number of jobs')
-      .example('pinsim fuzz scenarios --shard 1/4 --state s1 --corpus corpus', 'A quarter; can be stopped and goes on'),
+      .example('pinsim fuzz scenarios --shard 1/4 --state s1 --corpus corpus', 'A quarter; can be stopped and goes on');
+  },
   run,
 };
 

@@ -5,31 +5,27 @@ import type { RunOptions, RunScenario } from '../scenario/run.ts';
 import type { Scenario } from '../scenario/scenario.ts';
 import type { Command, ExitCode, Parts } from './command.ts';
 import { countOption, textOption } from './command.ts';
-import { FORMATS, formatOf, type MachineFormat, machineRunReport } from './format.ts';
+import { declareReportOptions, formatOf, type MachineFormat, machineRunReport, REPORT_OPTIONS } from './format.ts';
 import type { Io } from './io.ts';
 import { reportError } from './report-error.ts';
-import { caseChanges, loadScenarios } from './scenarios.ts';
+import { CASE_OPTIONS, caseChanges, declareCaseOptions, loadScenarios } from './scenarios.ts';
 
 export const runCommand: Command = {
   name: 'run',
   positionals: '<files..>',
   summary: 'Run scenario files, or all of a folder',
-  options: ['seed', 'case', 'kernel', 'with', 'without', 'max-steps', 'trace', 'verbose', 'format', 'output'],
-  declare: (yargs) =>
-    yargs
+  options: ['seed', ...CASE_OPTIONS, 'max-steps', 'trace', ...REPORT_OPTIONS],
+  declare: (yargs) => {
+    const cases = yargs
       .positional('files', { type: 'string', array: true, describe: 'Scenario files or folders' })
-      .option('seed', { type: 'string', requiresArg: true, describe: 'Seed of the random streams [default: 1]' })
-      .option('case', { type: 'string', requiresArg: true, describe: 'Only the case of this name (or start of one)' })
-      .option('kernel', { type: 'string', requiresArg: true, describe: 'Run on this kernel, such as v6.1' })
-      .option('with', { type: 'string', array: true, nargs: 1, describe: 'Switch a behaviour on (id, or id=way)' })
-      .option('without', { type: 'string', array: true, nargs: 1, describe: 'Switch a behaviour off' })
+      .option('seed', { type: 'string', requiresArg: true, describe: 'Seed of the random streams [default: 1]' });
+    const told = declareCaseOptions(cases, 'Run on this kernel')
       .option('max-steps', { type: 'string', requiresArg: true, describe: 'Give a case up after so many steps' })
-      .option('trace', { type: 'boolean', describe: 'Show every step' })
-      .option('verbose', { type: 'boolean', alias: 'v', describe: 'Explain expected findings, too' })
-      .option('format', { choices: FORMATS, default: 'text', describe: 'Form of the report' })
-      .option('output', { type: 'string', alias: 'o', requiresArg: true, describe: 'Write the report to a file' })
+      .option('trace', { type: 'boolean', describe: 'Show every step' });
+    return declareReportOptions(told)
       .example('pinsim run scenarios', 'Run the whole library')
-      .example('pinsim run a.yaml --kernel v5.15 --trace', 'One story, one kernel, step by step'),
+      .example('pinsim run a.yaml --kernel v5.15 --trace', 'One story, one kernel, step by step');
+  },
   run,
 };
 

@@ -1,4 +1,5 @@
 // What commands that work on scenario files share: loading them all, and which of their cases are meant.
+import type { Argv } from 'yargs';
 import type { Scenario } from '../scenario/scenario.ts';
 import type { CaseChanges } from '../scenario/select-cases.ts';
 import { listOption, type Parts, textOption } from './command.ts';
@@ -24,7 +25,19 @@ export async function loadScenarios(paths: readonly string[], io: Io, parts: Par
   return scenarios;
 }
 
-/** --case, --kernel, --with and --without. */
+/** The options that say which cases are meant, and on which kernel; by name, for suggestions. */
+export const CASE_OPTIONS = ['case', 'kernel', 'with', 'without'] as const;
+
+/** Declares them; `kernel`: what --kernel is for. */
+export function declareCaseOptions(yargs: Argv, kernel: string): Argv {
+  return yargs
+    .option('case', { type: 'string', requiresArg: true, describe: 'Only the case of this name (or start of one)' })
+    .option('kernel', { type: 'string', requiresArg: true, describe: `${kernel}, such as v6.1` })
+    .option('with', { type: 'string', array: true, nargs: 1, describe: 'Switch a behaviour on (id, or id=way)' })
+    .option('without', { type: 'string', array: true, nargs: 1, describe: 'Switch a behaviour off' });
+}
+
+/** What they say. */
 export function caseChanges(args: Readonly<Record<string, unknown>>): CaseChanges {
   const kernel = textOption(args, 'kernel');
   const name = textOption(args, 'case');
