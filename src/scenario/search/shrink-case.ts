@@ -2,23 +2,26 @@
 // get fewer rounds, then the schedule loses preemptions; again, until nothing more can go or the budget is spent.
 //   - The same finding (by identity) must stay. A finding that needed a certain interleaving must go on needing one, so
 //     that a race does not turn into a mistake of what is left of the scripts.
+//   - An expectation that does not hold goes on being one that can hold: where some run of the whole workload meets it,
+//     some run of what is left does. Without that, the step on which it rests would be the first to go.
 //   - `wait` stays: it says which orders the author allows (omit.ts). It is not counted as a step.
 import type { Finding } from '../../engine/finding.ts';
 import { choicesByActor, preemptionsOf, type RunSchedule } from '../../explore/attempt.ts';
 import { PartialOrderSampling } from '../../explore/pos.ts';
-import { tokenFrom } from '../../explore/replay.ts';
-import type { ScheduledStep } from '../../explore/runner.ts';
 import { Budget, shrinkSchedule, type Wanted } from '../../explore/shrink.ts';
 import { parseToken, printToken, type ScheduleToken } from '../../explore/token.ts';
 import { KernelError } from '../../kernel/index.ts';
 import { ScenarioError, type Where } from '../diagnostic.ts';
 import type { Scenario, ScenarioCase } from '../scenario.ts';
 import { Bench } from './bench.ts';
-import { omit, placesOf, type ScriptPlace, scriptsOf } from './omit.ts';
+import { omit, placesOf, type ScriptPlace, scriptsOf, wordOf } from './omit.ts';
 import type { ShrinkSize } from './result.ts';
+import { without } from './without.ts';
 
 /** Random schedules tried where the known one does not fit a smaller script. */
 const SAMPLES = 4;
+/** Random schedules of the whole workload among which one is looked for that meets the expectation. */
+const MEETING_SAMPLES = 16;
 
 export interface ShrinkStart {
   /** A schedule token, as the explorer prints it. */
@@ -39,12 +42,18 @@ export interface ShrunkCase {
   readonly minimal: boolean;
 }
 
-/** What is known by now: what is left out, and a run that shows the finding all the same. */
-interface Known {
-  readonly omitted: readonly string[];
+/** A run. */
+interface Ran {
   readonly run: RunSchedule;
   /** By step of the run: where its step of a script was written. */
   readonly owners: readonly (Where | undefined)[];
+}
+
+/** What is known by now: what is left out, and a run that shows the finding all the same. */
+interface Known extends Ran {
+  readonly omitted: readonly string[];
+  /** A run that meets the expectation which the finding is about; null: it is about none, or none was met. */
+  readonly met: Ran | null;
 }
 
 /** Shrink one counterexample; undefined when its schedule does not show the finding (any more). */
@@ -67,6 +76,8 @@ class CaseShrinker {
   /** Without any preemption the finding does not appear: it takes a race. */
   private isRace = false;
   private cutAllowed = false;
+  /** Where the step is written whose expectation does not hold, if the finding is about one. */
+  private expecting: ReadonlySet<Where> = new Set();
   private known!: Known;
 
   constructor(scenario: Scenario, one: ScenarioCase, start: ShrinkStart, budget: Budget) {
@@ -84,10 +95,14 @@ class CaseShrinker {
     const run = bench.trials.run(parseToken(start.schedule), null);
     if (run === undefined || !this.wanted(bench.findings)) return undefined;
     this.cutAllowed = bench.end === 'cut';
-    this.known = { omitted: start.omitted, run, owners: bench.owners.map((owner) => owner?.where) };
+    const found = bench.findings.find(({ identity }) => identity === start.identity)!;
+    this.known = { omitted: start.omitted, run, owners: ownersOf(bench), met: null };
     const before = this.size();
-    bench.trials.run(NO_GUIDE, null);
+    const straight = bench.trials.run(NO_GUIDE, null);
     this.isRace = !this.wanted(bench.findings);
+    this.expecting = this.expectingSteps(found);
+    const met = this.metIn(bench, straight) ?? this.meet(bench, null, MEETING_SAMPLES);
+    this.known = { ...this.known, met: met ?? null };
     for (let again = true; again && !budget.exhausted; ) {
       again = this.dropActors();
       again = this.dropSteps() || again;
@@ -103,6 +118,41 @@ class CaseShrinker {
       executions: budget.spent,
       minimal: !budget.exhausted,
     };
+  }
+
+  private expectingSteps({ kind, details }: Finding): ReadonlySet<Where> {
+    if (kind !== 'unexpected-outcome') return new Set();
+    const steps = this.places.map(({ step }) => step).filter((step) => wordOf(step) === details.operation);
+    return new Set(steps.map(({ where }) => where).filter(({ line }) => line === details.line));
+  }
+
+  /** The run just made, when it met the expectation. */
+  private metIn(bench: Bench, run: RunSchedule | undefined): Ran | undefined {
+    const { expecting } = this;
+    if (run === undefined || bench.end !== 'done') return undefined;
+    if (!bench.owners.some((owner) => owner !== undefined && expecting.has(owner.where))) return undefined;
+    const lines = [...expecting].map(({ line }) => line);
+    const failed = bench.findings.some(
+      ({ kind, details }) => kind === 'unexpected-outcome' && lines.includes(Number(details.line)),
+    );
+    return failed ? undefined : { run, owners: ownersOf(bench) };
+  }
+
+  /** A run that meets the expectation: as `guide` goes, with everybody in turn, or a random one. */
+  private meet(bench: Bench, guide: RunSchedule | null, samples: number): Ran | undefined {
+    if (this.expecting.size === 0) return undefined;
+    const { trials } = bench;
+    const tries = [
+      ...(guide === null ? [] : [() => trials.run(guide.token, choicesByActor(guide.steps))]),
+      () => trials.run(NO_GUIDE, null),
+      ...Array.from({ length: samples }, (_, i) => () => trials.follow(new PartialOrderSampling(`meet ${i}`, 1))),
+    ];
+    for (const attempt of tries) {
+      if (this.budget.exhausted) return undefined;
+      const met = this.metIn(bench, attempt());
+      if (met !== undefined) return met;
+    }
+    return undefined;
   }
 
   private bench(omitted: readonly string[]): Bench {
@@ -163,7 +213,7 @@ class CaseShrinker {
         const set = this.known.omitted.find((known) => known.startsWith(`${path}=`));
         const times = set === undefined ? step.times : Number(set.slice(path.length + 1));
         const fewer = [...new Set([1, Math.floor(times / 2), times - 1])].filter((n) => n >= 1 && n < times);
-        again = fewer.some((n) => this.accept([...other, `${path}=${n}`], this.known.run));
+        again = fewer.some((n) => this.accept([...other, `${path}=${n}`], (known) => known.run));
         dropped ||= again;
       }
     }
@@ -176,7 +226,7 @@ class CaseShrinker {
     const small = shrinkSchedule(bench.trials, known.run);
     if (small === known.run) return false;
     bench.trials.run(small.token, null);
-    this.known = { ...known, run: small, owners: bench.owners.map((owner) => owner?.where) };
+    this.known = { ...known, run: small, owners: ownersOf(bench) };
     return true;
   }
 
@@ -185,21 +235,24 @@ class CaseShrinker {
     const gone = new Set<Where>();
     const goneActors = new Set(paths.filter((path) => !path.includes(':')));
     for (const { path, step } of this.places) if (paths.includes(path)) noteAll(step, gone);
-    const { run, owners, omitted } = this.known;
     const keep = (actor: string, owner: Where | undefined): boolean =>
       !goneActors.has(actor.split('/')[0]!) && (owner === undefined || !gone.has(owner));
-    return this.accept([...omitted, ...paths], without(run, owners, keep));
+    return this.accept([...this.known.omitted, ...paths], ({ run, owners }) => without(run, owners, keep));
   }
 
-  private accept(omitted: readonly string[], { steps, token }: RunSchedule): boolean {
+  /** `adapt`: a run of what is known, made fit for what is left. */
+  private accept(omitted: readonly string[], adapt: (ran: Ran) => RunSchedule): boolean {
+    const { known } = this;
     if (this.budget.exhausted) return false;
     try {
       const bench = this.bench(tidied(omitted, this.scenario));
       if (this.isRace && (bench.trials.run(NO_GUIDE, null) === undefined || this.wanted(bench.findings))) return false;
-      const shown = this.shown(bench, token, steps);
-      if (shown === undefined) return false;
-      const owners = bench.owners.map((owner) => owner?.where);
-      this.known = { omitted: tidied(omitted, this.scenario), run: shown, owners };
+      const run = this.shown(bench, adapt(known));
+      if (run === undefined) return false;
+      const owners = ownersOf(bench);
+      const met = known.met === null ? null : this.meet(bench, adapt(known.met), SAMPLES);
+      if (met === undefined) return false;
+      this.known = { omitted: tidied(omitted, this.scenario), run, owners, met };
       return true;
     } catch (error) {
       // Without that step the world cannot be built, or not so.
@@ -209,7 +262,7 @@ class CaseShrinker {
   }
 
   /** The adapted schedule, or one of a few random ones. */
-  private shown(bench: Bench, token: ScheduleToken, steps: readonly ScheduledStep[]): RunSchedule | undefined {
+  private shown(bench: Bench, { token, steps }: RunSchedule): RunSchedule | undefined {
     const { trials } = bench;
     const fits = (): boolean => this.cutAllowed || bench.end !== 'cut';
     const adapted = trials.show(token, choicesByActor(steps));
@@ -221,6 +274,10 @@ class CaseShrinker {
     }
     return undefined;
   }
+}
+
+function ownersOf({ owners }: Bench): readonly (Where | undefined)[] {
+  return owners.map((owner) => owner?.where);
 }
 
 const NO_GUIDE: ScheduleToken = { initialChoices: [], segments: [] };
@@ -238,55 +295,4 @@ function tidied(omitted: readonly string[], scenario: Scenario): readonly string
   const order = new Map(placesOf(scenario).map(({ path }, index) => [path, index]));
   const rank = (path: string): number => order.get(path.replace(/=\d+$/, '')) ?? -1;
   return [...new Set(omitted)].filter((path) => !inside(path)).sort((a, b) => rank(a) - rank(b));
-}
-
-/** A schedule without some of its steps: whoever was stopped is stopped before its next step that is left. */
-function without(
-  { steps, token }: RunSchedule,
-  owners: readonly (Where | undefined)[],
-  keep: (actor: string, owner: Where | undefined) => boolean,
-): RunSchedule {
-  const left: ScheduledStep[] = [];
-  const from: number[] = [];
-  for (const [index, step] of steps.entries()) {
-    if (!keep(step.actor, owners[index])) continue;
-    left.push(step);
-    from.push(index);
-  }
-  const stopped = stopsOf({ steps, token });
-  const inLeft = nextOfActor(left);
-  const inSteps = nextOfActor(steps);
-  const preempted = left.map((step, at): string | null => {
-    const before = left[at - 1];
-    if (before === undefined || before.actor === step.actor) return null;
-    const next = inLeft[at - 1]!;
-    if (next < 0) return null;
-    const between = inSteps[from[at - 1]!] !== from[next];
-    return between || stopped.has(from[at - 1]!) ? left[next]!.label : null;
-  });
-  return { steps: left, token: tokenFrom(left, preempted, token.initialChoices) };
-}
-
-/** By step: the number of the next one of its actor; -1: there is none. */
-function nextOfActor(steps: readonly ScheduledStep[]): readonly number[] {
-  const next: number[] = new Array(steps.length).fill(-1);
-  const last = new Map<string, number>();
-  for (let at = steps.length - 1; at >= 0; at--) {
-    const { actor } = steps[at]!;
-    next[at] = last.get(actor) ?? -1;
-    last.set(actor, at);
-  }
-  return next;
-}
-
-/** Numbers of the steps after which an actor was stopped that could have gone on. */
-function stopsOf({ steps, token }: RunSchedule): ReadonlySet<number> {
-  const stops = new Set<number>();
-  let at = 0;
-  for (const { until } of token.segments) {
-    const { actor } = steps[at]!;
-    while (at < steps.length && steps[at]!.actor === actor) at++;
-    if (until !== null) stops.add(at - 1);
-  }
-  return stops;
 }

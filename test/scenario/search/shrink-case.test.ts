@@ -105,6 +105,43 @@ describe('shrinking a case', () => {
     expect(placesOf(omit(small.scenario, small.omitted).scenario).map(({ path }) => path)).not.toContain('idle:touch');
   });
 
+  it('keeps an expectation one that can hold', () => {
+    const text = `title: a reader that comes too early
+host: {memory: {normal: 64MiB}}
+memory:
+  ram: {kind: anon, size: 4KiB, content: old}
+processes:
+  app: {maps: {ram: {}}}
+actors:
+  reader:
+    on: app
+    do:
+      - cpu.read: {memory: ram}
+        shows: {value: new}
+  writer:
+    on: app
+    do:
+      - cpu.read: {memory: ram}
+      - cpu.write: {memory: ram, value: new}
+      - cpu.read: {memory: ram}
+expect: {}
+`;
+    // Without the writer the reader finds the same, for ever: that would be a mistake of the script.
+    const small = shrunk(load(text));
+    expect(small.minimal).toBe(true);
+    expect(placesOf(omit(small.scenario, small.omitted).scenario).map(({ path }) => path)).toEqual([
+      'reader:cpu.read',
+      'writer:cpu.write',
+    ]);
+  });
+
+  it('makes an expectation small that never holds', () => {
+    const never = NOISY.replace('shows: {value: A}', 'shows: {value: D}');
+    const small = shrunk(load(never), undefined, 3000, firstFinding(load(never)));
+    expect(placesOf(omit(small.scenario, small.omitted).scenario).map(({ path }) => path)).toContain('reader:@look');
+    expect(small.after.scriptSteps).toBeLessThan(3);
+  });
+
   it.each(['gup-fast-vs-fork', 'memslot-change-between-range-start-and-end', 'gpc-refresh-vs-invalidation-window'])(
     'of %s leaves nothing that can go',
     { timeout: 120_000 },
