@@ -1,6 +1,7 @@
 // The hold model (Jones 1986): N events pending; take the first, put it back later. What an event queue alone costs,
 // and what the engine makes of it with a process behind every event.
 import { PriorityQueue } from 'js-sdsl';
+import { LadderQueue } from '../src/engine/ladder.ts';
 import { EventHeap, type EventQueue } from '../src/engine/queue.ts';
 import { Sim } from '../src/engine/sim.ts';
 import { step } from '../src/engine/step.ts';
@@ -28,6 +29,13 @@ function bare(pending: number, holds: number): Contender {
 }
 
 // Each queue class gets a loop of its own: in one shared loop every call would be polymorphic, which the engine's is not.
+function ladderLoop(queue: LadderQueue, seq: number, holds: number): void {
+  for (let i = 0; i < holds; i++) {
+    const payload = queue.pop();
+    queue.push(queue.poppedTimeNs + DELAYS[i & MASK]!, 0, seq + i, payload);
+  }
+}
+
 function heapLoop(queue: EventHeap, seq: number, holds: number): void {
   for (let i = 0; i < holds; i++) {
     const payload = queue.pop();
@@ -86,11 +94,12 @@ export const hold: Bench = {
   run(print) {
     let reached = true;
     for (const pending of [16, 1_000, 50_000]) {
-      const holds = pending > 10_000 ? 400_000 : 1_000_000;
+      const holds = pending > 10_000 ? 1_600_000 : 1_000_000;
       const contenders = [
         bare(pending, holds),
         queueAlone('js-sdsl behind EventQueue', new SdslQueue(), sdslLoop, pending, holds),
         queueAlone('EventHeap', new EventHeap(), heapLoop, pending, holds),
+        queueAlone('LadderQueue', new LadderQueue(), ladderLoop, pending, holds),
         engine(pending, holds),
       ];
       const ns = race(contenders);

@@ -102,7 +102,12 @@ export class Process {
 
   /** Run to the first announcement. Code before the first yield may touch nothing shared. */
   prime(): void {
+    const { sim } = this;
+    const { sharing } = sim;
+    // The clock has yet to ask when the first step is due.
+    sim.sharing = false;
     this.resume();
+    sim.sharing = sharing;
     this.stepCount = 0;
   }
 
@@ -133,14 +138,25 @@ export class Process {
     return ++this.spawned;
   }
 
+  /**
+   * Look at what the next step will need. A clock that knows which thousands of processes come next has their memory
+   * fetched side by side, where a step would wait for each piece in turn.
+   */
+  fetch(): void {
+    if (typeof this.top !== 'object' || this.slot < 0) throw new Error(`${this.name} has nothing to resume`);
+  }
+
   /** May it act now? */
   get enabled(): boolean {
     const gate = this.announced.gate;
     return gate === null || gate.ready(this);
   }
 
-  /** Act the announced step and run on to the next announcement. Only schedulers call this, through the sim. */
-  resume(): void {
+  /**
+   * Act the announced step and run on to the next announcement. Only schedulers call this, through the sim. Returns what
+   * was announced now, with its times, until the next resume.
+   */
+  resume(): Access {
     const sim = this.sim;
     const acting = this.announced;
     const building = sim.enter(this, acting);
@@ -168,10 +184,13 @@ export class Process {
       }
     }
     if (sim.announced !== null && this.state === 'live') sim.announced(this, building);
-    this.top = top;
-    this.announced = building;
+    // Written where they change only: a sleeper that loops keeps both.
+    if (this.top !== top) this.top = top;
+    const kept = sim.sharing ? sim.shared(building) : building;
+    if (this.announced !== kept) this.announced = kept;
     this.stepCount++;
     sim.leave(acting);
+    return building;
   }
 
   /** Start over with the body that its parent, started over itself, gives it this time. */

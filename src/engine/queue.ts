@@ -1,6 +1,6 @@
-// The event queue of timed mode: events leave in the order (time, priority, sequence). A 4-ary heap over typed
-// columns, so that neither push nor pop allocates. It takes 0.57 of the time of js-sdsl's PriorityQueue at 16 and at
-// 50,000 pending and 0.72 at 1,000 (`npm run bench -- hold`), which is why the engine uses it. Not journalled: an
+// A queue of events, which leave in the order (time, priority, sequence): what a clock needs of one, and a 4-ary heap over
+// typed columns, so that neither push nor pop allocates. It takes 0.6 of the time of js-sdsl's PriorityQueue at 16 pending
+// and half at 50,000 (`npm run bench -- hold`); `ladder.ts` puts buckets before it for the latter. Not journalled: an
 // exploration has no queue, and a timed run is never rewound halfway.
 
 /** What the engine needs of a queue. A payload is a small integer, the process's slot. */
@@ -38,14 +38,28 @@ export class EventHeap implements EventQueue {
   private payload = new Int32Array(INITIAL_CAPACITY);
 
   push(timeNs: number, priority: number, seq: number, payload: number): void {
+    this.pushRanked(timeNs, EventHeap.rank(timeNs, priority, seq), payload);
+  }
+
+  /** Priority and sequence as one number, the order among events of one time. */
+  static rank(timeNs: number, priority: number, seq: number): number {
     if (!(seq >= 0 && seq < SEQUENCES && priority > -PRIORITIES && priority < PRIORITIES && timeNs < Infinity)) {
       throw new Error(`event queue: time ${timeNs} ns, priority ${priority} or sequence ${seq} is out of range`);
     }
+    return priority * SEQUENCES + seq;
+  }
+
+  /** The rank of the first event, of which there is one. */
+  firstRank(): number {
+    return this.rank[0]!;
+  }
+
+  /** As `push`, of an event whose rank is known. */
+  pushRanked(timeNs: number, rank: number, payload: number): void {
     if (this.size === this.payload.length) this.grow();
     const times = this.timeNs;
     const ranks = this.rank;
     const payloads = this.payload;
-    const rank = priority * SEQUENCES + seq;
     let row = this.size++;
     while (row > 0) {
       const parent = (row - 1) >> 2;

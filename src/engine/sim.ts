@@ -77,6 +77,9 @@ interface Mark {
 // integers that V8 keeps unboxed.
 const SPARSE_IDS_FROM = 2 ** 40;
 
+/** Announcements kept for building the next ones in. */
+const SPARE = 64;
+
 export class Sim {
   readonly checked: boolean;
   journaled: boolean;
@@ -86,6 +89,8 @@ export class Sim {
   readonly latencies: LatencyModel;
   readonly streams: Streams;
   readonly processes: Process[] = [];
+  /** Names of actors, so that thousands can start. */
+  private readonly topNames = new Set<string>();
   readonly findings: Finding[] = [];
   /** Simulated time [ns]; stays 0 when explored. */
   nowNs = 0;
@@ -100,6 +105,8 @@ export class Sim {
   allotted: ((base: number, count: number) => void) | null = null;
   /** Told of every announcement while it can still be added to: holds and milestones of scenarios hang here. */
   announced: ((process: Process, access: Access) => void) | null = null;
+  /** A clock runs the processes, and keeps what sleepers share apart. */
+  sharing = false;
   /** Told of every newly spawned process (a clock schedules it). */
   spawned: ((process: Process) => void) | null = null;
 
@@ -231,32 +238,42 @@ export class Sim {
   }
 
   /**
-   * Only for a clock that has scheduled `process`: an announcement that touches nothing is kept as the one object that
+   * What a process under a clock keeps of what it announced: an announcement that touches nothing is the one object that
    * all such announcements of its step share, so that thousands of sleepers take no memory that a step has to fetch.
+   * When it is due only the clock knows.
    */
-  compact(process: Process): void {
-    const { announced } = process;
-    if (announced.count > 0 || announced.gate !== null || announced.shared) return;
+  shared(announced: Access): Access {
+    if (announced.count > 0 || announced.gate !== null || announced.shared) return announced;
     const { step } = announced;
     if (step.plain === null) {
       step.plain = new Access();
       step.plain.step = step;
       step.plain.shared = true;
     }
-    process.announced = step.plain;
-    this.spare.push(announced);
+    if (this.spare.length < SPARE) this.spare.push(announced);
+    return step.plain;
+  }
+
+  /** A clock stops `remainingNs` before `process` would have acted: what sleepers share does not say how long. */
+  unshare(process: Process, remainingNs: number): void {
+    const { announced } = process;
+    if (!announced.shared) return;
+    const own = this.spare.pop() ?? new Access();
+    own.reset();
+    own.step = announced.step;
+    own.delayNs = remainingNs;
+    own.times = 0;
+    process.announced = own;
   }
 
   /** Let `process` act its announced step. The one entry for every clock and search. */
-  act(process: Process): void {
+  act(process: Process): Access {
     const observer = this.observer;
-    if (observer === null) {
-      process.resume();
-      return;
-    }
+    if (observer === null) return process.resume();
     const changesFrom = this.journalLength;
-    process.resume();
+    const announced = process.resume();
     observer.stepActed(process, changesFrom);
+    return announced;
   }
 
   /** Note a read of object `id`; stores call it only while `watching`. */
@@ -451,7 +468,7 @@ export class Sim {
     this.nextSparseId = base.nextSparseId;
     this.owners.truncate(base.owners);
     this.sparseOwners.truncate(base.sparseOwners);
-    if (this.processes.length > base.processes) this.processes.length = base.processes;
+    while (this.processes.length > base.processes) this.topNames.delete(this.processes.pop()!.name);
     this.nowNs = 0;
     this.streams.restart();
     this.loops.clear();
@@ -496,9 +513,11 @@ export class Sim {
   finishSetUp(): void {
     const daemons = this.processes.filter((process) => process.daemon && process.state === 'live');
     this.processes.length = 0;
+    this.topNames.clear();
     for (const daemon of daemons) {
       daemon.slot = this.processes.length;
       this.processes.push(daemon);
+      this.topNames.add(daemon.name);
     }
     this.nowNs = 0;
     this.streams.restart();
@@ -528,10 +547,11 @@ export class Sim {
   /** Searches, streams and tokens know actors by name: the second `r` of a set-up is `r.2`. */
   private freeName(name: string): string {
     if (name === '') throw new Error('an actor needs a name');
-    if (this.rewinding || !this.processes.some((process) => process.name === name)) return name;
-    let number = 2;
-    while (this.processes.some((process) => process.name === `${name}.${number}`)) number++;
-    return `${name}.${number}`;
+    if (this.rewinding) return name;
+    let free = name;
+    for (let number = 2; this.topNames.has(free); number++) free = `${name}.${number}`;
+    this.topNames.add(free);
+    return free;
   }
 
   /** Pick one of `alternatives` inside a step: enumerated by a search, drawn from the actor's stream otherwise. */

@@ -1,11 +1,12 @@
 // The timed clock: a discrete-event loop. A step acts at its announce time plus its cost; events of equal time run in
 // order of (priority, sequence). A step whose gate is shut waits until an object it announced is written.
 import { deadlockFinding } from './deadlock.ts';
+import { LadderQueue } from './ladder.ts';
 import { LivelockWatch } from './livelock.ts';
 import type { Process } from './process.ts';
-import { EventHeap } from './queue.ts';
+
 import type { Sim } from './sim.ts';
-import { READ } from './step.ts';
+import { type Access, READ } from './step.ts';
 
 export interface TimedLimits {
   /** Stop after this many steps; the result says so. */
@@ -29,7 +30,9 @@ const PROGRESS_EVERY = 1 << 16;
  * digest) a livelock.
  */
 export function runTimed(sim: Sim, limits: TimedLimits = {}): TimedResult {
-  const queue = new EventHeap();
+  const queue = new LadderQueue((slots, count) => {
+    for (let i = 0; i < count; i++) sim.processes[slots[i]!]!.fetch();
+  });
   const waiting: Process[] = [];
   let sequence = 0;
   let steps = 0;
@@ -39,18 +42,19 @@ export function runTimed(sim: Sim, limits: TimedLimits = {}): TimedResult {
   const maxSteps = limits.maxSteps ?? Number.POSITIVE_INFINITY;
   const maxTimeNs = limits.maxTimeNs ?? Number.POSITIVE_INFINITY;
 
-  const schedule = (process: Process): void => {
-    const at = sim.nowNs + sim.latencies.durationNs(process, process.announced);
+  const schedule = (process: Process, announced: Access): void => {
+    const at = sim.nowNs + sim.latencies.durationNs(process, announced);
     queue.push(at, process.priority, sequence++, process.slot);
-    sim.compact(process);
   };
   const admit = (process: Process): void => {
     if (process.state === 'ended') return;
     if (!process.daemon) unfinished++;
-    schedule(process);
+    schedule(process, process.announced);
+    process.announced = sim.shared(process.announced);
   };
   for (const process of sim.processes) admit(process);
   sim.spawned = admit;
+  sim.sharing = true;
 
   // A waiter is looked at again when somebody writes an object it announced; whoever waited longest comes first.
   const wake = (acted: Process): void => {
@@ -65,38 +69,46 @@ export function runTimed(sim: Sim, limits: TimedLimits = {}): TimedResult {
     }
   };
 
-  while (unfinished > 0 || !onlyIdleDaemons(queue)) {
-    if (queue.size === 0) break;
-    if (steps >= maxSteps) {
-      end = 'step-limit';
-      break;
+  try {
+    while (unfinished > 0 || !onlyIdleDaemons(queue)) {
+      if (queue.size === 0) break;
+      if (steps >= maxSteps) {
+        end = 'step-limit';
+        break;
+      }
+      const timeNs = queue.peekTime();
+      if (timeNs > maxTimeNs) {
+        end = 'time-limit';
+        break;
+      }
+      const process = sim.processes[queue.pop()]!;
+      sim.nowNs = timeNs;
+      if (process.announced.gate !== null && !process.enabled) {
+        waiting.push(process);
+        continue;
+      }
+      const announced = sim.act(process);
+      steps++;
+      if (process.state === 'ended') {
+        if (!process.daemon) unfinished--;
+      } else schedule(process, announced);
+      if (waiting.length > 0) wake(process);
+      const livelock = livelocks?.stepActed(process) ?? null;
+      if (livelock !== null) {
+        end = 'livelock';
+        sim.report(livelock);
+        break;
+      }
+      if (steps % PROGRESS_EVERY === 0) limits.onProgress?.(steps, sim.nowNs);
     }
-    const timeNs = queue.peekTime();
-    if (timeNs > maxTimeNs) {
-      end = 'time-limit';
-      break;
-    }
-    const process = sim.processes[queue.pop()]!;
-    sim.nowNs = timeNs;
-    if (process.announced.gate !== null && !process.enabled) {
-      waiting.push(process);
-      continue;
-    }
-    sim.act(process);
-    steps++;
-    if (process.state === 'ended') {
-      if (!process.daemon) unfinished--;
-    } else schedule(process);
-    if (waiting.length > 0) wake(process);
-    const livelock = livelocks?.stepActed(process) ?? null;
-    if (livelock !== null) {
-      end = 'livelock';
-      sim.report(livelock);
-      break;
-    }
-    if (steps % PROGRESS_EVERY === 0) limits.onProgress?.(steps, sim.nowNs);
+  } finally {
+    sim.spawned = null;
+    sim.sharing = false;
   }
-  sim.spawned = null;
+  while (queue.size > 0) {
+    const process = sim.processes[queue.pop()]!;
+    sim.unshare(process, queue.poppedTimeNs - sim.nowNs);
+  }
   if (end === 'done' && unfinished > 0) {
     end = 'deadlock';
     sim.report(deadlockFinding(sim, waiting));
@@ -106,7 +118,7 @@ export function runTimed(sim: Sim, limits: TimedLimits = {}): TimedResult {
 }
 
 /** Daemons that still have an event run on: only waiting ones are idle. */
-function onlyIdleDaemons(queue: EventHeap): boolean {
+function onlyIdleDaemons(queue: LadderQueue): boolean {
   return queue.size === 0;
 }
 

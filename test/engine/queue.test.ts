@@ -2,6 +2,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { SdslQueue } from '../../bench/sdsl-queue.ts';
+import { LadderQueue } from '../../src/engine/ladder.ts';
 import { EventHeap, type EventQueue } from '../../src/engine/queue.ts';
 
 interface Event {
@@ -28,6 +29,7 @@ class ListQueue {
 
 const queues: [string, () => EventQueue][] = [
   ['EventHeap', () => new EventHeap()],
+  ['LadderQueue', () => new LadderQueue()],
   ['js-sdsl', () => new SdslQueue()],
 ];
 
@@ -97,6 +99,63 @@ describe.each(queues)('%s', (_name, create) => {
     expect(queue.pop()).toBe(-1);
     queue.push(9, 0, 2, 3);
     expect(queue.pop()).toBe(3);
+  });
+});
+
+describe('LadderQueue beside EventHeap, which knows no buckets', () => {
+  // Delays of every scale, and none: one time for thousands, times far beyond all buckets, holds that grow and shrink.
+  const phases = fc.array(
+    fc.record({
+      pushes: fc.integer({ min: 0, max: 3000 }),
+      pops: fc.integer({ min: 0, max: 3000 }),
+      holds: fc.integer({ min: 0, max: 3000 }),
+      spreadNs: fc.constantFrom(0, 1, 7, 1000, 10 ** 6, 10 ** 12),
+    }),
+    { minLength: 1, maxLength: 8 },
+  );
+  test('pops the same events at the same times, thousands pending', { timeout: 60_000 }, () => {
+    fc.assert(
+      fc.property(phases, fc.integer({ min: 1, max: 2 ** 31 - 1 }), (plan, seed) => {
+        const told = new Set<number>();
+        const ladder = new LadderQueue((payloads, count) => {
+          for (let i = 0; i < count; i++) told.add(payloads[i]!);
+        });
+        const heap = new EventHeap();
+        let state = seed;
+        const below = (limit: number): number => {
+          state = (Math.imul(state, 1103515245) + 12345) >>> 0;
+          return limit === 0 ? 0 : (state * 4093) % limit;
+        };
+        let seq = 0;
+        let nowNs = 0;
+        const push = (spreadNs: number): void => {
+          const timeNs = nowNs + below(spreadNs);
+          const priority = below(3) - 1;
+          ladder.push(timeNs, priority, seq, seq);
+          heap.push(timeNs, priority, seq, seq);
+          seq++;
+        };
+        const pop = (): void => {
+          const pending = heap.size;
+          expect(ladder.peekTime()).toBe(heap.peekTime());
+          const payload = heap.pop();
+          if (ladder.pop() !== payload || ladder.size !== heap.size) throw new Error(`differ with ${pending} pending`);
+          if (payload >= 0) nowNs = heap.poppedTimeNs;
+        };
+        for (const { pushes, pops, holds, spreadNs } of plan) {
+          for (let i = 0; i < pushes; i++) push(spreadNs);
+          for (let i = 0; i < holds; i++) {
+            pop();
+            push(spreadNs);
+          }
+          for (let i = 0; i < pops; i++) pop();
+        }
+        while (heap.size > 0) pop();
+        expect(ladder.pop()).toBe(-1);
+        for (const payload of told) expect(payload).toBeLessThan(seq);
+      }),
+      { numRuns: 60 },
+    );
   });
 });
 
