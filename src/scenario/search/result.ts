@@ -195,7 +195,7 @@ export interface CaseSearch {
   /** What `verified` rests on, in words. */
   readonly restsOn: readonly string[];
   readonly findings: readonly SearchFinding[];
-  /** Findings listed as `possible` or `always` that no execution showed. */
+  /** Findings listed as `possible` that no execution showed; as `always`, when none came to its end, either. */
   readonly missingFindings: readonly Missing[];
   /** Findings listed as `always` that some execution did not show. */
   readonly absent: readonly Absent[];

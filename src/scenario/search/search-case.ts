@@ -165,12 +165,12 @@ export class CaseSearcher {
       explored.findings.some(({ finding }) => matchesFinding(pattern, finding));
     const missing = (what: string): Missing => ({ what, where: one.expectWhere });
     const missingFindings = [...one.expect.always, ...one.expect.possible]
-      .filter((pattern) => !seen(pattern))
+      .filter((pattern) => !seen(pattern) && !this.unmet.has(pattern))
       .map((pattern) => missing(formatPattern(pattern)));
-    // What never appeared is missing altogether; absent is what appeared here and not there.
-    const absent = [...this.unmet]
-      .filter(([pattern]) => seen(pattern))
-      .map(([pattern, unmet]): Absent => ({ missing: missing(formatPattern(pattern)), ...unmet }));
+    // One execution without it is enough: no further one can make up for that.
+    const absent = [...this.unmet].map(
+      ([pattern, unmet]): Absent => ({ missing: missing(formatPattern(pattern)), ...unmet }),
+    );
     const labels = this.subject.labels();
     const missingLabels = scenario.reaches
       .filter(({ label }) => !labels.has(label))

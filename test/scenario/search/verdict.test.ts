@@ -5,8 +5,10 @@ import type { Checker } from '../../../src/check/checker.ts';
 import { verdictInWords } from '../../../src/report/search.ts';
 import { loadScenario } from '../../../src/scenario/load.ts';
 import { OPERATIONS } from '../../../src/scenario/operations/index.ts';
+import type { ExpectedFindings } from '../../../src/scenario/scenario.ts';
 import type { CaseSearch } from '../../../src/scenario/search/result.ts';
 import { CaseSearcher, type SearchOptions } from '../../../src/scenario/search/search-case.ts';
+import { parseCaseToken } from '../../../src/scenario/search/token.ts';
 
 const FILE = 'scenarios/bugs/gup-fast-vs-fork.yaml';
 const SCENARIO = loadScenario(FILE, readFileSync(new URL(`../../../${FILE}`, import.meta.url), 'utf8'), OPERATIONS);
@@ -55,5 +57,47 @@ describe('verified', () => {
 
   test('not by samples, however many', () => {
     expect(verdictInWords(searched({ strategy: 'pos', runs: 20 }))).toMatch(/^no finding in 20 runs .*proves nothing$/);
+  });
+});
+
+describe('a finding that every execution must show', () => {
+  const one = SCENARIO.cases[1]!;
+  const always = { kind: 'livelock', details: {} };
+
+  /** Searched although no execution shows it. */
+  function searchedFor(expected: ExpectedFindings, options: SearchOptions): CaseSearch {
+    const searcher = new CaseSearcher(SCENARIO, { ...one, expect: expected }, options);
+    while (searcher.next());
+    return searcher.result();
+  }
+
+  test.each([
+    ['to the end', { strategy: 'dpor' }],
+    ['in part', { strategy: 'dpor', maxExecutions: 2 }],
+    ['by samples', { strategy: 'pos', runs: 3 }],
+  ] as const)('is violated by the first that does not, searched %s', (_, options) => {
+    const { status, absent, missingFindings, executions } = searchedFor({ always: [always], possible: [] }, options);
+    expect(status).toBe('not-as-expected');
+    expect(absent).toMatchObject([{ missing: { what: 'livelock' }, executions }]);
+    expect(parseCaseToken(absent[0]!.token).shows).toMatchObject({ kind: 'livelock', absent: true });
+    // Told once.
+    expect(missingFindings).toEqual([]);
+  });
+
+  test('is another matter than one that some may show', () => {
+    const { status, absent, missingFindings } = searchedFor(
+      { always: [], possible: [always] },
+      { strategy: 'pos', runs: 3 },
+    );
+    expect([status, absent]).toEqual(['incomplete', []]);
+    expect(missingFindings).toMatchObject([{ what: 'livelock' }]);
+  });
+
+  test('is not judged by executions that a limit cut short', () => {
+    const { status, absent } = searchedFor(
+      { always: [always], possible: [] },
+      { strategy: 'pos', runs: 3, maxSteps: 5 },
+    );
+    expect([status, absent]).toEqual(['incomplete', []]);
   });
 });
