@@ -32,6 +32,13 @@ expect: {}
 }
 
 describe('an emulated device', () => {
+  it.each(['dma.read: {iova: 0}', 'mdev.pin: {iova: 0}', 'mdev.unpin: {iova: 0}'])(
+    'must be named by a process that has it do %s',
+    (step) => {
+      expect(() => problems(step)).toThrow('`vmm` is no device: say which one, `device: NAME`');
+    },
+  );
+
   it('pins pages one by one, each charged once, and nothing at MAP_DMA', () => {
     expect(
       problems(`

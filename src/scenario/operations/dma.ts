@@ -9,6 +9,7 @@ import { ScriptMistake } from '../mistake.ts';
 import { defineOperation, type Outcome } from '../operation.ts';
 import { type Ref, zRef } from '../reference.ts';
 import { zAddress, zContent, zSize } from '../scalar.ts';
+import type { WorldDevice } from '../world-devices.ts';
 import { ownContent, tokensOf } from './access.ts';
 
 const PAGE = 4096n;
@@ -24,13 +25,19 @@ const SHOWN = {
   fault: 'Why the IOMMU blocked a transaction, or `none`.',
 };
 
+/** The device that is named, or that acts. */
+function deviceOf({ performance, subject }: OperationContext, device: Ref | undefined): WorldDevice {
+  const found = performance.world.devices.get(device?.name ?? subject);
+  if (found === undefined) throw new ScriptMistake(`\`${subject}\` is no device: say which one, \`device: NAME\``);
+  return found;
+}
+
 function* transfer(
   context: OperationContext,
   args: { readonly device?: Ref | undefined; readonly iova: bigint; readonly length?: bigint | undefined },
   text: string | null,
 ): Steps<Outcome> {
-  const { world } = context.performance;
-  const { dma } = world.devices.get(args.device?.name ?? context.subject)!;
+  const { dma } = deviceOf(context, args.device);
   const first = Number(args.iova / PAGE);
   const last = Number((args.iova + (args.length ?? 1n) - 1n) / PAGE);
   const seen: string[] = [];
@@ -46,7 +53,7 @@ function* transfer(
 
 /** The emulated device that acts or is named, and the container that it is in. */
 function emulatedOf(context: OperationContext, device: Ref | undefined): { device: EmulatedDevice; iommu: VfioIommu } {
-  const { vfio, group } = context.performance.world.devices.get(device?.name ?? context.subject)!;
+  const { vfio, group } = deviceOf(context, device);
   const iommu = group.container.peek()?.driver.peek();
   if (vfio.emulated === null) throw new ScriptMistake(`\`${vfio.name}\` is no emulated device`);
   if (!(iommu instanceof VfioIommu)) throw new ScriptMistake(`\`${vfio.name}\` is in no container`);
