@@ -1,4 +1,4 @@
-// SIGKILL (kernel/signal.c complete_signal, do_group_exit): every thread of the process leaves at its next return to user
+// SIGKILL and exit_group (kernel/signal.c complete_signal, kernel/exit.c do_group_exit): every thread of the process leaves at its next return to user
 // mode or from a killable wait, the last of them takes the process down. An actor of its own is that last thread here, so
 // that a process whose scripts have ended dies as well.
 import { call, type Process, type Steps } from '../engine/process.ts';
@@ -9,12 +9,24 @@ import { exit } from './exit.ts';
 import type { Task } from './task.ts';
 
 const SEND = step('send_sig:SIGKILL', 'op');
+const ZAP = step('do_group_exit:zap_other_threads', 'op');
 const WAKE = step('signal_wake_up', 'none');
 
 /** send_sig(SIGKILL): to a process that is dead or dying already it means nothing. */
 export function* sendSigkill(core: CoreMm, task: Task): Steps<void> {
   task.exited.willRead(SEND);
   yield task.killed.willUpdate(SEND);
+  killNow(core, task);
+}
+
+/**
+ * do_group_exit by one of several threads: zap_other_threads sends SIGKILL to the others. A group that is exiting already
+ * (signal_group_exit) goes on with that.
+ */
+export function* doGroupExit(core: CoreMm): Steps<void> {
+  const { task } = core.current;
+  task.exited.willRead(ZAP);
+  yield task.killed.willUpdate(ZAP);
   killNow(core, task);
 }
 

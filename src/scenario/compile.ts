@@ -50,6 +50,10 @@ export class ScriptCompiler {
       // A step that could not be read keeps its name, so that who waits for it is not blamed as well.
       const name = step === undefined ? this.source.get([...place, index, 'as']) : step.name;
       if (typeof name === 'string') this.nameStep(name, [...place, index], owner);
+      const before = steps.at(-2);
+      if (step !== undefined && before?.kind === 'operation' && before.operation.ends === true) {
+        this.complain([...place, index], `nothing is done after \`${before.operation.name}\``, 'the end of the script');
+      }
     }
     script.steps = steps;
   }

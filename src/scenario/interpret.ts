@@ -49,7 +49,7 @@ function* reach(world: World, actor: string, name: string | undefined): Steps<vo
 
 /**
  * Run a script as `performance.actor`; `grown` is by how much repetitions around it have grown arguments, by name. False:
- * its process was killed, which ends every script at the return to user mode.
+ * its process has exited, or was killed, which ends every script at the return to user mode.
  */
 export function* performScript(
   performance: Performance,
@@ -88,8 +88,10 @@ export function* performScript(
       }
     }
     sim.progress++;
-    if (killed !== null && (yield* call(isKilled(performance, killed)))) return false;
     if (scriptStep.name !== undefined) yield* call(reach(world, actor.name, scriptStep.name));
+    // Only the last thread of a process exits, so that nobody else can have done it.
+    if (killed !== null && world.core.current.task.exited.peek()) return false;
+    if (killed !== null && (yield* call(isKilled(performance, killed)))) return false;
   }
   return true;
 }

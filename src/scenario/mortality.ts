@@ -1,5 +1,6 @@
-// Who may get SIGKILL in a scenario: processes that some script kills, and all of them where memory may run out. Only they
-// look for signals between operations: to look is a step, and a search that nobody is killed in need not take it.
+// Who may get SIGKILL in a scenario: processes that some script kills, those of several threads of which one exits, and all
+// of them where memory may run out. Only they look for signals between operations: to look is a step, and a search that
+// nobody is killed in need not take it.
 import type { Ref, Script } from './reference.ts';
 import type { Scenario, ScenarioCase } from './scenario.ts';
 import type { ZonesSpec } from './schema-host.ts';
@@ -12,6 +13,9 @@ const KILLING: readonly string[] = ['kill'];
 /** By name, whether a process may be killed. */
 export function mortals(scenario: Scenario, one: ScenarioCase): (process: string) => boolean {
   const killed = new Set<string>();
+  for (const { script, subjectKind, subject } of scenario.actors) {
+    if (subjectKind === 'process' && exits(script) && threadsOf(scenario, subject) > 1) killed.add(subject);
+  }
   let demand = scenario.memory.reduce((sum, { spec }) => sum + spec.size, 0n);
   for (const actor of scenario.actors) {
     for (const { step, times } of operations(actor.script, 1n)) {
@@ -20,6 +24,25 @@ export function mortals(scenario: Scenario, one: ScenarioCase): (process: string
     }
   }
   return mayRunOut(demand, one) ? () => true : (process) => killed.has(process);
+}
+
+/** How many actors run as threads of a process: its own, and the vCPUs of its VMs. Of a forked child there is one. */
+export function threadsOf({ actors, vms }: Scenario, process: string): number {
+  const threads = actors.filter(({ subjectKind, subject }) =>
+    subjectKind === 'vcpu'
+      ? vms.find(({ name }) => name === subject)?.spec.process.name === process
+      : subjectKind === 'process' && subject === process,
+  );
+  return threads.length;
+}
+
+/** Does the script's own process exit? Not: that of a child which it forks. */
+function exits(script: Script<ScriptStep>): boolean {
+  return script.steps.some((step) => {
+    if (step.kind === 'repeat') return exits(step.script);
+    if (step.kind === 'choose') return step.scripts.some(exits);
+    return step.kind === 'operation' && step.operation.ends === true;
+  });
 }
 
 /** Every operation of a script, wherever it stands, and how often it is performed at most. */

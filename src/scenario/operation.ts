@@ -25,6 +25,8 @@ export interface Operation<Args extends z.ZodType = z.ZodType> {
   readonly on?: readonly SubjectKind[];
   /** `z.strictObject({...})` of the types in scalar.ts and reference.ts. */
   readonly args: Args;
+  /** The process that performs it is gone afterwards, and its script with it. */
+  readonly ends?: true;
   /** Every key of `Outcome.shows` with its meaning; `*` when the keys are open (the counters of vmstat). */
   readonly shows?: Readonly<Record<string, string>>;
   /** Performs it. Failures that Linux reports are outcomes; what cannot happen throws. */

@@ -62,6 +62,61 @@ actors:
   });
 });
 
+describe('exit', () => {
+  const threads = (worker: string) => `
+title: one thread exits while another works
+kernel: v6.12
+memory: {ram: {kind: shmem, size: 64KiB}}
+processes: {vmm: {maps: {ram: {}}}, other: {maps: {ram: {}}}}
+actors:
+  vmm:
+    - sleep: 20ms
+    - exit: {}
+      as: exit
+  worker: {on: vmm, do: [${worker}]}
+  other:
+    - wait: {actor: vmm, step: exit}
+    - wait: worker
+`;
+
+  it('ends the scripts of the other threads', () => {
+    const work = '{repeat: {times: 1000, do: [{cpu.write: {memory: ram}}, {sleep: 1ms}]}}';
+    expect(failures(threads(`${work}, {cpu.write: {memory: ram}, expect: SIGBUS}`))).toEqual([]);
+  });
+
+  it('waits for nothing but them, and ends a script that waits', () => {
+    expect(failures(threads('{wait: other}'))).toEqual([]);
+  });
+
+  it('of the only thread ends its script there', () => {
+    const text = `
+title: one thread
+kernel: v6.12
+processes: {vmm: {}}
+actors:
+  vmm:
+    - choose: [[{exit: {}}], [{exit: {}}]]
+    - cpu.read: {at: 0}
+      expect: ok
+`;
+    expect(failures(text)).toEqual([]);
+  });
+});
+
+describe('a step after exit', () => {
+  const script = (steps: string) => `title: x\nkernel: v6.12\nprocesses: {vmm: {}}\nactors: {vmm: [${steps}]}\n`;
+
+  it('is a mistake, as it can never run', () => {
+    expect(() => failures(script('{exit: {}}, {sleep: 1ms}'))).toThrow(
+      'test.yaml:4:28: error: nothing is done after `exit`',
+    );
+  });
+
+  it('is none after a choice, or a repetition, of which it may be part', () => {
+    expect(failures(script('{choose: [[{exit: {}}], []]}, {sleep: 1ms}'))).toEqual([]);
+  });
+});
+
 describe('RLIMIT_MEMLOCK', () => {
   it('goes up to its hard limit, and the hard limit down only, without CAP_SYS_RESOURCE', () => {
     const text = `

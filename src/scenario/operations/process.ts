@@ -7,11 +7,12 @@ import { exec } from '../../mm/exec.ts';
 import { exit, fput } from '../../mm/exit.ts';
 import { fork } from '../../mm/fork.ts';
 import { closeInode } from '../../mm/iput.ts';
-import { sendSigkill } from '../../mm/signal.ts';
+import { doGroupExit, sendSigkill } from '../../mm/signal.ts';
 import { OpenFile } from '../../mm/task.ts';
 import type { OperationContext } from '../context.ts';
 import { perform } from '../interpret.ts';
 import { ScriptMistake } from '../mistake.ts';
+import { threadsOf } from '../mortality.ts';
 import { defineOperation, type Outcome } from '../operation.ts';
 import { Script, zDeclares, zRef, zScript } from '../reference.ts';
 import { zCount, zLimit } from '../scalar.ts';
@@ -113,11 +114,15 @@ export const processOperations = [
   }),
   defineOperation({
     name: 'exit',
-    summary: 'exit(): the process drops its memory, then its descriptors.',
+    summary:
+      'exit_group(): the process drops its memory, then its descriptors; with other threads, once each of them is back from the kernel. The script ends here.',
     on: ['process'],
+    ends: true,
     args: z.strictObject({}),
     *run(context) {
-      yield* call(exit(context.performance.world.core));
+      const { core, scenario } = context.performance.world;
+      if (threadsOf(scenario, processOf(context)) > 1) yield* call(doGroupExit(core));
+      else yield* call(exit(core));
       return { returns: 0 };
     },
   }),
