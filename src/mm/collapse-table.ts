@@ -12,6 +12,7 @@ import { PMD_LEAF, PMD_TABLE, PTE_DIRTY, PTE_PRESENT, PTE_WRITE, PTE_YOUNG, pteN
 import { folioPut, getNow, tryGetNow, willGet } from './refcount.ts';
 import { flushTlbRange, tlbRemoveTableSyncOne } from './tlb.ts';
 import { UFFD_WP } from './vma.ts';
+import { lookVma } from './vma-edit.ts';
 
 const RETRACT = step('collapse_and_free_pmd:pmdp_collapse_flush', 'pte-op');
 const SET_PMD = step('set_huge_pmd', 'pte-op');
@@ -150,7 +151,7 @@ export function* mapHere(core: CoreMm, mm: Mm, row: number, inode: Inode, index:
 function* setHugePmd(core: CoreMm, mm: Mm, row: number, inode: Inode, index: number): Steps<ScanResult> {
   const { folios } = core;
   const { pageTable } = mm;
-  const vma = mm.vmaAt(row * PMD_PAGES)!;
+  const vma = lookVma(mm, row * PMD_PAGES)!;
   const entry = inode.pages.peek(index);
   const huge = entry - 1;
   if (entry > 0) {

@@ -11,6 +11,7 @@ import { pmdOf } from './page-table.ts';
 import { ptePresent } from './pte.ts';
 import { folioPut, tryGetNow, willGet } from './refcount.ts';
 import { splitFolio } from './split-folio.ts';
+import { lookVma } from './vma-edit.ts';
 
 const VMAS = step('split_huge_pages_pid:vma_lookup', 'op');
 const FOLLOW = step('split_huge_pages_pid:follow_page', 'pte-op');
@@ -25,7 +26,7 @@ export function* splitHugePagesPid(core: CoreMm, mm: Mm, vpn: number, pages: num
   yield* call(mm.mmapLock.read());
   yield mm.vmas.willRead(VMAS);
   for (let at = vpn; at < vpn + pages; ) {
-    const vma = mm.vmaAt(at);
+    const vma = lookVma(mm, at);
     if (vma === undefined) break;
     if (vma.hugetlb || vma.fields.pfnMapping != null) {
       at = vma.end;
@@ -77,16 +78,21 @@ function* followHuge(core: CoreMm, mm: Mm, vpn: number): Steps<number | null> {
     const { pte, huge } = pageTable.peekLeaf(vpn);
     return ptePresent(pte.bits) ? pte.pfn + (huge ? vpn % PMD_PAGES : 0) : 0;
   };
-  // The look tells which count to announce; the act looks again.
-  const expected = mapped();
-  if (expected === 0 || expected === core.zeroPfn || !core.machine.hasStructPage(expected)) return null;
-  const head = folios.headOf(expected);
-  if (head === core.hugeZeroPfn) return null;
-  willGet(core, head, FOLLOW);
-  folios.flags.willRead(head, FOLLOW);
-  pageTable.willReadPmd(row, FOLLOW);
-  pageTable.willReadPte(vpn, FOLLOW);
-  yield pageTable.ptl.pass(row, FOLLOW);
-  if (mapped() !== expected || !folios.isLarge(head) || (folios.flags.get(head) & PG_HUGETLB) !== 0) return null;
-  return tryGetNow(core, head, 1) ? expected : null;
+  for (;;) {
+    // The look tells which count to announce; the act looks again, and so does whoever finds something else by then.
+    const expected = mapped();
+    const none = expected === 0 || expected === core.zeroPfn || !core.machine.hasStructPage(expected);
+    const head = none ? 0 : folios.headOf(expected);
+    const counted = !none && head !== core.hugeZeroPfn;
+    if (counted) {
+      willGet(core, head, FOLLOW);
+      folios.flags.willRead(head, FOLLOW);
+    }
+    pageTable.willReadPmd(row, FOLLOW);
+    pageTable.willReadPte(vpn, FOLLOW);
+    yield pageTable.ptl.pass(row, FOLLOW);
+    if (mapped() !== expected) continue;
+    if (!counted || !folios.isLarge(head) || (folios.flags.get(head) & PG_HUGETLB) !== 0) return null;
+    return tryGetNow(core, head, 1) ? expected : null;
+  }
 }
