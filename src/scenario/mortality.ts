@@ -2,7 +2,7 @@
 // of them where memory may run out. Only they look for signals between operations: to look is a step, and a search that
 // nobody is killed in need not take it.
 import type { Ref, Script } from './reference.ts';
-import type { Scenario, ScenarioCase } from './scenario.ts';
+import type { Actor, Scenario, ScenarioCase } from './scenario.ts';
 import type { ZonesSpec } from './schema-host.ts';
 import type { OperationStep, ScriptStep } from './step.ts';
 import { scriptsIn } from './wait-targets.ts';
@@ -34,6 +34,25 @@ export function threadsOf({ actors, vms }: Scenario, process: string): number {
       : subjectKind === 'process' && subject === process,
   );
   return threads.length;
+}
+
+/** May one thread of the process close what another is calling? */
+export function closesUnderThreads(scenario: Scenario, process: string): boolean {
+  return threadsOf(scenario, process) > 1 && closing(scenario).has(process);
+}
+
+const closingIn = new WeakMap<Scenario, ReadonlySet<string>>();
+
+/** Processes that close descriptors, by the scenario. */
+function closing(scenario: Scenario): ReadonlySet<string> {
+  let known = closingIn.get(scenario);
+  if (known === undefined) {
+    const closes = ({ script }: Actor) =>
+      [...operations(script, 1n)].some(({ step }) => step.operation.name === 'close');
+    known = new Set(scenario.actors.filter(closes).map(({ subject }) => subject));
+    closingIn.set(scenario, known);
+  }
+  return known;
 }
 
 /** Does the script's own process exit? Not: that of a child which it forks. */

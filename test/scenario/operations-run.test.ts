@@ -238,3 +238,54 @@ actors:
     expect(failures(text)).toEqual([]);
   });
 });
+
+describe('a descriptor that was closed', () => {
+  const world = (steps: string, others = '') => `
+title: ioctls on closed descriptors
+kernel: v6.12
+memory: {ram: {kind: anon, size: 64KiB, populate: write}}
+processes: {vmm: {maps: {ram: {}}}}
+devices: {nic: {process: vmm, attach: vfio-type1}}
+vms: {guest: {process: vmm, regions: [{gpa: 0x0, memory: ram}]}}
+actors:
+  vmm:
+${steps}${others}`;
+
+  it('answers EBADF to every ioctl', () => {
+    const steps = `
+    - close: {}
+    - vfio.map: {device: nic, iova: 0x0, memory: ram}
+      expect: EBADF
+    - vfio.unmap: {device: nic, iova: 0x0, size: 64KiB}
+      expect: EBADF
+    - vfio.info: {}
+      expect: EBADF
+    - close: {group_of: nic}
+    - vfio.group_status: {device: nic}
+      expect: EBADF
+    - close: {fd: nic}
+    - vfio.mmap_bar: {device: nic, name: bar}
+      expect: EBADF
+    - close: {fd: guest}
+    - kvm.get_dirty_log: {vm: guest, slot: 0}
+      expect: EBADF
+    - kvm.check_extension: {vm: guest, capability: 1}
+      expect: EBADF
+    - kvm.check_extension: {capability: 1}
+`;
+    expect(failures(world(steps))).toEqual([]);
+  });
+
+  it('is held by a call of another thread that is under way', () => {
+    const steps = `
+    - vfio.map: {device: nic, iova: 0x0, memory: ram}
+      hold: [{at: 'vfio_dma_do_map:lock', until: closer}]
+    - vfio.unmap: {device: nic, iova: 0x0, size: 64KiB}
+      expect: EBADF
+`;
+    const closer = `
+  closer: {on: vmm, do: [{sleep: 1ms}, {close: {}}, {close: {group_of: nic}}, {close: {fd: nic}}]}
+`;
+    expect(failures(world(steps, closer))).toEqual([]);
+  });
+});

@@ -21,6 +21,7 @@ import { zAddress, zContent, zCount, zSize } from '../scalar.ts';
 import { fileNamed } from '../world-devices.ts';
 import { openGuestMemfd, openVm } from '../world-vms.ts';
 import { ownContent, tokensOf } from './access.ts';
+import { defineIoctl } from './descriptor.ts';
 import { outcome } from './mapping.ts';
 import { mustRange, processOf, WHERE } from './place.ts';
 
@@ -38,6 +39,10 @@ function vmOf(context: OperationContext, ref: Ref | undefined): Vm {
   const vm = named === undefined ? [...world.vms.values()].find((one) => one.mm === mm) : world.vms.get(named.name);
   if (vm === undefined) throw new ScriptMistake(`${processOf(context)} has no VM ${named?.name ?? ''}`);
   return vm;
+}
+
+function vmOfArgs(context: OperationContext, args: { readonly vm?: Ref | undefined }): Vm {
+  return vmOf(context, args.vm);
 }
 
 function* guestAccess(
@@ -142,29 +147,30 @@ export const kvmOperations = [
       return { returns: 0 };
     },
   }),
-  defineOperation({
+  defineIoctl({
     name: 'kvm.check_extension',
     summary: 'KVM_CHECK_EXTENSION of /dev/kvm, or of a VM.',
     on: ['process'],
     args: z.strictObject({ vm: zRef('vm').optional(), capability: zCount() }),
-    *run(context, args) {
+    target: (context, args) => (args.vm === undefined ? null : vmOf(context, args.vm)),
+    *run(context, args, vm) {
       const { world } = context.performance;
       yield world.sim.local(CHECK);
-      const vm = args.vm === undefined ? null : vmOf(context, args.vm);
       return { returns: checkExtension(world.kernel, vm, args.capability) };
     },
   }),
-  defineOperation({
+  defineIoctl({
     name: 'kvm.create_guest_memfd',
     summary: 'KVM_CREATE_GUEST_MEMFD: memory for private pages of a VM.',
     on: ['process'],
     args: z.strictObject({ ...VM, as: zDeclares('memory', 'fd'), size: zSize, flags: zCount().optional() }),
-    *run(context, args) {
+    target: vmOfArgs,
+    *run(context, args, vm) {
       const request = { name: args.as.name, size: args.size, flags: args.flags ?? 0 };
-      return outcome(yield* call(openGuestMemfd(context.performance.world, vmOf(context, args.vm), request)));
+      return outcome(yield* call(openGuestMemfd(context.performance.world, vm, request)));
     },
   }),
-  defineOperation({
+  defineIoctl({
     name: 'kvm.set_memory_attributes',
     summary: 'KVM_SET_MEMORY_ATTRIBUTES: makes guest frames private or shared.',
     on: ['process'],
@@ -176,13 +182,14 @@ export const kvmOperations = [
       attributes: zCount().optional().describe('The attributes field as a number.'),
       flags: zCount().optional(),
     }),
-    *run(context, args) {
+    target: vmOfArgs,
+    *run(_context, args, vm) {
       const attributes = args.attributes ?? (args.private === false ? 0 : KVM_MEMORY_ATTRIBUTE_PRIVATE);
       const request = { address: args.gpa, size: args.size, attributes, flags: args.flags ?? 0 };
-      return outcome(yield* call(setMemoryAttributes(vmOf(context, args.vm), request)));
+      return outcome(yield* call(setMemoryAttributes(vm, request)));
     },
   }),
-  defineOperation({
+  defineIoctl({
     name: 'kvm.set_memory_region',
     summary: 'KVM_SET_USER_MEMORY_REGION: creates, moves, changes or (size 0) deletes a memslot.',
     on: ['process'],
@@ -199,8 +206,8 @@ export const kvmOperations = [
       guest_memfd_offset: zAddress.optional(),
       flags: zCount(0, 0xffffffff).optional(),
     }),
-    *run(context, args) {
-      const vm = vmOf(context, args.vm);
+    target: vmOfArgs,
+    *run(context, args, vm) {
       const memfd = args.guest_memfd;
       const file = memfd === undefined ? undefined : (fileNamed(context.performance.world, memfd.name) ?? null);
       const named =
@@ -220,35 +227,38 @@ export const kvmOperations = [
       );
     },
   }),
-  defineOperation({
+  defineIoctl({
     name: 'kvm.get_dirty_log',
     summary: 'KVM_GET_DIRTY_LOG of a slot.',
     on: ['process'],
     args: z.strictObject({ ...VM, slot: zCount() }),
     shows: { pages: 'Offsets of the dirty pages in the slot.', count: 'How many.' },
-    *run(context, args) {
-      const log = yield* call(getDirtyLog(vmOf(context, args.vm), args.slot));
+    target: vmOfArgs,
+    *run(_context, args, vm) {
+      const log = yield* call(getDirtyLog(vm, args.slot));
       if ('errno' in log) return { errno: log.errno };
       return { returns: 0, shows: { pages: log.dirty, count: log.dirty.length } };
     },
   }),
-  defineOperation({
+  defineIoctl({
     name: 'kvm.clear_dirty_log',
     summary: 'KVM_CLEAR_DIRTY_LOG: given pages of a slot are clean and watched again.',
     on: ['process'],
     args: z.strictObject({ ...VM, slot: zCount(), first: zCount(), count: zCount(), pages: z.array(zCount()) }),
-    *run(context, args) {
+    target: vmOfArgs,
+    *run(_context, args, vm) {
       const request = { firstPage: args.first, pages: args.count, dirty: args.pages };
-      return outcome(yield* call(clearDirtyLog(vmOf(context, args.vm), args.slot, request)));
+      return outcome(yield* call(clearDirtyLog(vm, args.slot, request)));
     },
   }),
-  defineOperation({
+  defineIoctl({
     name: 'kvm.create_vfio_device',
     summary: 'KVM_CREATE_DEVICE of KVM_DEV_TYPE_VFIO.',
     on: ['process'],
     args: z.strictObject(VM),
-    *run(context, args) {
-      const device = yield* call(createKvmVfio(vmOf(context, args.vm)));
+    target: vmOfArgs,
+    *run(_context, _args, vm) {
+      const device = yield* call(createKvmVfio(vm));
       return typeof device === 'string' ? { errno: device } : { returns: 0 };
     },
   }),

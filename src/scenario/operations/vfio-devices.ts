@@ -3,13 +3,21 @@ import * as z from 'zod';
 import { call } from '../../engine/process.ts';
 import { vfioMmapBar, vfioSetAccess } from '../../vfio/bar.ts';
 import { vfioGroupGetDeviceFd } from '../../vfio/device.ts';
-import { vfioGroupOpen, vfioGroupSetContainer, vfioGroupStatus, vfioGroupUnsetContainer } from '../../vfio/group.ts';
+import {
+  type VfioGroup,
+  vfioGroupOpen,
+  vfioGroupSetContainer,
+  vfioGroupStatus,
+  vfioGroupUnsetContainer,
+} from '../../vfio/group.ts';
+import type { OperationContext } from '../context.ts';
 import { defineOperation } from '../operation.ts';
 import { type Ref, zDeclares, zRef } from '../reference.ts';
 import { zAddress, zCount, zProt, zSize } from '../scalar.ts';
 import type { World } from '../world.ts';
 import { attachVfio, fileNamed, installFile, openContainer } from '../world-devices.ts';
 import { toPages } from '../world-memory.ts';
+import { defineIoctl, fdget } from './descriptor.ts';
 import { outcome } from './mapping.ts';
 import { processOf } from './place.ts';
 
@@ -28,6 +36,11 @@ export const IOMMU_TYPES = {
 function deviceOf(world: World, ref: Ref) {
   return world.devices.get(ref.name)!;
 }
+
+function groupOf(context: OperationContext, args: { readonly device: Ref }): VfioGroup {
+  return deviceOf(context.performance.world, args.device).group;
+}
+
 export const vfioDeviceOperations = [
   defineOperation({
     name: 'vfio.attach',
@@ -64,7 +77,7 @@ export const vfioDeviceOperations = [
       return { returns: 0 };
     },
   }),
-  defineOperation({
+  defineIoctl({
     name: 'vfio.set_container',
     summary: 'VFIO_GROUP_SET_CONTAINER.',
     on: ['process'],
@@ -73,34 +86,37 @@ export const vfioDeviceOperations = [
       fd: zRef('fd', 'container').optional().describe('The descriptor given; default: the container of the process.'),
       bad_fd: z.boolean().optional().describe('A descriptor that is not open.'),
     }),
-    *run(context, args) {
+    target: groupOf,
+    *run(context, args, group) {
       const { world } = context.performance;
-      const file =
-        args.bad_fd === true ? null : (fileNamed(world, args.fd?.name ?? `container of ${processOf(context)}`) ?? null);
-      return outcome(yield* call(vfioGroupSetContainer(deviceOf(world, args.device).group, file)));
+      const named = fileNamed(world, args.fd?.name ?? `container of ${processOf(context)}`);
+      const file = args.bad_fd === true ? null : yield* call(fdget(context, (one) => one === named));
+      return outcome(yield* call(vfioGroupSetContainer(group, file)));
     },
   }),
-  defineOperation({
+  defineIoctl({
     name: 'vfio.unset_container',
     summary: 'VFIO_GROUP_UNSET_CONTAINER.',
     on: ['process'],
     args: z.strictObject({ device: zRef('device') }),
-    *run(context, args) {
-      return outcome(yield* call(vfioGroupUnsetContainer(deviceOf(context.performance.world, args.device).group)));
+    target: groupOf,
+    *run(_context, _args, group) {
+      return outcome(yield* call(vfioGroupUnsetContainer(group)));
     },
   }),
-  defineOperation({
+  defineIoctl({
     name: 'vfio.group_status',
     summary: 'VFIO_GROUP_GET_STATUS.',
     on: ['process'],
     args: z.strictObject({ device: zRef('device') }),
     shows: { flags: '1: viable, 2: container set.' },
-    *run(context, args) {
-      const flags = yield* call(vfioGroupStatus(deviceOf(context.performance.world, args.device).group));
+    target: groupOf,
+    *run(_context, _args, group) {
+      const flags = yield* call(vfioGroupStatus(group));
       return { returns: 0, shows: { flags } };
     },
   }),
-  defineOperation({
+  defineIoctl({
     name: 'vfio.get_device_fd',
     summary: 'VFIO_GROUP_GET_DEVICE_FD.',
     on: ['process'],
@@ -110,11 +126,11 @@ export const vfioDeviceOperations = [
       unknown: z.boolean().optional().describe('Ask for a name that the group does not have.'),
       as: zDeclares('fd').optional(),
     }),
-    *run(context, args) {
+    target: (context, args) => groupOf(context, { device: args.group_of ?? args.device }),
+    *run(context, args, group) {
       const { world } = context.performance;
-      const { group, vfio } = deviceOf(world, args.device);
-      const asked = args.group_of === undefined ? group : deviceOf(world, args.group_of).group;
-      const file = yield* call(vfioGroupGetDeviceFd(asked, args.unknown === true ? null : vfio));
+      const { vfio } = deviceOf(world, args.device);
+      const file = yield* call(vfioGroupGetDeviceFd(group, args.unknown === true ? null : vfio));
       if (typeof file === 'string') return { errno: file };
       yield* call(installFile(world, args.as?.name ?? args.device.name, file));
       return { returns: 0 };
@@ -135,8 +151,9 @@ export const vfioDeviceOperations = [
     shows: { address: 'Where it was mapped.' },
     *run(context, args) {
       const { world } = context.performance;
-      const file = fileNamed(world, args.device.name);
-      if (file === undefined) return { errno: 'EBADF' };
+      const named = fileNamed(world, args.device.name);
+      const file = yield* call(fdget(context, (one) => one === named));
+      if (file === null) return { errno: 'EBADF' };
       const offset = Number((args.offset ?? 0n) / PAGE);
       const mapped = yield* call(
         vfioMmapBar(file, {

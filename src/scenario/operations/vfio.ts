@@ -19,6 +19,7 @@ import { defineOperation, type Shown } from '../operation.ts';
 import { type Ref, zRef } from '../reference.ts';
 import { zAddress, zCount, zProt, zSize } from '../scalar.ts';
 import { containerNamed } from '../world-devices.ts';
+import { defineIoctl } from './descriptor.ts';
 import { outcome } from './mapping.ts';
 import { mustRange, processOf, WHERE } from './place.ts';
 import { IOMMU_TYPES } from './vfio-devices.ts';
@@ -47,7 +48,7 @@ const FLAGS = zCount(0, 0xffffffff).optional().describe('The flags field as a nu
 const ARGSZ = zCount(0, 0xffffffff).optional().describe('The argsz field; default: right.');
 
 export const vfioOperations = [
-  defineOperation({
+  defineIoctl({
     name: 'vfio.map',
     summary: 'VFIO_IOMMU_MAP_DMA: pins memory of the process and maps it for DMA.',
     on: ['process'],
@@ -62,8 +63,8 @@ export const vfioOperations = [
       set_vaddr: z.boolean().optional().describe('VFIO_DMA_MAP_FLAG_VADDR: give an invalidated entry its address.'),
       fault: z.boolean().optional().describe('The argument is an unreadable pointer.'),
     }),
-    *run(context, args) {
-      const container = containerOf(context, args);
+    target: containerOf,
+    *run(context, args, container) {
       if (args.fault === true) return outcome(yield* call(vfioIommuMapDma(container, null)));
       const range = args.vaddr === undefined ? mustRange(context, args) : undefined;
       const vaddr = args.vaddr ?? range!.address;
@@ -74,7 +75,7 @@ export const vfioOperations = [
       return outcome(yield* call(vfioIommuMapDma(container, arg)));
     },
   }),
-  defineOperation({
+  defineIoctl({
     name: 'vfio.unmap',
     summary: 'VFIO_IOMMU_UNMAP_DMA: takes mappings away and unpins.',
     on: ['process'],
@@ -93,8 +94,8 @@ export const vfioOperations = [
       fault: z.boolean().optional(),
     }),
     shows: { unmapped: 'The size field afterwards, in bytes.', dirty: 'Dirty runs as text: iova+pages.' },
-    *run(context, args) {
-      const container = containerOf(context, args);
+    target: containerOf,
+    *run(_context, args, container) {
       const flags = args.flags ?? (args.dirty ? 1 : 0) | (args.all === true ? 2 : 0) | (args.vaddr === true ? 4 : 0);
       const result = yield* call(
         vfioIommuUnmapDma(
@@ -122,7 +123,7 @@ export const vfioOperations = [
       return result.errno === null ? { returns: 0, shows } : { errno: result.errno, shows };
     },
   }),
-  defineOperation({
+  defineIoctl({
     name: 'vfio.dirty',
     summary: 'VFIO_IOMMU_DIRTY_PAGES: start, stop, or get the bitmap.',
     on: ['process'],
@@ -138,13 +139,14 @@ export const vfioOperations = [
       argsz: ARGSZ,
     }),
     shows: { dirty: 'Dirty runs as text: iova+pages.', pages: 'How many pages are dirty.' },
-    *run(context, args) {
+    target: containerOf,
+    *run(_context, args, container) {
       const flags = args.flags ?? { start: 1, stop: 2, get: 4 }[args.do ?? 'get'];
       const pgsize = args.pgsize ?? 4096n;
       const size = args.size ?? 0n;
       const enough = pgsize === 0n ? 8n : ((size / pgsize + 63n) / 64n) * 8n;
       const answer = yield* call(
-        vfioIommuDirtyPages(containerOf(context, args), {
+        vfioIommuDirtyPages(container, {
           flags,
           ...(args.argsz === undefined ? {} : { argsz: args.argsz }),
           ...(args.do === 'get' || args.iova !== undefined
@@ -165,7 +167,7 @@ export const vfioOperations = [
       return { returns: 0, shows: { dirty: runsText(answer.dirty), pages } };
     },
   }),
-  defineOperation({
+  defineIoctl({
     name: 'vfio.set_iommu',
     summary: 'VFIO_SET_IOMMU.',
     on: ['process'],
@@ -173,21 +175,23 @@ export const vfioOperations = [
       ...OF,
       type: z.union([z.enum(Object.keys(IOMMU_TYPES) as [keyof typeof IOMMU_TYPES]), zCount()]),
     }),
-    *run(context, args) {
+    target: containerOf,
+    *run(_context, args, container) {
       const type = typeof args.type === 'number' ? args.type : IOMMU_TYPES[args.type];
-      return outcome(yield* call(vfioSetIommu(containerOf(context, args), type)));
+      return outcome(yield* call(vfioSetIommu(container, type)));
     },
   }),
-  defineOperation({
+  defineIoctl({
     name: 'vfio.check_extension',
     summary: 'VFIO_CHECK_EXTENSION.',
     on: ['process'],
     args: z.strictObject({ ...OF, extension: zCount() }),
-    *run(context, args) {
-      return { returns: yield* call(vfioCheckExtension(containerOf(context, args), args.extension)) };
+    target: containerOf,
+    *run(_context, args, container) {
+      return { returns: yield* call(vfioCheckExtension(container, args.extension)) };
     },
   }),
-  defineOperation({
+  defineIoctl({
     name: 'vfio.info',
     summary: 'VFIO_IOMMU_GET_INFO.',
     on: ['process'],
@@ -200,9 +204,10 @@ export const vfioOperations = [
       migration_pgsizes: 'pgsize_bitmap of the migration capability.',
       max_dirty_bitmap: 'max_dirty_bitmap_size',
     },
-    *run(context, args) {
+    target: containerOf,
+    *run(_context, args, container) {
       const arg = args.fault === true ? null : args.argsz === undefined ? {} : { argsz: args.argsz };
-      const info = yield* call(vfioIommuInfo(containerOf(context, args), arg));
+      const info = yield* call(vfioIommuInfo(container, arg));
       if ('errno' in info) return { errno: info.errno };
       const shows: Record<string, Shown> = {
         flags: info.flags,
@@ -215,22 +220,24 @@ export const vfioOperations = [
       return { returns: 0, shows };
     },
   }),
-  defineOperation({
+  defineIoctl({
     name: 'vfio.api_version',
     summary: 'VFIO_GET_API_VERSION.',
     on: ['process'],
     args: z.strictObject(OF),
-    *run(context, args) {
-      return { returns: yield* call(vfioApiVersion(containerOf(context, args))) };
+    target: containerOf,
+    *run(_context, _args, container) {
+      return { returns: yield* call(vfioApiVersion(container)) };
     },
   }),
-  defineOperation({
+  defineIoctl({
     name: 'vfio.ioctl_unknown',
     summary: 'An ioctl number that the container does not know.',
     on: ['process'],
     args: z.strictObject(OF),
-    *run(context, args) {
-      return { errno: yield* call(vfioUnknownIoctl(containerOf(context, args))) };
+    target: containerOf,
+    *run(_context, _args, container) {
+      return { errno: yield* call(vfioUnknownIoctl(container)) };
     },
   }),
   defineOperation({
