@@ -18,7 +18,10 @@ import type { FrameRun } from './ledger.ts';
 import { markDirtyNow, willMarkDirty } from './mark-dirty.ts';
 import type { Mm } from './mm.ts';
 import { PG_DIRTY } from './page-flags.ts';
+import { pmdOf } from './page-table.ts';
+import { ptePresent } from './pte.ts';
 import { putRuns, unpinUserPages } from './unpin.ts';
+import type { Vma } from './vma.ts';
 
 const BEGIN = step('inode_dio_begin', 'op');
 const SET_DIRTY = step('bio_set_pages_dirty', 'op');
@@ -26,6 +29,7 @@ const DEVICE_WRITES = step('bio:device-writes', 'disk-read');
 const CHECK_DIRTY = step('bio_check_pages_dirty', 'op');
 const DONE = step('iomap_dio_complete', 'op');
 const WAIT = step('iomap_dio_rw:wait', 'none');
+const SEEN = step('user:looks-at-buffer', 'none');
 
 /** Direct IO put a page of a file on the disk without going through the page cache. */
 export interface FileOverwritten {
@@ -35,14 +39,25 @@ export interface FileOverwritten {
 }
 export const FILE_OVERWRITTEN = eventType<FileOverwritten>('file-overwritten');
 
-/** The kernel says that the data of a direct read is in the buffer now: pages from `vpn` on, of these frames. */
-export interface DirectReadDone {
+/**
+ * A direct read is complete, and a page of its buffer is looked at: it was filled as `token` into `pfn` of `generation`,
+ * and the process finds `own` there (0: nothing) of `ownGeneration`, holding `ownToken`. `waits`: an entry other than none
+ * that is not present. Emitted in a step that announced all of it.
+ */
+export interface BufferSeen {
   readonly mm: Mm;
   readonly vpn: number;
-  readonly frames: readonly number[];
+  readonly vma: Vma | undefined;
+  readonly pfn: number;
+  readonly generation: number;
+  readonly token: number;
+  readonly own: number;
+  readonly ownGeneration: number;
+  readonly ownToken: number;
+  readonly waits: boolean;
   readonly owner: string;
 }
-export const DIRECT_READ_DONE = eventType<DirectReadDone>('direct-read-done');
+export const BUFFER_SEEN = eventType<BufferSeen>('direct-read-seen');
 
 /** One direct IO under way. */
 export class DirectIo {
@@ -133,17 +148,15 @@ export function* submit(core: CoreMm, inode: Inode, index: number, held: Held, w
 function* readIn(core: CoreMm, request: DirectIo, held: Held): Steps<void> {
   const { inode, index } = request;
   const { frames } = core;
+  const tokens: number[] = [];
   for (const [i, { pfn, generation }] of held.frames.entries()) {
     inode.disk.willRead(index + i, DEVICE_WRITES);
     frames.willCheck(pfn, DEVICE_WRITES);
     yield frames.content.willWrite(pfn, DEVICE_WRITES);
     const token = inode.disk.get(index + i);
+    tokens.push(token);
     frames.content.set(pfn, token);
     tellAccess(core, held, i, generation, frames.generationOf(pfn), token, true);
-  }
-  if (core.sim.hears(DIRECT_READ_DONE)) {
-    const { mm, vpn, owner } = held;
-    core.sim.emit(DIRECT_READ_DONE, { mm, vpn, frames: held.frames.map(({ pfn }) => pfn), owner });
   }
   const { folios } = core;
   const heads = [...new Set(held.frames.map(({ pfn }) => folios.headOf(pfn)))];
@@ -153,6 +166,38 @@ function* readIn(core: CoreMm, request: DirectIo, held: Held): Steps<void> {
   const cleaned = heads.some((head) => (folios.flags.get(head) & PG_DIRTY) === 0);
   yield* call(release(core, held, cleaned));
   yield* call(complete(request, 'ok'));
+  if (core.sim.hears(BUFFER_SEEN)) for (const [i, token] of tokens.entries()) yield* call(see(core, held, i, token));
+}
+
+/** What the process would find in page `i` of its buffer now that the read is complete: for checkers, no kernel's step. */
+function* see(core: CoreMm, { mm, vpn: first, frames: filled, owner }: Held, i: number, token: number): Steps<void> {
+  const { frames } = core;
+  const { pageTable } = mm;
+  const vpn = first + i;
+  const row = pmdOf(vpn);
+  for (;;) {
+    // Which frame's contents to announce; the act looks again.
+    const own = pageTable.peekFrame(vpn);
+    if (own !== 0) {
+      frames.content.willRead(own, SEEN);
+      frames.willCheck(own, SEEN);
+    }
+    mm.vmas.willRead(SEEN);
+    pageTable.willReadPmd(row, SEEN);
+    pageTable.willReadPte(vpn, SEEN);
+    // An entry that reclaim has taken out under the lock may be put back before it lets go.
+    yield pageTable.ptl.pass(row, SEEN);
+    if (pageTable.peekFrame(vpn) !== own) continue;
+    const { bits } = pageTable.peekLeaf(vpn).pte;
+    core.sim.emit(BUFFER_SEEN, {
+      ...{ mm, vpn, ...filled[i]!, token, own, owner },
+      vma: mm.vmaAt(vpn),
+      ownGeneration: own === 0 ? 0 : frames.generationOf(own),
+      ownToken: own === 0 ? 0 : frames.content.get(own),
+      waits: bits !== 0 && !ptePresent(bits),
+    });
+    return;
+  }
 }
 
 function* release(core: CoreMm, held: Held, dirty: boolean): Steps<void> {
