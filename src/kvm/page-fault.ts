@@ -70,7 +70,7 @@ export function* tdpPageFault(vm: Vm, vcpu: Vcpu, fault: GuestFault): Steps<Faul
   vm.srcu.leave();
   if (typeof result === 'string') return result;
   if (result.retry === 'window' && result.snapshot !== null) yield waitWindow(vm, result.snapshot);
-  if (result.retry === 'slot') yield waitPublish(vm, vm.spaces[0]!.sets.indexOf(set));
+  if (result.retry === 'slot') yield waitPublish(vm, set, fault.gfn);
   return 'fixed';
 }
 
@@ -231,9 +231,11 @@ function* noSlot(vm: Vm, vcpu: Vcpu, gfn: number, set: MemslotSet): Steps<FaultO
 }
 
 /** RET_PF_RETRY over an invalid slot: every round ends alike until another set of memslots is published. */
-function waitPublish(vm: Vm, index: number): Announced {
-  const { active } = vm.spaces[0]!;
-  return until(vm.core.sim, [active], () => active.peek() !== index, SLOT_WAIT, {
+function waitPublish(vm: Vm, seen: MemslotSet, gfn: number): Announced {
+  const space = vm.spaces[0]!;
+  // The same set may have come back with the update after the next one.
+  const over = () => space.peekCurrent !== seen || space.peekCurrent.peekGfn(gfn)?.invalid !== true;
+  return until(vm.core.sim, [space.active], over, SLOT_WAIT, {
     name: `the memslots of ${vm.name} that follow`,
   });
 }

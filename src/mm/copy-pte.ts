@@ -63,9 +63,13 @@ export function* copySomePtes(copy: ForkCopy, row: number, vpn: number, to: numb
   let prealloc: number | undefined;
   for (;;) {
     const [planned, end] = plan(copy, vpn, to);
-    if (planned.length === 0) return end;
-    willTest(copy, planned, row);
-    yield core.sim.times(planned.length, ptl.lock(row, TEST));
+    willTest(copy, planned, row, vpn, end);
+    yield core.sim.times(Math.max(planned.length, 1), ptl.lock(row, TEST));
+    // Whoever holds the lock may have taken an entry out only for the moment: what was empty is empty under the lock.
+    if (filled(copy, planned, vpn, end)) {
+      ptl.releaseNow(row);
+      continue;
+    }
     const { batch, pinnedAt, next } = testNow(copy, row, planned, end);
     if (batch.length > 0) yield* call(share(copy, row, batch, pinnedAt === undefined));
     if (pinnedAt === undefined) {
@@ -98,10 +102,19 @@ function plan({ core, parent }: ForkCopy, vpn: number, to: number): readonly [re
   return [planned, at];
 }
 
-function willTest({ core, parent }: ForkCopy, planned: readonly Copied[], row: number): void {
+/** Is an entry of [from, to) there that the plan did not find? */
+function filled({ parent }: ForkCopy, planned: readonly Copied[], from: number, to: number): boolean {
+  for (let at = from, next = 0; at < to; at++) {
+    if (planned[next]?.vpn === at) next++;
+    else if (parent.pageTable.peekPte(at).bits !== 0) return true;
+  }
+  return false;
+}
+
+function willTest({ core, parent }: ForkCopy, planned: readonly Copied[], row: number, from: number, to: number): void {
   const { folios } = core;
   parent.pageTable.willReadPmd(row, TEST);
-  parent.pageTable.willReadPtes(planned[0]!.vpn, planned[planned.length - 1]!.vpn, TEST);
+  parent.pageTable.willReadPtes(from, to - 1, TEST);
   parent.hasPinned.willRead(TEST);
   for (const { head, pte } of planned) {
     if (head === undefined) continue;

@@ -82,9 +82,13 @@ export function* dropCaches(core: CoreMm): Steps<number> {
   return dropped;
 }
 
-/** posix_fadvise(POSIX_FADV_DONTNEED) over pages [from, to): start writing, drop what is clean, once more after a drain. */
+/**
+ * posix_fadvise(POSIX_FADV_DONTNEED) over pages [from, to): start writing, drop what is clean, once more after a drain.
+ * generic_fadvise ignores it where nothing is written back (noop_backing_dev_info: tmpfs, shmem, hugetlbfs) and for DAX.
+ */
 export function* fadviseDontneed(core: CoreMm, inode: Inode, from: number, to: number): Steps<void> {
-  if (inode.kind === 'file') yield* call(writeCachePages(core, inode, { sync: 'none', from, to }));
+  if (inode.kind !== 'file') return;
+  yield* call(writeCachePages(core, inode, { sync: 'none', from, to }));
   yield* call(lruAddDrain(core));
   const { kept } = yield* call(invalidateMappingPages(core, inode, from, to));
   if (kept === 0) return;
