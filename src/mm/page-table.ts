@@ -63,6 +63,12 @@ export class PageTable {
     return this.pmdBits.willReadRange(from, to, at);
   }
 
+  /** Announce reading what leads from pages [vpn, vpn + pages) to frames, at whichever level it is. */
+  willReadLeaves(vpn: number, pages: number, at: Step): Announced {
+    this.willReadPmds(pmdOf(vpn), pmdOf(vpn + pages - 1), at);
+    return this.willReadPtes(vpn, vpn + pages - 1, at);
+  }
+
   /** Rows of [from, to] whose entry is not none, ascending; in a step announced by `willReadPmds`. */
   populatedRows(from: number, to: number): number[] {
     const rows: number[] = [];
