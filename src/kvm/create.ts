@@ -8,7 +8,7 @@ import { clearAsyncPf } from './async-pf.ts';
 import { kvmNotifierOps, release } from './notifier.ts';
 import { Vcpu } from './vcpu.ts';
 import { releaseKvmVfio } from './vfio-device.ts';
-import { tellView } from './view.ts';
+import { tellView, willLookAtView } from './view.ts';
 import { Vm, type VmOptions } from './vm.ts';
 
 const VCPU = step('kvm_vm_ioctl_create_vcpu', 'op');
@@ -54,6 +54,9 @@ export function* putVm(vm: Vm): Steps<void> {
 /** kvm_destroy_vm, at the last close: nobody runs a vCPU or changes a slot any more. */
 export function* destroyVm(vm: Vm): Steps<void> {
   const ops = vm.notifierOps!;
+  for (const space of vm.spaces) {
+    for (const slot of space.peekCurrent.slots.peek()) willLookAtView(vm, slot, DEAD);
+  }
   yield vm.dead.willWrite(DEAD);
   vm.dead.value = true;
   for (const space of vm.spaces) {

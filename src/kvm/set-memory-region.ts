@@ -19,11 +19,12 @@ import {
 } from './memslot.ts';
 import { setMemslot } from './memslot-update.ts';
 import { MAX_GFNS } from './tdp-root.ts';
-import { tellView } from './view.ts';
+import { tellView, willAddView, willLookAtView } from './view.ts';
 import type { Vm } from './vm.ts';
 
 const LOCK = step('kvm_set_memory_region:slots_lock', 'lock');
 const UNLOCK = step('kvm_set_memory_region:slots_unlock', 'lock');
+const VIEW = step('kvm_set_memory_region:view', 'none');
 
 /** KVM_MEM_SLOTS_NUM: three more than user space may use; those are the kernel's own. */
 const MEM_SLOTS = KVM_USER_MEM_SLOTS + 3;
@@ -91,6 +92,7 @@ function* setLocked(vm: Vm, region: MemoryRegion): Steps<'ok' | Errno> {
   const pages = Number(region.memorySize / PAGE);
   if (pages === 0) {
     if (old === undefined) return 'EINVAL';
+    yield willLookAtView(vm, old, VIEW);
     tellView(vm, old, VIEW_REMOVED);
     yield* call(setMemslot(vm, old, null));
     yield* call(unbindGuestMemfd(vm, old));
@@ -117,9 +119,15 @@ function* setLocked(vm: Vm, region: MemoryRegion): Steps<'ok' | Errno> {
   if (typeof gmem === 'string') return gmem;
   const behind = gmem === undefined ? {} : { gmem };
   const now = new Memslot({ id, asId, baseGfn, vpn, pages, flags, dirtyBitmap, ...behind });
-  if (old !== undefined && moves) tellView(vm, old, VIEW_REMOVED);
+  if (old !== undefined && moves) {
+    yield willLookAtView(vm, old, VIEW);
+    tellView(vm, old, VIEW_REMOVED);
+  }
   yield* call(setMemslot(vm, old ?? null, now));
-  if (old === undefined || moves) tellView(vm, now, VIEW_ADDED);
+  if (old === undefined || moves) {
+    yield willAddView(vm, VIEW);
+    tellView(vm, now, VIEW_ADDED);
+  }
   yield* call(applyLogging(vm, old ?? null, now));
   return 'ok';
 }

@@ -1,12 +1,35 @@
 // What the guest reaches through a memslot, told to checkers (src/mm/ledger.ts): the VMM believes it to be the same memory
 // as its own at the slot's host address.
+import type { Announced, Step } from '../engine/step.ts';
 import { PMD_PAGES } from '../hw/machine.ts';
 import type { FrameRun, VIEW_ADDED, VIEW_REMOVED, View } from '../mm/ledger.ts';
+import { willLookAtProcess } from '../mm/view-look.ts';
 import type { Memslot } from './memslot.ts';
 import { sptePresent } from './spte.ts';
 import type { Vm } from './vm.ts';
 
-/** The slot as a view of process memory: what the guest reaches must be what the process reaches. */
+/** Announce what whoever hears of a new view looks at. */
+export function willAddView(vm: Vm, at: Step): Announced {
+  return vm.mm.vmas.willRead(at);
+}
+
+/** Announce what comparing the slot with the process looks at. The caller holds slots_lock, or is the last user. */
+export function willLookAtView(vm: Vm, slot: Memslot, at: Step): Announced {
+  const { asId, vpn } = slot.fields;
+  for (const root of vm.roots.peek()) {
+    if (root.asId !== asId || root.nested) continue;
+    root.invalid.willRead(at);
+    root.willReadRange(slot.baseGfn, slot.endGfn, at);
+  }
+  if (vm.privateMemory) vm.attributes.willReadRange(slot.baseGfn, slot.endGfn - 1, at);
+  vm.roots.willRead(at);
+  return willLookAtProcess({ mm: vm.mm, vpn, pages: slot.pages }, at);
+}
+
+/**
+ * The slot as a view of process memory: what the guest reaches must be what the process reaches. In a step announced by
+ * `willAddView` or `willLookAtView`.
+ */
 export function tellView(vm: Vm, slot: Memslot, event: typeof VIEW_ADDED | typeof VIEW_REMOVED): void {
   const { sim } = vm.core;
   if (!sim.hears(event)) return;

@@ -2,9 +2,30 @@
 // one name stack: each is given back by a gup.unpin of its own. At the end of a run a hold is still in use while the
 // process it was taken for lives; it is a leak when that process has exited, and when a holder who gives back what it
 // holds under a name has not given back all.
+import { Cell } from '../engine/cell.ts';
+import { hashText, mix } from '../engine/hash.ts';
+import type { Steps } from '../engine/process.ts';
+import type { Sim } from '../engine/sim.ts';
+import { type Step, step } from '../engine/step.ts';
 import type { CoreMm } from '../mm/core.ts';
-import { type FrameRun, OWNER_GONE, REFERENCE_DROPPED, REFERENCE_TAKEN, type View } from '../mm/ledger.ts';
+import {
+  type FrameRun,
+  OWNER_GONE,
+  REFERENCE_DROPPED,
+  REFERENCE_TAKEN,
+  VIEW_ADDED,
+  VIEW_REMOVED,
+  type View,
+} from '../mm/ledger.ts';
+import { willLookAtProcess } from '../mm/view-look.ts';
+import { Declared, type Script, visitNames } from './reference.ts';
+import type { ScriptStep } from './step.ts';
+import { operationsIn } from './wait-targets.ts';
 import type { World } from './world.ts';
+
+const HOLD = step('gup-user:hold', 'none');
+const LET_GO = step('gup-user:let-go', 'none');
+const LOOK = step('gup-user:look-up', 'none');
 
 /** Pages that somebody holds. */
 export class Hold {
@@ -14,6 +35,7 @@ export class Hold {
   readonly grab: 'pin' | 'get' | 'folios';
   readonly runs: readonly FrameRun[];
   readonly view: View | null;
+  readonly identity: number;
   /** Generations of the frames held, which are theirs until they are let go. */
   private readonly generations: ReadonlyMap<number, number>;
 
@@ -30,6 +52,7 @@ export class Hold {
     this.grab = grab;
     this.runs = runs;
     this.view = view;
+    this.identity = runs.reduce((hash, run) => mix(mix(hash, run.pfn), run.pages), hashText(this.owner));
     const generations = new Map<number, number>();
     for (const { pfn, pages } of runs) {
       for (let at = pfn; at < pfn + pages; at++) generations.set(at, core.frames.peekGeneration(at));
@@ -51,14 +74,116 @@ export class Hold {
   }
 }
 
-/** All that is held under one name. Never changed, only replaced: the names of a world are put back as they were. */
+/** All that is held under one name. Immutable. */
 class Stack {
   readonly holds: readonly Hold[];
   readonly givenBack: number;
+  readonly identity: number;
 
   constructor(holds: readonly Hold[], givenBack: number) {
     this.holds = holds;
     this.givenBack = givenBack;
+    this.identity = holds.reduce((hash, hold) => mix(hash, hold.identity), givenBack);
+  }
+
+  get last(): Hold | undefined {
+    return this.holds.at(-1);
+  }
+}
+
+/** What is held by name: one cell each, as any actor may use the name that another gave. */
+export class Holds {
+  private readonly sim: Sim;
+  private readonly byName = new Map<string, Cell<Stack>>();
+
+  /** `scripts`: all that a world performs. Names are made before it starts. */
+  constructor(sim: Sim, scripts: readonly Script<ScriptStep>[]) {
+    this.sim = sim;
+    for (const script of scripts) {
+      for (const { args } of operationsIn(script)) {
+        visitNames(args, [], (found) => {
+          if (found instanceof Declared && found.kinds.includes('pin') && !this.byName.has(found.name))
+            this.byName.set(found.name, new Cell(sim, `pages held as ${found.name}`, new Stack([], 0)));
+        });
+      }
+    }
+  }
+
+  has(name: string): boolean {
+    return this.byName.has(name);
+  }
+
+  private cell(name: string): Cell<Stack> {
+    const cell = this.byName.get(name);
+    if (cell === undefined) throw new Error(`nothing is ever held as ${name}`);
+    return cell;
+  }
+
+  /** From now on `hold` is what was last taken under that name. */
+  *add(name: string, hold: Hold): Steps<void> {
+    const { sim } = this;
+    const { view } = hold;
+    const cell = this.cell(name);
+    view?.mm.vmas.willRead(HOLD);
+    yield cell.willUpdate(HOLD);
+    cell.value = new Stack([...cell.value.holds, hold], cell.value.givenBack);
+    // The ledger hears of pins from GUP itself; plain references are mostly dropped again before anybody looks.
+    if (hold.grab === 'get' && sim.hears(REFERENCE_TAKEN)) {
+      sim.emit(REFERENCE_TAKEN, { runs: hold.runs, owner: hold.owner });
+    }
+    if (view !== null && sim.hears(VIEW_ADDED)) sim.emit(VIEW_ADDED, view);
+  }
+
+  /** What was last taken under that name is given back by the caller, who calls `gone` then; undefined: nothing is held. */
+  *take(name: string): Steps<Hold | undefined> {
+    const { sim } = this;
+    const cell = this.cell(name);
+    for (;;) {
+      // The look tells what to announce; the act looks again.
+      const seen = cell.peek().last;
+      if (seen !== undefined && seen.view !== null) willLookAtProcess(seen.view, LET_GO);
+      yield cell.willUpdate(LET_GO);
+      const { holds, givenBack, last } = cell.value;
+      if (last !== seen) continue;
+      if (last === undefined) return undefined;
+      cell.value = holds.length === 1 ? new Stack([], 0) : new Stack(holds.slice(0, -1), givenBack + 1);
+      if (last.view !== null && sim.hears(VIEW_REMOVED)) sim.emit(VIEW_REMOVED, last.view);
+      return last;
+    }
+  }
+
+  /** The pages are given back. */
+  gone(hold: Hold): void {
+    const { sim } = this;
+    if (hold.grab === 'get' && sim.hears(REFERENCE_DROPPED)) {
+      sim.emit(REFERENCE_DROPPED, { runs: hold.runs, owner: hold.owner });
+    }
+  }
+
+  /** What was last taken under that name, for a step that announces reading `id` and looks with `isLast` again. */
+  *last(name: string): Steps<Hold | undefined> {
+    const cell = this.cell(name);
+    const seen = cell.peek().last;
+    if (seen !== undefined) return seen;
+    yield cell.willRead(LOOK);
+    return cell.value.last;
+  }
+
+  willRead(name: string, at: Step): void {
+    this.cell(name).willRead(at);
+  }
+
+  /** In a step that announced `willRead`. */
+  isLast(name: string, hold: Hold): boolean {
+    return this.cell(name).value.last === hold;
+  }
+
+  /** At the end of a run. */
+  left(): readonly { readonly hold: Hold; readonly held: number; readonly givenBack: number }[] {
+    return [...this.byName.values()].flatMap((cell) => {
+      const { holds, givenBack } = cell.peek();
+      return holds.map((hold) => ({ hold, held: holds.length, givenBack }));
+    });
   }
 }
 
@@ -67,48 +192,16 @@ export function ownerOf(name: string, process: string): string {
   return `${name} of ${process}`;
 }
 
-function stackOf(world: World, name: string): Stack {
-  return (world.named.get(`pin:${name}`) as Stack | undefined) ?? new Stack([], 0);
-}
-
-/** What was last taken under that name; undefined: nothing was, or all has been given back. */
-export function holdNamed(world: World, name: string): Hold | undefined {
-  return stackOf(world, name).holds.at(-1);
-}
-
-export function addHold(world: World, name: string, hold: Hold): void {
-  const { holds, givenBack } = stackOf(world, name);
-  world.named.set(`pin:${name}`, new Stack([...holds, hold], givenBack));
-  const { sim } = world;
-  // The ledger hears of pins from GUP itself; plain references are mostly dropped again before anybody looks.
-  if (hold.grab === 'get' && sim.hears(REFERENCE_TAKEN)) {
-    sim.emit(REFERENCE_TAKEN, { runs: hold.runs, owner: hold.owner });
-  }
-}
-
-/** The newest hold under that name is given back. */
-export function dropHold(world: World, name: string, hold: Hold): void {
-  const { holds, givenBack } = stackOf(world, name);
-  const left = holds.filter((other) => other !== hold);
-  world.named.set(`pin:${name}`, left.length === 0 ? new Stack([], 0) : new Stack(left, givenBack + 1));
-  const { sim } = world;
-  if (hold.grab === 'get' && sim.hears(REFERENCE_DROPPED)) {
-    sim.emit(REFERENCE_DROPPED, { runs: hold.runs, owner: hold.owner });
-  }
-}
-
 /** At the end of a run: say which holders will not drop what they hold. */
 export function tellLeftHolds(world: World): void {
   const { sim } = world;
   if (!sim.hears(OWNER_GONE)) return;
-  for (const [key, value] of world.named) {
-    if (!key.startsWith('pin:') || !(value instanceof Stack)) continue;
-    for (const { owner, process } of value.holds) {
-      if (world.task(process).exited.peek()) sim.emit(OWNER_GONE, { owner, why: `${process} has exited` });
-      else if (value.givenBack > 0) {
-        const times = value.givenBack + value.holds.length;
-        sim.emit(OWNER_GONE, { owner, why: `${owner} took pages ${times} times and gave back ${value.givenBack}` });
-      }
+  for (const { hold, held, givenBack } of world.holds.left()) {
+    const { owner, process } = hold;
+    if (world.task(process).exited.peek()) sim.emit(OWNER_GONE, { owner, why: `${process} has exited` });
+    else if (givenBack > 0) {
+      const times = givenBack + held;
+      sim.emit(OWNER_GONE, { owner, why: `${owner} took pages ${times} times and gave back ${givenBack}` });
     }
   }
 }

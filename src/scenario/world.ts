@@ -19,7 +19,7 @@ import { type Capability, Task, User } from '../mm/task.ts';
 import type { PfnMapping } from '../mm/vma.ts';
 import { VfioModule } from '../vfio/module.ts';
 import { ScenarioError } from './diagnostic.ts';
-import { tellLeftHolds } from './holds.ts';
+import { Holds, tellLeftHolds } from './holds.ts';
 import { IommuTrace } from './iommu-trace.ts';
 import { Milestones } from './milestones.ts';
 import { ScriptMistake } from './mistake.ts';
@@ -100,6 +100,8 @@ export class World {
   readonly memory = new Map<string, MemoryObject>();
   /** Mounted filesystems of memory objects that name theirs. */
   readonly mounts = new Map<string, SuperBlock>();
+  /** Pages that scripts hold by name. */
+  readonly holds: Holds;
   /** Objects that operations name while they run: caches, rings, children. */
   readonly named = new Map<string, unknown>();
   readonly devices = new Map<string, WorldDevice>();
@@ -145,6 +147,10 @@ export class World {
     for (const actor of scenario.actors) {
       for (const target of waitTargets(actor.script)) this.milestones.watch(target);
     }
+    this.holds = new Holds(
+      this.sim,
+      scenario.actors.map(({ script }) => script),
+    );
     for (const process of scenario.processes) this.addTask(process);
     this.sim.onDrain(() => tellLeftHolds(this));
   }

@@ -16,7 +16,7 @@ import { type PinnedRun, pinPagesRemote, putPfns, VfioBatch } from './pin.ts';
 import { explainLimit, hexBytes, type MapAttempt, tellRefused } from './refusal.ts';
 import { removeDma } from './unmap-unpin.ts';
 import { mapVaddr } from './vaddr.ts';
-import { addViews } from './views.ts';
+import { addViews, willAddViews } from './views.ts';
 
 const LOCK = step('vfio_dma_do_map:lock', 'lock');
 const UNLOCK = step('vfio_dma_do_map:unlock', 'lock');
@@ -217,6 +217,7 @@ function* finishMap(
   pages: number,
   failed: MapFailure | null,
 ): Steps<'ok' | Errno> {
+  if (failed === null) willAddViews(dma, UNLOCK);
   yield iommu.will(UNLOCK);
   const mapped = failed === null ? pages : failed.done;
   const whole = iommu.entry(dma.iova).with({ pages: mapped, iommuMapped: iommu.domains.value.length > 0 });

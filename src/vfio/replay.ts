@@ -15,7 +15,7 @@ import type { VfioIommu } from './iommu.ts';
 import type { VfioModule } from './module.ts';
 import { pinPagesRemote, putPfns, VfioBatch } from './pin.ts';
 import { explainLimit, tellAttach } from './refusal.ts';
-import { addView } from './views.ts';
+import { addView, willAddViews } from './views.ts';
 
 const START = step('vfio_iommu_replay:start', 'op');
 const MAPPED = step('vfio_iommu_replay:iommu_mapped', 'op');
@@ -46,6 +46,7 @@ export function* replay(
     }
     return refused.errno;
   }
+  for (const dma of entries) willAddViews(dma, MAPPED);
   yield iommu.will(MAPPED);
   for (const { iova } of entries) {
     const dma = iommu.entry(iova).with({ iommuMapped: true });

@@ -8,8 +8,9 @@ import { lockAcct } from './account.ts';
 import type { VfioDma } from './dma.ts';
 import type { VfioDomain, VfioIommu } from './iommu.ts';
 import { putPfns } from './pin.ts';
-import { removeViews } from './views.ts';
+import { removeViews, willLookAtViews } from './views.ts';
 
+const VIEWS = step('vfio_unmap_unpin:begin', 'none');
 const ERASE = step('vfio_remove_dma:erase', 'op');
 const UNMAPPED = step('vfio_unmap_unpin:iommu_mapped', 'op');
 
@@ -27,6 +28,7 @@ export function* unmapUnpin(iommu: VfioIommu, iova: number, accounting: boolean)
   const dma = iommu.entry(iova);
   const [first, ...others] = iommu.domains.peek();
   if (dma.pages === 0 || first === undefined) return 0;
+  yield willLookAtViews(iommu, dma, VIEWS);
   removeViews(iommu, dma);
   for (const { domain } of others) yield* call(iommuUnmap(domain, iova, dma.pages));
   const unpinned = yield* call(unmapFirst(iommu, dma, first));

@@ -8,10 +8,11 @@ import type { VfioDma } from './dma.ts';
 import { notifyDmaUnmap, tooManyRetries } from './external.ts';
 import { IOVA_SPACE_PAGES, type VfioIommu } from './iommu.ts';
 import { removeDma } from './unmap-unpin.ts';
-import { removeViews } from './views.ts';
+import { removeViews, willLookAtViews } from './views.ts';
 
 const LOCK = step('vfio_dma_do_unmap:lock', 'lock');
 const NEXT = step('vfio_dma_do_unmap:next', 'op');
+const VADDR = step('vfio_dma_do_unmap:invalidate-vaddr', 'none');
 const UNLOCK = step('vfio_dma_do_unmap:unlock', 'lock');
 
 export const VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP = 1;
@@ -60,8 +61,11 @@ export function* vfioUnmapDma(iommu: VfioIommu, arg: VfioDmaUnmap | null): Steps
   const removal = new Removal();
   for (;;) {
     const found = entriesOf(iommu, iova, pages, all);
-    if ((arg.flags & VFIO_DMA_UNMAP_FLAG_VADDR) !== 0) removal.end(invalidateVaddrs(iommu, found));
-    else yield* call(removeAll(iommu, found, iova, arg, removal));
+    if ((arg.flags & VFIO_DMA_UNMAP_FLAG_VADDR) !== 0) {
+      for (const dma of found.entries) willLookAtViews(iommu, dma, VADDR);
+      yield iommu.will(VADDR);
+      removal.end(invalidateVaddrs(iommu, found));
+    } else yield* call(removeAll(iommu, found, iova, arg, removal));
     if (!removal.again) break;
   }
   const { done } = removal;

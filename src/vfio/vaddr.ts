@@ -9,7 +9,7 @@ import { OWNER_MOVED, type Refusal } from '../mm/ledger.ts';
 import { mmLockAcctMoved } from './account.ts';
 import type { VfioDma } from './dma.ts';
 import type { VfioIommu } from './iommu.ts';
-import { addViews } from './views.ts';
+import { addViews, willAddViews } from './views.ts';
 
 const SET = step('vfio_dma_do_map:set-vaddr', 'op');
 
@@ -28,6 +28,7 @@ export function* mapVaddr(
   }
   const refused = yield* call(changeOwner(iommu, dma));
   if (refused !== null) return refused;
+  willAddViews(dma, SET, iommu.core.current.task.mm.peek()!);
   yield iommu.will(SET);
   const now = iommu.entry(dma.iova);
   const next = now.with({ vaddr: vpn, vaddrInvalid: false });

@@ -1,9 +1,16 @@
 // Telling the checkers which IOVAs their owner believes to be the same bytes as which addresses of a process.
+import type { Announced, Step } from '../engine/step.ts';
 import type { IommuDomain } from '../iommu/domain.ts';
 import { VIEW_ADDED, VIEW_REMOVED, type View } from '../mm/ledger.ts';
 import type { Mm } from '../mm/mm.ts';
+import { willLookAtProcess } from '../mm/view-look.ts';
 import type { VfioDma } from './dma.ts';
 import type { VfioIommu } from './iommu.ts';
+
+/** Announce what whoever hears of a new view looks at. */
+export function willAddViews(dma: VfioDma, at: Step, mm: Mm = dma.fields.mm): Announced {
+  return mm.vmas.willRead(at);
+}
 
 /** `mm`: whose addresses they are, when the entry does not know it. */
 export function addViews(iommu: VfioIommu, dma: VfioDma, mm: Mm = dma.fields.mm): void {
@@ -16,6 +23,13 @@ export function addViews(iommu: VfioIommu, dma: VfioDma, mm: Mm = dma.fields.mm)
 export function addView(iommu: VfioIommu, domain: IommuDomain, dma: VfioDma): void {
   const { sim } = iommu.core;
   if (sim.hears(VIEW_ADDED)) sim.emit(VIEW_ADDED, viewOf(domain, dma));
+}
+
+/** Announce what comparing the entry with its process looks at: with `removeViews`, under the lock of the container. */
+export function willLookAtViews(iommu: VfioIommu, dma: VfioDma, at: Step): Announced {
+  return dma.fields.vaddrInvalid
+    ? iommu.core.sim.local(at)
+    : willLookAtProcess({ mm: dma.fields.mm, vpn: dma.fields.vaddr, pages: dma.pages }, at);
 }
 
 /** Before the entry leaves its domains, or loses its address: until it has another, it is nobody's view. */

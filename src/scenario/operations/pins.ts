@@ -8,11 +8,11 @@ import type { CoreMm } from '../../mm/core.ts';
 import type { Errno } from '../../mm/errno.ts';
 import { type GupRequest, type GupResult, getUserPages, ownMm, pinUserPages } from '../../mm/gup.ts';
 import { getUserPagesFast, pinUserPagesFast } from '../../mm/gup-fast.ts';
-import { type FrameRun, PIN_REFUSED, type Refusal, VIEW_ADDED, VIEW_REMOVED, type View } from '../../mm/ledger.ts';
+import { type FrameRun, PIN_REFUSED, type Refusal, type View } from '../../mm/ledger.ts';
 import { memfdPinFolios, unpinFolios } from '../../mm/memfd-pin.ts';
 import { putUserPages, unpinUserPages } from '../../mm/unpin.ts';
 import type { OperationContext } from '../context.ts';
-import { addHold, dropHold, Hold, holdNamed, ownerOf } from '../holds.ts';
+import { Hold, ownerOf } from '../holds.ts';
 import { ScriptMistake } from '../mistake.ts';
 import { defineOperation, type Outcome } from '../operation.ts';
 import { type Ref, zDeclares, zRef } from '../reference.ts';
@@ -23,11 +23,6 @@ import { mustRange, processOf, WHERE } from './place.ts';
 const PAGE = 4096n;
 const READ = step('gup-user:copy-from-page', 'op');
 const WRITE = step('gup-user:copy-to-page', 'op');
-
-/** Undefined: the pin failed, or has been given back. */
-function holdOf(context: OperationContext, ref: Ref): Hold | undefined {
-  return holdNamed(context.performance.world, ref.name);
-}
 
 interface GupArgs {
   readonly write?: boolean | undefined;
@@ -80,8 +75,7 @@ function* take(
   if (got.errno !== undefined) return refuse(context, owner, vpn, pages, got.errno, got.reason);
   // A plain reference promises nothing about what the process reaches later; a pin does.
   const view = grab === 'pin' ? viewOf(core, owner, vpn, got.runs) : null;
-  addHold(world, name, new Hold(core, process, name, grab, got.runs, view));
-  if (view !== null && world.sim.hears(VIEW_ADDED)) world.sim.emit(VIEW_ADDED, view);
+  yield* call(world.holds.add(name, new Hold(core, process, name, grab, got.runs, view)));
   return { returns: got.pinned, shows: { pages: got.pinned, pfn: got.runs[0]!.pfn } };
 }
 
@@ -122,14 +116,32 @@ function viewOf(core: CoreMm, holder: string, vpn: number, runs: readonly FrameR
 
 /** What a device, or the kernel through its own mapping, does to one page that is held. */
 function* accessHeld(context: OperationContext, pin: Ref, page: number, text: string | null): Steps<Outcome> {
-  const held = holdOf(context, pin);
-  if (held === undefined) return { errno: 'EBADF' };
-  const { core, sim } = context.performance.world;
-  const frame = held.frame(page);
-  if (frame === undefined) throw new ScriptMistake(`${held.owner} holds ${held.pages} pages: there is no page ${page}`);
+  const { core, holds } = context.performance.world;
   const { frames } = core;
-  frames.willCheck(frame.pfn, text === null ? READ : WRITE);
-  yield text === null ? frames.content.willRead(frame.pfn, READ) : frames.content.willWrite(frame.pfn, WRITE);
+  const at = text === null ? READ : WRITE;
+  for (;;) {
+    const held = yield* call(holds.last(pin.name));
+    if (held === undefined) return { errno: 'EBADF' };
+    const frame = held.frame(page);
+    if (frame === undefined)
+      throw new ScriptMistake(`${held.owner} holds ${held.pages} pages: there is no page ${page}`);
+    holds.willRead(pin.name, at);
+    frames.willCheck(frame.pfn, at);
+    yield text === null ? frames.content.willRead(frame.pfn, at) : frames.content.willWrite(frame.pfn, at);
+    if (holds.isLast(pin.name, held)) return accessFrame(context, held, page, frame, text);
+  }
+}
+
+/** In a step that announced it. */
+function accessFrame(
+  context: OperationContext,
+  held: Hold,
+  page: number,
+  frame: { readonly pfn: number; readonly generation: number },
+  text: string | null,
+): Outcome {
+  const { core, sim } = context.performance.world;
+  const { frames } = core;
   if (text !== null) frames.content.set(frame.pfn, tokensOf(context).of(text));
   const token = frames.content.get(frame.pfn);
   if (sim.hears(FRAME_ACCESS)) {
@@ -196,14 +208,13 @@ export const pinOperations = [
     args: z.strictObject({ ...PIN, dirty: z.boolean().optional().describe('unpin_user_pages_dirty_lock') }),
     *run(context, args) {
       const { world } = context.performance;
-      const { core, sim } = world;
-      const held = holdOf(context, args.pin);
+      const { core } = world;
+      const held = yield* call(world.holds.take(args.pin.name));
       if (held === undefined) return { errno: 'EBADF' };
-      if (held.view !== null && sim.hears(VIEW_REMOVED)) sim.emit(VIEW_REMOVED, held.view);
       if (held.grab === 'get') yield* call(putUserPages(core, held.runs, held.owner));
       else if (held.grab === 'folios') yield* call(unpinFolios(core, held.runs, held.owner));
       else yield* call(unpinUserPages(core, held.runs, { owner: held.owner, dirty: args.dirty ?? false }));
-      dropHold(world, args.pin.name, held);
+      world.holds.gone(held);
       return { returns: 0 };
     },
   }),
@@ -229,7 +240,7 @@ export const pinOperations = [
       const owner = ownerOf(args.as.name, process);
       const got = yield* call(memfdPinFolios(core, inode, first, first + length - 1, length, owner));
       if ('refused' in got) return refuse(context, owner, first, length, got.refused.errno, got.refused);
-      addHold(world, args.as.name, new Hold(core, process, args.as.name, 'folios', got.pins, null));
+      yield* call(world.holds.add(args.as.name, new Hold(core, process, args.as.name, 'folios', got.pins, null)));
       return { returns: 0, shows: { folios: got.pins.length } };
     },
   }),

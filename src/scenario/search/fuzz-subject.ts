@@ -243,7 +243,7 @@ export class FuzzSubject {
   private isAnswer({ kind, steps, details }: Finding): boolean {
     if (ANSWERS.includes(kind)) return true;
     // Pages that the script took under a name, and never gave back.
-    if (kind === 'refcount-leak') return this.subject.world.named.has(`pin:${String(details.owner).split(' of ')[0]}`);
+    if (kind === 'refcount-leak') return this.subject.world.holds.has(String(details.owner).split(' of ')[0]!);
     return kind === 'deadlock' && steps.some(({ label }) => OWN_WAITS.test(label));
   }
 
