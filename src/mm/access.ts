@@ -32,11 +32,11 @@ export function* cpuAccess(
 ): Steps<AccessResult> {
   const { cpu, task } = core.current;
   for (;;) {
-    // Only this CPU fills its TLB; others can only take entries away, which the act looks for.
+    // The look tells what to announce; the act looks again.
     const mm = task.mm.peek();
     if (mm === null) return { signal: 'SIGKILL' };
     const cached = cpu.tlb.peek().find((entry) => entry.covers(mm.asid, vpn));
-    if (cached !== undefined && (write === null || (cached.write && cached.dirty))) {
+    if (cached !== undefined && serves(cached, write !== null)) {
       const done = yield* call(throughTlb(core, mm, cached, vpn, write));
       if (done !== null) return done;
       continue;
@@ -91,6 +91,11 @@ function* throughTlb(
   return { token };
 }
 
+/** Does the cached translation do, or must the hardware walk to set the dirty bit or to find a newer entry? */
+function serves(cached: TlbEntry, write: boolean): boolean {
+  return !write || (cached.write && cached.dirty);
+}
+
 /** The hardware page walk: fills the TLB and sets accessed and dirty bits. False: page fault. */
 function* walk(core: CoreMm, mm: Mm, vpn: number, write: boolean): Steps<boolean> {
   const { pageTable } = mm;
@@ -99,6 +104,9 @@ function* walk(core: CoreMm, mm: Mm, vpn: number, write: boolean): Steps<boolean
   pageTable.willUpdatePmd(row, WALK);
   pageTable.willUpdatePte(vpn, WALK);
   yield cpu.tlb.willUpdate(WALK);
+  // Another thread on this CPU has walked since: the instruction finds what it cached.
+  const cached = cpu.lookup(mm.asid, vpn);
+  if (cached !== undefined && serves(cached, write)) return true;
   const pmd = pageTable.pmd(row);
   const huge = (pmd.bits & PMD_LEAF) !== 0;
   const entry = huge ? pmd : (pmd.bits & PMD_TABLE) !== 0 ? pageTable.pte(vpn) : null;

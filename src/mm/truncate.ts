@@ -15,6 +15,7 @@ import { unmapMappingRange } from './unmap-mapping.ts';
 import { writeAndWaitRange } from './writeback-hooks.ts';
 
 const SIZE = step('i_size_write', 'op');
+const FIND = step('find_lock_entries', 'none');
 const CHECK = step('vfs_fallocate:checks', 'op');
 const BLOCKS = step('ext4_ext_remove_space', 'op');
 const SHIFT = step('ext4_ext_shift_extents', 'op');
@@ -84,9 +85,12 @@ function* truncateRange(core: CoreMm, inode: Inode, from: number, to: number): S
     yield* call(freeDaxBlocks(core, inode, from, to));
     return;
   }
-  // Seen without a step: what a fault adds later was not there to be removed.
   let found = false;
-  for (let index = nextCached(inode, from, to); index < to; index = nextCached(inode, index, to)) {
+  for (let index = from; index < to; ) {
+    // Where faults are kept out nobody adds a page; elsewhere it matters which came first.
+    if (!locksFaultsOut(inode)) yield inode.pages.willReadRange(index, to - 1, FIND);
+    index = nextCached(inode, index, to);
+    if (index >= to) break;
     found = true;
     const run = bulkTruncatable(core, inode, index, to);
     if (run > 1) {

@@ -76,26 +76,48 @@ function* lookupTag(
 ): Steps<{ readonly found: readonly Found[]; readonly next: number }> {
   const { folios, kernel } = core;
   const batch = kernel.way('lru.batch-size') === 'thirty-one' ? 31 : 15;
-  // The look tells what to announce; the act looks again and leaves out what was not announced.
-  const planned: Found[] = [];
-  let next = to;
+  for (;;) {
+    // The look tells what to announce; the act looks again, and starts over when it would have announced something else.
+    const planned = peekTagged(core, inode, from, to, flags, batch);
+    for (const head of planned.heads) folios.flags.willRead(head, at);
+    for (const { head } of planned.found) willGet(core, head, at);
+    yield inode.pages.willReadRange(from, Math.max(from, to - 1), at);
+    const now = peekTagged(core, inode, from, to, flags, batch);
+    if (!sameNumbers(planned.heads, now.heads)) continue;
+    if (
+      !sameNumbers(
+        planned.found.map(({ index }) => index),
+        now.found.map(({ index }) => index),
+      )
+    )
+      continue;
+    return { found: planned.found.filter(({ head }) => tryGetNow(core, head, 1)), next: planned.next };
+  }
+}
+
+/** The first pages of [from, to) that have one of `flags`, with all heads that had to be asked. Looks without a step. */
+function peekTagged(
+  core: CoreMm,
+  inode: Inode,
+  from: number,
+  to: number,
+  flags: number,
+  batch: number,
+): { readonly heads: readonly number[]; readonly found: readonly Found[]; readonly next: number } {
+  const heads: number[] = [];
+  const found: Found[] = [];
   for (const index of cachedIndices(inode, from, to)) {
     const head = inode.pages.peek(index) - 1;
-    folios.flags.willRead(head, at);
-    if (!folios.has(head, flags)) continue;
-    if (planned.length === batch) {
-      next = index;
-      break;
-    }
-    willGet(core, head, at);
-    planned.push({ index, head });
+    heads.push(head);
+    if (!core.folios.has(head, flags)) continue;
+    if (found.length === batch) return { heads, found, next: index };
+    found.push({ index, head });
   }
-  yield inode.pages.willReadRange(from, Math.max(from, to - 1), at);
-  const found = planned.filter(
-    ({ index, head }) =>
-      inode.pages.get(index) === head + 1 && (folios.flags.get(head) & flags) !== 0 && tryGetNow(core, head, 1),
-  );
-  return { found, next };
+  return { heads, found, next: to };
+}
+
+function sameNumbers(a: readonly number[], b: readonly number[]): boolean {
+  return a.length === b.length && a.every((value, i) => value === b[i]);
 }
 
 /** folio_clear_dirty_for_io of a locked folio: true when it was dirty. */

@@ -75,37 +75,42 @@ export function* zapPageRange(
 /** zap_pmd_range, one entry: a table, or a huge page mapped whole. */
 function* zapRow(zap: Zap, row: number, from: number, to: number): Steps<void> {
   const { core, mm, vma } = zap;
-  while ((mm.pageTable.peekPmd(row).bits & PMD_LEAF) !== 0) {
-    if (to - from < PMD_PAGES && !vma.hugetlb) yield* call(splitHugePmd(core, mm, vma, row));
-    else if (yield* call(zapHugeRow(zap, row))) return;
+  for (;;) {
+    while ((mm.pageTable.peekPmd(row).bits & PMD_LEAF) !== 0) {
+      if (to - from < PMD_PAGES && !vma.hugetlb) yield* call(splitHugePmd(core, mm, vma, row));
+      else if (yield* call(zapHugeRow(zap, row))) return;
+    }
+    if ((yield* call(zapPteRange(zap, row, from, to))) !== 'huge') return;
   }
-  yield* call(zapPteRange(zap, row, from, to));
 }
 
 /**
  * zap_pte_range. The page-table lock is kept over the whole run where somebody could tell: dirty file pages stay
  * mapped for rmap until the flush, and deferred flushes of reclaim are looked for under the lock. Otherwise every
- * entry is a step of its own that finds the lock free and leaves it free.
+ * entry is a step of its own that finds the lock free and leaves it free. 'huge': there is a huge page by now.
  */
-function* zapPteRange(zap: Zap, row: number, from: number, to: number): Steps<void> {
+function* zapPteRange(zap: Zap, row: number, from: number, to: number): Steps<'done' | 'huge'> {
   const { core, mm } = zap;
   const { ptl } = mm.pageTable;
+  // Without a table there is nothing to be done, unless a huge page has taken its place.
+  const without = (): 'done' | 'huge' => ((mm.pageTable.pmd(row).bits & PMD_LEAF) === 0 ? 'done' : 'huge');
   const keep = zap.vma.fields.file !== null || deferredFlushPossible(core, mm);
   if (keep) {
     mm.pageTable.willReadPmd(row, LOCK);
     yield ptl.lock(row, LOCK);
     if ((mm.pageTable.pmd(row).bits & PMD_TABLE) === 0) {
       ptl.releaseNow(row);
-      return;
+      return without();
     }
     if (core.kernel.has('tlb.deferred-flush-pending-check')) yield* call(tlbFlushBatchedPending(core, mm));
   }
   for (let vpn = from; vpn < to; ) {
     const next = yield* call(zapSome(zap, row, vpn, to, keep));
-    if (next === null) return;
+    if (next === null) return without();
     vpn = next;
   }
   if (keep && ptl.heldBy(row, core.sim.current)) yield* call(finishLocked(zap, row));
+  return 'done';
 }
 
 /** Could reclaim or migration have cleared entries of this mm without flushing yet? */
