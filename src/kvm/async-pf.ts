@@ -50,7 +50,7 @@ export function* setupAsyncPf(vm: Vm, vcpu: Vcpu, gfn: number, vpn: number): Ste
     yield core.sim.local(START);
     yield* call(execute(vm, vcpu, work!));
   });
-  core.runAs(worker, task);
+  core.runAs(worker, task, true);
   work = new AsyncPf(gfn, vpn, worker);
   vcpu.asyncQueue.value = [...queue, work];
   return true;

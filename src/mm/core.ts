@@ -142,7 +142,7 @@ export class CoreMm {
     return thread;
   }
 
-  /** Make `process` run as a thread of `task` (fork, clone, world building), or as a `device` beside it. */
+  /** Make `process` run as a thread of `task` (fork, clone, world building), or as a `device` or work of the kernel's own beside it. */
   runAs(process: Process, task: Task, device = false): Thread {
     const cpu = this.cpus[process.cpu % this.cpus.length]!;
     const thread: Thread = { process, task, cpu, device };

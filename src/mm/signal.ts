@@ -34,12 +34,19 @@ export function* doGroupExit(core: CoreMm): Steps<void> {
 export function killNow(core: CoreMm, task: Task): void {
   if (task.kernelThread || task.killed.value || task.exited.value) return;
   task.killed.value = true;
-  const threads = core.sim.processes.filter((process) => isThread(core, process, task));
-  const last = core.sim.spawn(`${task.name} killed`, () => groupExit(core, threads));
+  // Requests that threads have under way come and go unannounced: those there are in the end are waited for then.
+  const threads = threadsOf(core, task).filter(({ parent }) => parent === null || !isThread(core, parent, task));
+  // On a CPU that runs the process already: it is one of its threads, and not a new one where the sender runs.
+  const cpu = threads[0] === undefined ? {} : { cpu: core.threadOf(threads[0])!.cpu.number };
+  const last = core.sim.spawn(`${task.name} killed`, () => groupExit(core, threads), cpu);
   core.runAs(last, task);
 }
 
-/** Does the process run user code of the task? A device beside its driver does not. */
+function threadsOf(core: CoreMm, task: Task): Process[] {
+  return core.sim.processes.filter((process) => isThread(core, process, task));
+}
+
+/** Does the process run user code of the task? A device beside its driver and work of the kernel's own do not. */
 function isThread(core: CoreMm, process: Process, task: Task): boolean {
   const thread = core.threadOf(process);
   return thread !== undefined && thread.task === task && !thread.device && !process.daemon && process.state !== 'cut';
@@ -49,5 +56,8 @@ function* groupExit(core: CoreMm, threads: readonly Process[]): Steps<void> {
   const { sim } = core;
   yield sim.local(WAKE);
   for (const thread of threads) yield join(sim, thread);
+  const { process: last, task } = core.current;
+  const requests = threadsOf(core, task).filter((process) => process !== last && !threads.includes(process));
+  for (const request of requests.sort((a, b) => (a.name < b.name ? -1 : 1))) yield join(sim, request);
   yield* call(exit(core));
 }

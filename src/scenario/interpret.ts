@@ -61,9 +61,10 @@ export function* performScript(
   const killed = signalOf(performance);
   for (const scriptStep of script.steps) {
     world.performing.begin(sim.current!, scriptStep);
+    let outcome: Outcome | null = null;
     switch (scriptStep.kind) {
       case 'operation':
-        yield* call(performOperation(performance, scriptStep, grown));
+        outcome = yield* call(performOperation(performance, scriptStep, grown));
         break;
       case 'wait':
         yield world.milestones.wait(scriptStep.targets, WAIT, killed);
@@ -90,8 +91,10 @@ export function* performScript(
     sim.progress++;
     if (scriptStep.name !== undefined) yield* call(reach(world, actor.name, scriptStep.name));
     // Only the last thread of a process exits, so that nobody else can have done it.
-    if (killed !== null && world.core.current.task.exited.peek()) return false;
-    if (killed !== null && (yield* call(isKilled(performance, killed)))) return false;
+    const over = killed !== null && world.core.current.task.exited.peek();
+    const dead = killed !== null && !over && (yield* call(isKilled(performance, killed)));
+    if (outcome !== null && scriptStep.kind === 'operation') checkExpected(performance, scriptStep, outcome, dead);
+    if (over || dead) return false;
   }
   return true;
 }
@@ -113,18 +116,28 @@ function* performOperation(
   performance: Performance,
   scriptStep: OperationStep,
   grown: Readonly<Record<string, bigint>>,
-): Steps<void> {
-  const { world, actor, one } = performance;
-  const { operation, where, name } = scriptStep;
+): Steps<Outcome> {
+  const { world, actor } = performance;
+  const { operation } = scriptStep;
   const process = world.sim.current!;
   world.milestones.hold(process, scriptStep.holds);
   const args = growArgs(scriptStep.args, grown);
   const outcome = yield* call(operation.run({ actor: actor.name, performance, ...subjectOf(world, actor) }, args));
   world.milestones.hold(process, []);
-  const expectation = (name !== undefined ? one.steps[name] : undefined) ?? scriptStep.expectation;
-  const seen = signalOf(performance)?.peek() === true ? seenWhenKilled(expectation, outcome) : outcome;
+  return outcome;
+}
+
+/** What the operation came to, on return to user mode: there its author learns of a signal first. */
+function checkExpected(
+  { actor, one, fail }: Performance,
+  { operation, where, name, expectation: written }: OperationStep,
+  outcome: Outcome,
+  dead: boolean,
+): void {
+  const expectation = (name !== undefined ? one.steps[name] : undefined) ?? written;
+  const seen = dead ? seenWhenKilled(expectation, outcome) : outcome;
   for (const message of checkOutcome(expectation, seen)) {
-    performance.fail({ where, actor: actor.name, operation: operation.name, message });
+    fail({ where, actor: actor.name, operation: operation.name, message });
   }
 }
 
