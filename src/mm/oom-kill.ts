@@ -9,7 +9,7 @@ import { until } from '../engine/wait.ts';
 import { PMD_PAGES } from '../hw/machine.ts';
 import type { CoreMm } from './core.ts';
 import type { Mm } from './mm.ts';
-import { memoryStatus } from './pagemap.ts';
+import { memoryStatus, willReadMemoryStatus } from './pagemap.ts';
 import { killNow } from './signal.ts';
 import { Task, User } from './task.ts';
 import { tlbFinish, tlbGather } from './tlb.ts';
@@ -71,7 +71,10 @@ export function* outOfMemory(core: CoreMm): Steps<boolean> {
     one.exited.willRead(OOM);
     one.killed.willUpdate(OOM);
     one.oomScoreAdj.willRead(OOM);
-    one.mm.peek()?.oomSkip.willRead(OOM);
+    const mm = one.mm.peek();
+    if (mm === null) continue;
+    mm.oomSkip.willRead(OOM);
+    willReadMemoryStatus(mm, OOM);
   }
   for (const mm of oom.victims.peek()) mm.oomSkip.willRead(OOM);
   core.vmstat.willAdd('oom_kill', OOM);
@@ -119,7 +122,7 @@ interface Badness {
   readonly swapped: number;
 }
 
-/** oom_badness: null for who cannot be chosen. The counters are looked at without a step, as the kernel does. */
+/** oom_badness: null for who cannot be chosen. */
 function badnessOf(core: CoreMm, task: Task): Badness | null {
   const mm = task.mm.value;
   const adjust = task.oomScoreAdj.value;

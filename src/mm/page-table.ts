@@ -69,6 +69,11 @@ export class PageTable {
     return this.willReadPtes(vpn, vpn + pages - 1, at);
   }
 
+  /** Announce a walk over everything. */
+  willReadAll(at: Step): Announced {
+    return this.willReadLeaves(0, VPN_ROWS, at);
+  }
+
   /** Rows of [from, to] whose entry is not none, ascending; in a step announced by `willReadPmds`. */
   populatedRows(from: number, to: number): number[] {
     const rows: number[] = [];

@@ -2,7 +2,7 @@
 // /proc/pid/status, mincore (fs/proc/task_mmu.c, fs/proc/page.c, mm/mincore.c). Looks only; nothing here is a step,
 // except mincore, which is a system call.
 import { call, type Steps } from '../engine/process.ts';
-import { step } from '../engine/step.ts';
+import { type Announced, type Step, step } from '../engine/step.ts';
 import { PMD_PAGES } from '../hw/machine.ts';
 import type { CoreMm } from './core.ts';
 import type { Errno } from './errno.ts';
@@ -56,6 +56,21 @@ export function pagemap(core: CoreMm, mm: Mm, vpn: number): PagemapEntry {
     exclusive: backed && core.folios.peekMapcount(head) === 1,
     file: backed && !core.folios.isAnon(head),
   };
+}
+
+/** Announce `kpageflags` and `kpagecount` of a frame. */
+export function willReadKpage(core: CoreMm, pfn: number, at: Step): Announced {
+  const { folios } = core;
+  if (!core.machine.hasStructPage(pfn)) return core.sim.local(at);
+  const head = folios.headOf(pfn);
+  core.zones[core.machine.zoneOf(pfn)!.index]!.offline.willRead(at);
+  core.hugePool.get(folios.orderOf(head))?.willRead(at);
+  folios.flags.willRead(head, at);
+  folios.refcount.willRead(head, at);
+  folios.mapcount.willRead(pfn, at);
+  folios.mapcount.willRead(head, at);
+  folios.anonExclusive.willRead(pfn, at);
+  return folios.order.willRead(head, at);
 }
 
 /**
@@ -142,6 +157,14 @@ export interface MemoryStatus {
   readonly swapKb: number;
   /** AnonHugePages of smaps_rollup: anonymous memory mapped by PMD. */
   readonly anonHugeKb: number;
+}
+
+/** Announce `memoryStatus`. */
+export function willReadMemoryStatus(mm: Mm, at: Step): Announced {
+  mm.vmas.willRead(at);
+  mm.lockedVm.willRead(at);
+  mm.pinnedVm.willRead(at);
+  return mm.pageTable.willReadAll(at);
 }
 
 /** Walks the page tables: what an orphan page or a pin holds beyond them does not show. */

@@ -4,8 +4,7 @@ import { step } from '../../engine/step.ts';
 import { PMD_PAGES, type Zone, type ZoneKind } from '../../hw/machine.ts';
 import { memInfo, willReadMemInfo } from '../../mm/meminfo.ts';
 import { PG_ANON } from '../../mm/page-flags.ts';
-import { pmdOf } from '../../mm/page-table.ts';
-import { kpagecount, kpageflags, memoryStatus } from '../../mm/pagemap.ts';
+import { kpagecount, kpageflags, memoryStatus, willReadKpage, willReadMemoryStatus } from '../../mm/pagemap.ts';
 import { PTE_SOFT_DIRTY, PTE_SWAP, PTE_UFFD_WP, ptePresent } from '../../mm/pte.ts';
 import { VMSTAT_NAMES } from '../../mm/vmstat.ts';
 import { sizesText } from '../iommu-trace.ts';
@@ -94,9 +93,16 @@ export const observeOperations = [
       const mm = task.mm.peek();
       if (mm === null) return { errno: 'ESRCH' };
       const { pageTable } = mm;
-      mm.vmas.willRead(PAGEMAP);
-      for (let row = pmdOf(vpn); row <= pmdOf(vpn + pages - 1); row++) pageTable.willReadPmd(row, PAGEMAP);
-      yield pageTable.willReadPtes(vpn, vpn + pages - 1, PAGEMAP);
+      // The look tells which page to announce; the act looks again.
+      const frame = () => pageTable.peekFrame(vpn);
+      const headOf = (pfn: number) => (pfn > 0 ? folios.headOf(pfn) : 0);
+      for (let seen = -1, head = -1; seen !== frame() || head !== headOf(seen); ) {
+        seen = frame();
+        head = headOf(seen);
+        if (seen > 0) willReadKpage(core, seen, PAGEMAP);
+        mm.vmas.willRead(PAGEMAP);
+        yield pageTable.willReadLeaves(vpn, pages, PAGEMAP);
+      }
       let present = 0;
       let swapped = 0;
       // walk_page_test: a VM_PFNMAP mapping shows as a hole.
@@ -146,7 +152,11 @@ export const observeOperations = [
     },
     *run(context, args) {
       const { core } = context.performance.world;
-      yield core.sim.local(KPAGE);
+      const headOf = () => core.folios.headOf(args.pfn);
+      for (let head = -1; head !== headOf(); ) {
+        head = headOf();
+        yield willReadKpage(core, args.pfn, KPAGE);
+      }
       // Frame 0 stands for no page.
       if (args.pfn === 0) return { returns: 0, shows: { flags: '', mapcount: 0 } };
       const flags = kpageflags(core, args.pfn).join('|');
@@ -183,7 +193,7 @@ export const observeOperations = [
       const { world } = context.performance;
       const mm = world.task(args.process?.name ?? processOf(context)).mm.peek();
       if (mm === null) return { errno: 'ESRCH' };
-      yield mm.vmas.willRead(SMAPS);
+      yield willReadMemoryStatus(mm, SMAPS);
       const { anonHugeKb, residentKb, swapKb } = memoryStatus(world.core, mm);
       return { returns: 0, shows: { AnonHugePages: anonHugeKb * 1024, Rss: residentKb * 1024, Swap: swapKb * 1024 } };
     },
