@@ -63,11 +63,11 @@ export function* gpcRefresh(vm: Vm, gpc: GfnToPfnCache): Steps<'ok' | Errno> {
   return result;
 }
 
-/** refresh_lock, and the caller's SRCU section. */
+/** refresh_lock, and the caller's SRCU section. What the cache is for and whether it is active can be looked at then. */
 function* enterRefresh(vm: Vm, gpc: GfnToPfnCache): Steps<void> {
   vm.srcu.readLock();
   if (vm.core.kernel.has('gpc.refresh-serialized')) yield gpc.refreshLock.lock(MUTEX);
-  else yield vm.core.sim.local(MUTEX);
+  else yield gpc.state.willRead(MUTEX);
   vm.srcu.enter();
 }
 
