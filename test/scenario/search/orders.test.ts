@@ -1,0 +1,113 @@
+// What actors see of each other is announced: whatever a random run comes to, in state or in findings, one of the
+// interleavings that explore runs comes to as well.
+import { readFileSync } from 'node:fs';
+import { describe, expect, it } from 'vitest';
+import type { ExploreOptions } from '../../../src/explore/search.ts';
+import { Search } from '../../../src/explore/search.ts';
+import { loadScenario } from '../../../src/scenario/load.ts';
+import { OPERATIONS } from '../../../src/scenario/operations/index.ts';
+import type { Scenario, ScenarioCase } from '../../../src/scenario/scenario.ts';
+import { setStage } from '../../../src/scenario/world-setup.ts';
+
+/** What executions came to: state, findings, end. */
+function outcomes(scenario: Scenario, one: ScenarioCase, options: ExploreOptions): Map<string, readonly string[]> {
+  const { world } = setStage(scenario, one, {
+    seed: scenario.seed,
+    checked: true,
+    rewindable: true,
+    digested: true,
+    stories: false,
+    failuresAreFindings: true,
+  });
+  const { sim, checkers } = world;
+  sim.observer = checkers;
+  const search = new Search(sim, { ...options, atEnd: () => checkers.atEnd() });
+  const { scheduler, runner } = search;
+  const found = new Map<string, readonly string[]>();
+  // A search may try something out in the world as it ended.
+  const ended = scheduler.executionEnded?.bind(scheduler);
+  scheduler.executionEnded = (): void => {
+    const findings = runner.findings.map(({ identity }) => identity).sort();
+    found.set([sim.stateDigest, ...findings, runner.end].join(' '), findings);
+    ended?.(sim);
+  };
+  while (search.next());
+  if (scheduler.finished !== undefined) {
+    expect(scheduler.finished).toBe(true);
+    expect(search.blocked).toBe(0);
+  }
+  return found;
+}
+
+function expectAllExplored(scenario: Scenario, one: ScenarioCase): Map<string, readonly string[]> {
+  const explored = outcomes(scenario, one, { strategy: 'dpor', maxExecutions: 20_000 });
+  for (const strategy of ['random', 'pct'] as const) {
+    for (const [outcome] of outcomes(scenario, one, { strategy, seed: 'orders', runs: 600 }))
+      expect([...explored.keys()]).toContain(outcome);
+  }
+  return explored;
+}
+
+const WORLD = `
+title: orders
+kernel: v6.12.117
+host: {memory: {normal: 64MiB}}
+memory:
+  ram: {kind: anon, size: 4KiB, populate: write}
+  shared: {kind: shmem, size: 4KiB}
+processes:
+  app: {uid: 0, maps: {ram: {}, shared: {}}}
+expect: {possible: [incoherent-mapping, unexpected-outcome]}
+actors:
+`;
+
+/** Two actors of one process, each with one script in a line. */
+function race(a: string, b: string): readonly (readonly string[])[] {
+  const text = `${WORLD}  a: {on: app, do: [${a}]}\n  b: {on: app, do: [${b}]}\n`;
+  const scenario = loadScenario('orders.yaml', text, OPERATIONS);
+  return [...expectAllExplored(scenario, scenario.cases[0]!).values()];
+}
+
+const kindsOf = (found: readonly (readonly string[])[]): ReadonlySet<string> =>
+  new Set(found.flat().map((identity) => identity.split('|')[0]!));
+
+describe('every outcome of a random run is that of an interleaving', () => {
+  it('when a pin is compared with the page table where it is given back', () => {
+    const found = race(
+      '{gup.pin: {memory: ram, as: p}}, {gup.read: {pin: p}}, {gup.unpin: {pin: p}}',
+      '{madvise: {memory: ram, advice: DONTNEED}}',
+    );
+    expect(kindsOf(found)).toEqual(new Set(['incoherent-mapping']));
+    expect(found).toContainEqual([]);
+  });
+
+  it('when one actor uses the pin that another takes', () => {
+    const found = race('{gup.pin: {memory: ram, as: p}}', '{gup.write: {pin: p, value: X}}');
+    expect(kindsOf(found)).toEqual(new Set(['unexpected-outcome']));
+    expect(found).toContainEqual([]);
+  });
+
+  it('when two actors give back one pin', () => {
+    const found = race(
+      '{gup.pin: {memory: ram, as: p}}, {gup.unpin: {pin: p}, expect: [ok, EBADF]}',
+      '{gup.unpin: {pin: p}, expect: [ok, EBADF]}',
+    );
+    expect(kindsOf(found)).toEqual(new Set());
+  });
+
+  it('when a page is looked at from outside', () => {
+    const found = race('{pagemap: {memory: ram}, shows: {mapcount: 1}}', '{madvise: {memory: ram, advice: DONTNEED}}');
+    expect(kindsOf(found)).toEqual(new Set(['unexpected-outcome']));
+  });
+
+  it('when a hole is punched where somebody faults', () => {
+    race('{fallocate: {memory: shared, mode: punch-hole}}', '{touch: {memory: shared}}');
+  });
+
+  it('when reclaim meets a direct read that ends', { timeout: 120_000 }, () => {
+    const file = 'bugs/lazyfree-page-dropped-during-dio-read.yaml';
+    const text = readFileSync(new URL(`../../../scenarios/${file}`, import.meta.url), 'utf8');
+    const scenario = loadScenario(file, text, OPERATIONS);
+    for (const one of scenario.cases) expectAllExplored(scenario, one);
+  });
+});
