@@ -176,6 +176,7 @@ function* access(
   const { frames } = unit;
   const at = prot === IO_WRITE ? WRITE : READ;
   frames.willCheck(pfn, at);
+  device.entry.willRead(at);
   device.inFlight.willUpdate(at);
   yield prot === IO_WRITE ? frames.content.willWrite(pfn, at) : frames.content.willRead(pfn, at);
   if (fill !== undefined && device.inFlight.value?.struck !== true) fill.iotlb.fill(entry!, fill.victim);

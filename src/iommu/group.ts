@@ -80,7 +80,7 @@ export class IommuGroup {
     }
   }
 
-  /** iommu_group_dma_owner_claimed. Looks without a step: the answer is stale when it is given, as in the kernel. */
+  /** iommu_group_dma_owner_claimed. Looks without a step: who decides by it announces reading `owner`. */
   get claimed(): boolean {
     return this.owner.peek() !== null;
   }

@@ -135,6 +135,7 @@ export function* vfioGroupUnsetContainer(group: VfioGroup): Steps<'ok' | Errno> 
 
 /** VFIO_GROUP_GET_STATUS: the flags. Viable: nobody else owns the DMA of the group. */
 export function* vfioGroupStatus(group: VfioGroup): Steps<number> {
+  group.iommuGroup.owner.willRead(STATUS);
   yield group.groupLock.lock(STATUS);
   const inContainer = group.container.value !== null;
   group.groupLock.releaseNow();
