@@ -81,13 +81,15 @@ export function* fork(
 
 /** dup_fd: the child holds a reference of every open file. */
 function* copyFiles(parent: Task): Steps<readonly OpenFile[]> {
-  // Only threads of the parent change its table; the references are counted one by one.
-  const files = parent.files.peek();
-  if (files.length === 0) return files;
-  for (const file of files) file.references.willUpdate(FILES);
-  yield parent.files.willRead(FILES);
-  for (const file of files) file.references.value = file.references.value + 1;
-  return parent.files.value;
+  for (;;) {
+    // The look tells which files to announce; the act looks again. The references are counted one by one.
+    const files = parent.files.peek();
+    for (const file of files) file.references.willUpdate(FILES);
+    yield parent.files.willRead(FILES);
+    if (parent.files.value !== files) continue;
+    for (const file of files) file.references.value = file.references.value + 1;
+    return files;
+  }
 }
 
 /** dup_mmap. EINTR: killed while waiting; ENOMEM. The child's mm is not visible to anybody but rmap walks. */
