@@ -4,7 +4,7 @@ import { Column } from '../engine/column.ts';
 import { call, type Steps } from '../engine/process.ts';
 import { step } from '../engine/step.ts';
 import type { Errno } from '../mm/errno.ts';
-import { VIEW_ADDED, VIEW_REMOVED } from '../mm/ledger.ts';
+import { VIEW_ADDED } from '../mm/ledger.ts';
 import type { OpenFile } from '../mm/task.ts';
 import { applyLogging } from './dirty-log.ts';
 import { bindGuestMemfd, unbindGuestMemfd } from './guest-memfd.ts';
@@ -19,7 +19,7 @@ import {
 } from './memslot.ts';
 import { setMemslot } from './memslot-update.ts';
 import { MAX_GFNS } from './tdp-root.ts';
-import { tellView, willAddView, willLookAtView } from './view.ts';
+import { tellView, viewRemoved, willAddView } from './view.ts';
 import type { Vm } from './vm.ts';
 
 const LOCK = step('kvm_set_memory_region:slots_lock', 'lock');
@@ -92,8 +92,7 @@ function* setLocked(vm: Vm, region: MemoryRegion): Steps<'ok' | Errno> {
   const pages = Number(region.memorySize / PAGE);
   if (pages === 0) {
     if (old === undefined) return 'EINVAL';
-    yield willLookAtView(vm, old, VIEW);
-    tellView(vm, old, VIEW_REMOVED);
+    yield* call(viewRemoved(vm, old, VIEW));
     yield* call(setMemslot(vm, old, null));
     yield* call(unbindGuestMemfd(vm, old));
     return 'ok';
@@ -120,8 +119,7 @@ function* setLocked(vm: Vm, region: MemoryRegion): Steps<'ok' | Errno> {
   const behind = gmem === undefined ? {} : { gmem };
   const now = new Memslot({ id, asId, baseGfn, vpn, pages, flags, dirtyBitmap, ...behind });
   if (old !== undefined && moves) {
-    yield willLookAtView(vm, old, VIEW);
-    tellView(vm, old, VIEW_REMOVED);
+    yield* call(viewRemoved(vm, old, VIEW));
   }
   yield* call(setMemslot(vm, old ?? null, now));
   if (old === undefined || moves) {

@@ -1,8 +1,9 @@
 // What the guest reaches through a memslot, told to checkers (src/mm/ledger.ts): the VMM believes it to be the same memory
 // as its own at the slot's host address.
+import type { Steps } from '../engine/process.ts';
 import type { Announced, Step } from '../engine/step.ts';
 import { PMD_PAGES } from '../hw/machine.ts';
-import type { FrameRun, VIEW_ADDED, VIEW_REMOVED, View } from '../mm/ledger.ts';
+import { type FrameRun, type VIEW_ADDED, VIEW_REMOVED, type View } from '../mm/ledger.ts';
 import { willLookAtProcess } from '../mm/view-look.ts';
 import type { Memslot } from './memslot.ts';
 import { sptePresent } from './spte.ts';
@@ -13,7 +14,17 @@ export function willAddView(vm: Vm, at: Step): Announced {
   return vm.mm.vmas.willRead(at);
 }
 
-/** Announce what comparing the slot with the process looks at. The caller holds slots_lock, or is the last user. */
+/** Compare the slot, which is removed next, with the process. The caller holds slots_lock. */
+export function* viewRemoved(vm: Vm, slot: Memslot, at: Step): Steps<void> {
+  for (;;) {
+    const roots = vm.roots.peek();
+    yield willLookAtView(vm, slot, at);
+    if (vm.roots.value === roots) break;
+  }
+  tellView(vm, slot, VIEW_REMOVED);
+}
+
+/** Announce what comparing the slot with the process looks at, as long as there are no other roots. */
 export function willLookAtView(vm: Vm, slot: Memslot, at: Step): Announced {
   const { asId, vpn } = slot.fields;
   for (const root of vm.roots.peek()) {

@@ -69,7 +69,7 @@ export function tellCharge(core: CoreMm, account: string, owner: string, pages: 
 }
 
 /**
- * __account_locked_vm, in a step that announced updating `mm.lockedVm`; mmap_lock is held for write. `task` is the one
+ * __account_locked_vm, in a step that announced updating `mm.lockedVm` and reading the limit; mmap_lock is held for write. `task` is the one
  * whose limit counts; `bypass`: it has CAP_IPC_LOCK. Error: ENOMEM. A negative `pages` gives back and never fails.
  */
 export function accountLockedVmNow(
@@ -95,6 +95,7 @@ export function* accountLockedVm(core: CoreMm, mm: Mm, pages: number, owner: str
   if (pages === 0) return null;
   const { task } = core.current;
   yield* call(mm.mmapLock.write());
+  task.memlockBytes.willRead(LOCKED_VM);
   yield mm.lockedVm.willUpdate(LOCKED_VM);
   const refused = accountLockedVmNow(core, mm, pages, task, task.capable('CAP_IPC_LOCK'), owner);
   yield mm.mmapLock.up();
@@ -114,6 +115,7 @@ export function* chargeUser(
   check: string,
 ): Steps<Refusal | null> {
   if (pages === 0) return null;
+  limitOf.memlockBytes.willRead(USER_LOCKED_VM);
   yield user.lockedVm.willUpdate(USER_LOCKED_VM);
   const charged = user.lockedVm.value;
   const limit = limitOf.memlockPages;

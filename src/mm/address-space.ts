@@ -37,7 +37,7 @@ export function canMlock(task: Task): boolean {
   return task.memlockBytes.peek() !== 0 || task.capable('CAP_IPC_LOCK');
 }
 
-/** mlock_future_ok: may `pages` more be locked? In a step that announced reading `mm.lockedVm`. */
+/** mlock_future_ok: may `pages` more be locked? In a step that announced reading `mm.lockedVm` and the limit. */
 export function mlockFutureOk(task: Task, mm: Mm, pages: number): boolean {
   return task.capable('CAP_IPC_LOCK') || mm.lockedVm.value + pages <= task.memlockPages;
 }

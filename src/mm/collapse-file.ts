@@ -72,8 +72,13 @@ function* scanFile(core: CoreMm, inode: Inode, index: number, limits: CollapseLi
     if (expected > 0) folios.willCompareRefs(expected - 1, SCAN);
     yield inode.pages.willRead(at, SCAN);
     const entry = inode.pages.get(at);
+    if (entry !== expected) {
+      // Another page by now: look at that one.
+      at--;
+      continue;
+    }
     if (entry < 0 && ++swap > (limits?.swap ?? PMD_PAGES)) return 'EXCEED_SWAP_PTE';
-    if (entry <= 0 || entry !== expected) continue;
+    if (entry <= 0) continue;
     const head = entry - 1;
     if (folios.orderOf(head) === PMD_ORDER) return 'PTE_MAPPED_HUGEPAGE';
     if ((folios.flags.get(head) & PG_LRU) === 0) return 'PAGE_LRU';

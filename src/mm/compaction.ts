@@ -10,6 +10,7 @@ import { isolateHugetlb, type MigrateRequest, migratePages, putbackMovablePages 
 import { drainPages } from './page-alloc.ts';
 import { PG_ANON, PG_DIRTY, PG_HUGETLB, PG_LRU, PG_SWAPCACHE, PG_UNEVICTABLE, PG_WRITEBACK } from './page-flags.ts';
 
+const SCAN = step('isolate_migratepages_block:scan', 'none');
 const LOOK = step('isolate_migratepages_block:look', 'op');
 const ISOLATE = step('isolate_migratepages_block:isolate', 'op');
 const FREE = step('compaction_alloc', 'alloc');
@@ -55,9 +56,10 @@ export interface Isolated {
 export function* isolateMigratepages(core: CoreMm, low: number, high: number, how: IsolateMode): Steps<Isolated> {
   const { folios } = core;
   const found: Isolated = { heads: [], next: low, scanned: 0 };
+  // A racy look in the kernel as well: what is free or not on a list is passed over without touching it.
+  yield core.lru.willRead(SCAN);
   while (found.next < high && found.heads.length < CLUSTER) {
     const pfn = found.next;
-    // A racy look in the kernel as well: what is free or not on a list is passed over without touching it.
     const head = folios.headOf(pfn);
     const flags = folios.flags.peek(head);
     found.scanned++;
@@ -65,10 +67,12 @@ export function* isolateMigratepages(core: CoreMm, low: number, high: number, ho
     if ((flags & PG_HUGETLB) !== 0) {
       if (how.contig && folios.refcount.peek(head) > 0 && (yield* call(isolateHugetlb(core, head))))
         found.heads.push(head);
+      yield core.lru.willRead(SCAN);
       continue;
     }
     if ((flags & PG_LRU) === 0 || (folios.isLarge(head) && !how.contig)) continue;
     if (yield* call(isolateOne(core, head, how))) found.heads.push(head);
+    yield core.lru.willRead(SCAN);
   }
   return found;
 }

@@ -50,17 +50,16 @@ export function* isolatePageRange(
   const movable = state.zone.kind === 'MOVABLE';
   const cma = state.zone.kind === 'CMA';
   if (cma && purpose === 'offline') return 'EBUSY';
-  for (let pfn = start; pfn < end && !cma; ) {
+  if (!cma) {
     // Neither free pages nor those on lists are in the way; a look at each, as the kernel's under zone->lock.
+    folios.refcount.willReadRange(start, end - 1, UNMOVABLE);
+    yield folios.flags.willReadRange(start, end - 1, UNMOVABLE);
+  }
+  for (let pfn = start; pfn < end && !cma; ) {
     const head = folios.headOf(pfn);
-    const suspicious = folios.refcount.peek(head) > 0 && (folios.flags.peek(head) & (PG_LRU | PG_HUGETLB)) === 0;
-    if (suspicious) {
-      folios.refcount.willRead(head, UNMOVABLE);
-      yield folios.flags.willRead(head, UNMOVABLE);
-      const flags = folios.flags.get(head);
-      const stays = (flags & (PG_LRU | PG_HUGETLB | PG_HWPOISON)) === 0 && folios.refcount.get(head) > 0;
-      if (stays && (!movable || (flags & PG_RESERVED) !== 0)) return 'EBUSY';
-    }
+    const flags = folios.flags.peek(head);
+    const stays = folios.refcount.peek(head) > 0 && (flags & (PG_LRU | PG_HUGETLB | PG_HWPOISON)) === 0;
+    if (stays && (!movable || (flags & PG_RESERVED) !== 0)) return 'EBUSY';
     pfn = folios.isLarge(head) ? head + folios.pagesOf(head) : pfn + 1;
   }
   yield state.isolated.willUpdate(START);

@@ -14,6 +14,7 @@ import { filemapReleaseFolio, mappingEvictFolio } from './remove-mapping.ts';
 import { unmapMappingFolio, unmapMappingRange } from './unmap-mapping.ts';
 import { cachedIndices, writeCachePages } from './writeback.ts';
 
+const WALK = step('invalidate_mapping_pages:walk', 'none');
 const FIND_LOCK = step('find_lock_entries', 'op');
 const UNLOCK = step('invalidate_mapping_pages:unlock', 'op');
 const LOCK2 = step('invalidate_inode_pages2_range:folio_lock', 'lock');
@@ -34,7 +35,9 @@ export interface Invalidated {
 export function* invalidateMappingPages(core: CoreMm, inode: Inode, from: number, to: number): Steps<Invalidated> {
   let pages = 0;
   let kept = 0;
-  // Seen without a step, as a lockless walk of the page cache; each entry is looked at again.
+  if (from >= to) return { pages, kept };
+  // Each entry is looked at again.
+  yield inode.pages.willReadRange(from, to - 1, WALK);
   for (const index of cachedIndices(inode, from, to)) {
     const head = yield* call(findLock(core, inode, index));
     if (head === undefined) continue;
@@ -50,19 +53,23 @@ export function* invalidateMappingPages(core: CoreMm, inode: Inode, from: number
 /** find_lock_entries, one at a time: locked and with a reference; undefined when it is busy. */
 function* findLock(core: CoreMm, inode: Inode, index: number): Steps<number | undefined> {
   const { folios } = core;
-  const expected = inode.pages.peek(index);
-  if (expected <= 0) return undefined;
-  const head = expected - 1;
-  willGet(core, head, FIND_LOCK);
-  willTryLock(core, head, FIND_LOCK);
-  folios.mapping.willRead(head, FIND_LOCK);
-  yield inode.pages.willRead(index, FIND_LOCK);
-  if (inode.pages.get(index) !== expected || (folios.flags.get(head) & PG_WRITEBACK) !== 0) return undefined;
-  if (folios.mapping.get(head) !== inode.id || folios.refcount.get(head) === 0 || !tryLockNow(core, head)) {
-    return undefined;
+  for (;;) {
+    // The look tells what to announce; the act looks again.
+    const expected = inode.pages.peek(index);
+    const head = expected - 1;
+    if (expected > 0) {
+      willGet(core, head, FIND_LOCK);
+      willTryLock(core, head, FIND_LOCK);
+      folios.mapping.willRead(head, FIND_LOCK);
+    }
+    yield inode.pages.willRead(index, FIND_LOCK);
+    if (inode.pages.get(index) !== expected) continue;
+    if (expected <= 0 || (folios.flags.get(head) & PG_WRITEBACK) !== 0) return undefined;
+    if (folios.mapping.get(head) !== inode.id || folios.refcount.get(head) === 0) return undefined;
+    if (!tryLockNow(core, head)) return undefined;
+    tryGetNow(core, head, 1);
+    return head;
   }
-  tryGetNow(core, head, 1);
-  return head;
 }
 
 function* unlockAndPut(core: CoreMm, head: number, at: typeof UNLOCK): Steps<void> {

@@ -15,7 +15,7 @@ import { lruAddDrainAll } from './lru.ts';
 import type { Mm } from './mm.ts';
 import { PG_ANON, PG_KSM } from './page-flags.ts';
 import { pmdOf } from './page-table.ts';
-import { PMD_LEAF, PMD_TABLE, ptePresent } from './pte.ts';
+import { PMD_TABLE, ptePresent } from './pte.ts';
 import { folioPut, tryGetNow, willGet } from './refcount.ts';
 import { splitFolio } from './split-folio.ts';
 
@@ -130,21 +130,23 @@ function* followPage(core: CoreMm, mm: Mm, vpn: number): Steps<number | null> {
   const { folios } = core;
   const { pageTable } = mm;
   const row = pmdOf(vpn);
-  // The look tells which count to announce; the act looks again.
-  const { pte, huge } = pageTable.peekLeaf(vpn);
-  const expected = ptePresent(pte.bits) ? (huge ? pte.pfn + (vpn % 512) : pte.pfn) : 0;
-  const head = folios.headOf(expected);
-  if (expected !== 0 && core.machine.hasStructPage(expected)) willGet(core, head, FOLLOW);
-  folios.flags.willRead(head, FOLLOW);
-  pageTable.willReadPmd(row, FOLLOW);
-  pageTable.willReadPte(vpn, FOLLOW);
-  yield pageTable.ptl.pass(row, FOLLOW);
-  const pmd = pageTable.pmd(row);
-  const entry = (pmd.bits & PMD_LEAF) !== 0 ? pmd : pageTable.pte(vpn);
-  if ((pmd.bits & (PMD_LEAF | PMD_TABLE)) === 0 || !ptePresent(entry.bits) || expected === 0) return null;
-  const pfn = (pmd.bits & PMD_LEAF) !== 0 ? entry.pfn + (vpn % 512) : entry.pfn;
-  if (pfn !== expected || pfn === core.zeroPfn || (folios.flags.get(head) & PG_ANON) === 0) return null;
-  return tryGetNow(core, head, 1) ? pfn : null;
+  const mapped = (): number => {
+    const { pte, huge } = pageTable.peekLeaf(vpn);
+    return ptePresent(pte.bits) ? (huge ? pte.pfn + (vpn % 512) : pte.pfn) : 0;
+  };
+  for (;;) {
+    // The look tells which count to announce; the act looks again.
+    const expected = mapped();
+    const head = folios.headOf(expected);
+    if (expected !== 0 && core.machine.hasStructPage(expected)) willGet(core, head, FOLLOW);
+    folios.flags.willRead(head, FOLLOW);
+    pageTable.willReadPmd(row, FOLLOW);
+    pageTable.willReadPte(vpn, FOLLOW);
+    yield pageTable.ptl.pass(row, FOLLOW);
+    if (mapped() !== expected || folios.headOf(expected) !== head) continue;
+    if (expected === 0 || expected === core.zeroPfn || (folios.flags.get(head) & PG_ANON) === 0) return null;
+    return tryGetNow(core, head, 1) ? expected : null;
+  }
 }
 
 /** One pass: the unstable tree, and what it leaves for the next. Local to ksmd. */

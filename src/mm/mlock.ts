@@ -34,6 +34,7 @@ export function* mlock(core: CoreMm, vpn: number, pages: number, onFault = false
   let result: 'ok' | Errno = 'ENOMEM';
   const limited = !task.capable('CAP_IPC_LOCK');
   mm.vmas.willRead(LIMIT);
+  task.memlockBytes.willRead(LIMIT);
   yield mm.lockedVm.willRead(LIMIT);
   // What is locked already is not asked for again (count_mm_mlocked_page_nr).
   const asked = pages + mm.lockedVm.value - lockedPages(mm, vpn, vpn + pages);

@@ -19,6 +19,7 @@ import { findVmas, linkVma, lookVmas, MAX_MAP_COUNT, mergeVmas, splitVma, unlink
 import { freePgtables, unmapVmas } from './zap.ts';
 
 const CHECK = step('do_mmap:checks', 'op');
+const SECRET = step('secretmem_mmap', 'none');
 const DETACH = step('vms_gather_munmap_vmas:detach', 'op');
 const DOWNGRADE = step('mmap_write_downgrade', 'lock');
 const REMOVE = step('remove_vma', 'op');
@@ -80,6 +81,7 @@ function* doMmap(core: CoreMm, mm: Mm, request: MmapRequest): Steps<MmapResult> 
   const { task } = core.current;
   const { pages, file } = request;
   mm.lockedVm.willRead(CHECK);
+  task.memlockBytes.willRead(CHECK);
   file?.sealedWrite.willRead(CHECK);
   yield mm.vmas.willRead(CHECK);
   if (mm.vmas.size > MAX_MAP_COUNT || pages > TASK_SIZE_PAGES) return { errno: 'ENOMEM' };
@@ -104,7 +106,11 @@ function* doMmap(core: CoreMm, mm: Mm, request: MmapRequest): Steps<MmapResult> 
   // memfd_secret is always locked (secretmem_mmap), and may refuse for the limit.
   const secret = file?.kind === 'secret';
   const locked = request.locked === true || secret;
-  if (secret && !mlockFutureOk(task, mm, pages)) return { errno: 'EAGAIN' };
+  if (secret) {
+    mm.lockedVm.willRead(SECRET);
+    yield task.memlockBytes.willRead(SECRET);
+    if (!mlockFutureOk(task, mm, pages)) return { errno: 'EAGAIN' };
+  }
   const vma = new Vma({
     start: vpn,
     end: vpn + pages,

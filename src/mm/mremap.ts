@@ -94,6 +94,7 @@ function* vmaToResize(core: CoreMm, mm: Mm, vma: Vma, request: MremapRequest): S
   if (pages > vma.end - at) return 'EFAULT';
   if (newPages === pages) return 'ok';
   if (vma.fields.pfnMapping !== null) return 'EFAULT';
+  core.current.task.memlockBytes.willRead(CHECK);
   yield mm.lockedVm.willRead(CHECK);
   if (vma.fields.locked && !mlockFutureOk(core.current.task, mm, newPages - pages)) return 'EAGAIN';
   return 'ok';

@@ -131,9 +131,9 @@ export class Task {
     return this.capabilities.peek().includes(capability);
   }
 
-  /** RLIMIT_MEMLOCK in pages, as `rlimit(RLIMIT_MEMLOCK) >> PAGE_SHIFT`. */
+  /** RLIMIT_MEMLOCK in pages, as `rlimit(RLIMIT_MEMLOCK) >> PAGE_SHIFT`; in a step that announced `memlockBytes`. */
   get memlockPages(): number {
-    return Math.floor(this.memlockBytes.peek() / 4096);
+    return Math.floor(this.memlockBytes.value / 4096);
   }
 }
 

@@ -46,6 +46,7 @@ function* accountedMm(iommu: VfioIommu, dma: VfioDma): Steps<Mm | null> {
 function* mmLockAcct(iommu: VfioIommu, dma: VfioDma, mm: Mm, pages: number): Steps<Refusal | null> {
   const { core } = iommu;
   if (!(yield* call(mm.mmapLock.killable(true, core.current.task.killed, LOCK)))) return interrupted(mm, pages);
+  dma.fields.task.memlockBytes.willRead(ACCOUNT);
   mm.lockedVm.willUpdate(ACCOUNT);
   iommu.dmaList.willUpdate(ACCOUNT);
   yield mm.mmapLock.up(ACCOUNT);
@@ -59,6 +60,7 @@ function* mmLockAcct(iommu: VfioIommu, dma: VfioDma, mm: Mm, pages: number): Ste
 export function* mmLockAcctMoved(iommu: VfioIommu, dma: VfioDma, mm: Mm, pages: number): Steps<Refusal | null> {
   const { core } = iommu;
   if (!(yield* call(mm.mmapLock.killable(true, core.current.task.killed, LOCK)))) return interrupted(mm, pages);
+  dma.fields.task.memlockBytes.willRead(ACCOUNT);
   mm.lockedVm.willUpdate(ACCOUNT);
   yield mm.mmapLock.up(ACCOUNT);
   const { task, lockCap, owner } = dma.fields;
