@@ -2,6 +2,7 @@
 // Model code cannot tell it from the timed clock.
 import { deadlockFinding } from '../engine/deadlock.ts';
 import { type Finding, findingIdentity } from '../engine/finding.ts';
+import { mix } from '../engine/hash.ts';
 import { LimitReached } from '../engine/limit.ts';
 import { LivelockWatch } from '../engine/livelock.ts';
 import type { Process } from '../engine/process.ts';
@@ -182,7 +183,9 @@ export class Runner {
    */
   private spins(process: Process): boolean {
     const { announced } = process;
-    const place = announced.step.hash ^ Math.imul(announced.count === 0 ? 0 : announced.lo[0]! | 0, 0x9e3779b1);
+    // All that it is about to touch: a walk comes to the same lock with every entry.
+    let place = announced.step.hash;
+    for (let i = 0; i < announced.count; i++) place = mix(place, announced.lo[i]! | 0);
     let rounds = this.rounds.get(process);
     if (rounds === undefined || rounds.writes !== this.writes) {
       rounds = { writes: this.writes, times: new Map() };

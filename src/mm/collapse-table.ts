@@ -11,8 +11,8 @@ import type { Mm } from './mm.ts';
 import { PMD_LEAF, PMD_TABLE, PTE_DIRTY, PTE_PRESENT, PTE_WRITE, PTE_YOUNG, pteNone, ptePresent } from './pte.ts';
 import { folioPut, getNow, tryGetNow, willGet } from './refcount.ts';
 import { flushTlbRange, tlbRemoveTableSyncOne } from './tlb.ts';
+import type { Vma } from './vma.ts';
 import { UFFD_WP } from './vma.ts';
-import { lookVma } from './vma-edit.ts';
 
 const RETRACT = step('collapse_and_free_pmd:pmdp_collapse_flush', 'pte-op');
 const SET_PMD = step('set_huge_pmd', 'pte-op');
@@ -87,7 +87,7 @@ function* collapseLocked(core: CoreMm, mm: Mm, row: number, inode: Inode, instal
   }
   yield inode.iMmapLock.up();
   let result: ScanResult = removed ? 'SUCCEED' : 'FAIL';
-  if (removed && install) result = yield* call(setHugePmd(core, mm, row, inode, index));
+  if (removed && install) result = yield* call(setHugePmd(core, mm, vma, row, inode));
   yield willUnlock(core, huge, UNLOCK);
   unlockNow(core, huge);
   yield* call(folioPut(core, huge, 1, 'collapse_pte_mapped_thp'));
@@ -96,14 +96,16 @@ function* collapseLocked(core: CoreMm, mm: Mm, row: number, inode: Inode, instal
 
 /** find_lock_page: the huge page at `index`, locked and with a reference. */
 function* findLock(core: CoreMm, inode: Inode, index: number): Steps<number | null> {
-  const entry = inode.pages.peek(index);
-  if (entry > 0) willGet(core, entry - 1, GET);
-  yield inode.pages.willRead(index, GET);
-  const huge = entry - 1;
-  if (entry <= 0 || inode.pages.get(index) !== entry || core.folios.orderOf(huge) !== PMD_ORDER) return null;
-  if (!tryGetNow(core, huge, 1)) return null;
-  yield lockFolio(core, huge, LOCK);
-  return huge;
+  for (;;) {
+    const entry = inode.pages.peek(index);
+    if (entry > 0) willGet(core, entry - 1, GET);
+    yield inode.pages.willRead(index, GET);
+    if (inode.pages.get(index) !== entry) continue;
+    const huge = entry - 1;
+    if (entry <= 0 || core.folios.orderOf(huge) !== PMD_ORDER || !tryGetNow(core, huge, 1)) return null;
+    yield lockFolio(core, huge, LOCK);
+    return huge;
+  }
 }
 
 /** Steps 1 to 3: every entry is of the huge page, or nothing is done; then its mappings and references go. */
@@ -142,33 +144,37 @@ export function* mapHere(core: CoreMm, mm: Mm, row: number, inode: Inode, index:
   const vma = mm.vmaAt(start);
   const fits =
     vma !== undefined && vma.fields.file === inode && vma.indexOf(start) === index && start + PMD_PAGES <= vma.end;
-  const result: ScanResult = fits ? yield* call(setHugePmd(core, mm, row, inode, index)) : 'VMA_CHECK';
+  const result: ScanResult = fits ? yield* call(setHugePmd(core, mm, vma, row, inode)) : 'VMA_CHECK';
   yield mm.mmapLock.up();
   return result;
 }
 
 /** set_huge_pmd; mmap_lock is held. */
-function* setHugePmd(core: CoreMm, mm: Mm, row: number, inode: Inode, index: number): Steps<ScanResult> {
+function* setHugePmd(core: CoreMm, mm: Mm, vma: Vma, row: number, inode: Inode): Steps<ScanResult> {
   const { folios } = core;
   const { pageTable } = mm;
-  const vma = lookVma(mm, row * PMD_PAGES)!;
-  const entry = inode.pages.peek(index);
-  const huge = entry - 1;
-  if (entry > 0) {
-    willGet(core, huge, SET_PMD);
-    folios.willMap(huge, huge, SET_PMD);
-    folios.flags.willRead(huge, SET_PMD);
+  const index = vma.indexOf(row * PMD_PAGES);
+  for (;;) {
+    // The look tells which page to announce; the act looks again.
+    const entry = inode.pages.peek(index);
+    const huge = entry - 1;
+    if (entry > 0) {
+      willGet(core, huge, SET_PMD);
+      folios.willMap(huge, huge, SET_PMD);
+      folios.flags.willRead(huge, SET_PMD);
+    }
+    inode.pages.willRead(index, SET_PMD);
+    pageTable.willUpdatePmd(row, SET_PMD);
+    yield pageTable.ptl.pass(row, SET_PMD);
+    const pmd = pageTable.pmd(row);
+    if ((pmd.bits & PMD_LEAF) !== 0) return 'PMD_MAPPED';
+    if ((pmd.bits & PMD_TABLE) !== 0) return 'PAGE_NULL';
+    if (inode.pages.get(index) !== entry) continue;
+    if (entry <= 0 || folios.orderOf(huge) !== PMD_ORDER) return 'VMA_CHECK';
+    getNow(core, huge, 1);
+    folios.addPmdMapping(huge, 1);
+    const write = vma.fields.write && vma.fields.shared ? PTE_WRITE | PTE_DIRTY : 0;
+    pageTable.setPmd(row, huge, PMD_LEAF | PTE_PRESENT | PTE_YOUNG | write, core.frames.peekGeneration(huge));
+    return 'SUCCEED';
   }
-  inode.pages.willRead(index, SET_PMD);
-  pageTable.willUpdatePmd(row, SET_PMD);
-  yield pageTable.ptl.pass(row, SET_PMD);
-  const pmd = pageTable.pmd(row);
-  if ((pmd.bits & PMD_LEAF) !== 0) return 'PMD_MAPPED';
-  if ((pmd.bits & PMD_TABLE) !== 0) return 'PAGE_NULL';
-  if (entry <= 0 || inode.pages.get(index) !== entry || folios.orderOf(huge) !== PMD_ORDER) return 'VMA_CHECK';
-  getNow(core, huge, 1);
-  folios.addPmdMapping(huge, 1);
-  const write = vma.fields.write && vma.fields.shared ? PTE_WRITE | PTE_DIRTY : 0;
-  pageTable.setPmd(row, huge, PMD_LEAF | PTE_PRESENT | PTE_YOUNG | write, core.frames.peekGeneration(huge));
-  return 'SUCCEED';
 }
