@@ -116,32 +116,47 @@ function* markPages(core: CoreMm, mm: Mm, from: number, to: number, locked: bool
 
 function* markSome(core: CoreMm, mm: Mm, row: number, vpn: number, to: number, locked: boolean): Steps<number> {
   const { pageTable } = mm;
+  for (;;) {
+    // The look tells what to announce; the act looks again.
+    const { heads, end } = markable(core, mm, row, vpn, to);
+    pageTable.willReadPmd(row, WALK);
+    pageTable.willReadPtes(vpn, end - 1, WALK);
+    for (const head of heads) core.folios.flags.willUpdate(head, WALK);
+    yield core.sim.times(heads.length, pageTable.ptl.pass(row, WALK));
+    const now = markable(core, mm, row, vpn, to);
+    if (now.end !== end || now.heads.length !== heads.length) continue;
+    if (now.heads.some((head, i) => head !== heads[i])) continue;
+    for (const head of heads) {
+      if (locked) mlockNow(core, head);
+      else munlockNow(core, head);
+    }
+    return end;
+  }
+}
+
+/** The folios of the next step, and where it ends. Looks without a step. */
+function markable(
+  core: CoreMm,
+  { pageTable }: Mm,
+  row: number,
+  vpn: number,
+  to: number,
+): { readonly heads: readonly number[]; readonly end: number } {
   const leaf = pageTable.peekPmd(row);
-  const heads = new Map<number, number>();
-  let end = vpn;
   if ((leaf.bits & PMD_LEAF) !== 0) {
     const head = hugeHead({ core }, leaf);
     // A huge page mapped whole is locked only whole.
-    if (head !== undefined && to - vpn === PMD_PAGES) heads.set(vpn, head);
-    end = to;
-  } else {
-    for (; end < to && heads.size < core.params.stepPages; end++) {
-      const pte = pageTable.peekPte(end);
-      const head = ptePresent(pte.bits) ? normalHead(core, pte) : undefined;
-      // PTE-mapped large folios are left for reclaim to find (mlock_pte_range: folio_test_large).
-      if (head !== undefined && !core.folios.isLarge(head)) heads.set(end, head);
-    }
+    return { heads: head !== undefined && to - vpn === PMD_PAGES ? [head] : [], end: to };
   }
-  pageTable.willReadPmd(row, WALK);
-  pageTable.willReadPtes(vpn, end - 1, WALK);
-  for (const head of heads.values()) core.folios.flags.willUpdate(head, WALK);
-  yield core.sim.times(heads.size, pageTable.ptl.pass(row, WALK));
-  for (const [at, head] of heads) {
-    if ((leaf.bits & PMD_LEAF) === 0 && normalHead(core, pageTable.pte(at)) !== head) continue;
-    if (locked) mlockNow(core, head);
-    else munlockNow(core, head);
+  const heads: number[] = [];
+  let end = vpn;
+  for (; end < to && heads.length < core.params.stepPages; end++) {
+    const pte = pageTable.peekPte(end);
+    const head = ptePresent(pte.bits) ? normalHead(core, pte) : undefined;
+    // PTE-mapped large folios are left for reclaim to find (mlock_pte_range: folio_test_large).
+    if (head !== undefined && !core.folios.isLarge(head)) heads.push(head);
   }
-  return end;
+  return { heads, end };
 }
 
 /** mlock_folio; a folio on an LRU list moves to the unevictable one. In a step that announced its flags. */

@@ -16,6 +16,7 @@ const SIGNAL = step('offline_pages:signal_pending', 'none');
 const AGAIN = step('offline_pages:again', 'none');
 const DISSOLVE = step('dissolve_free_hugetlb_folios', 'op');
 const OFFLINE = step('offline_pages:MEM_OFFLINE', 'op');
+const STATE = step('memory_block_change_state', 'none');
 const ONLINE = step('online_pages', 'alloc');
 
 export interface OfflineOptions {
@@ -38,6 +39,7 @@ export function* offlinePages(
   const whole = zone !== undefined && zone.kind !== 'DEVICE' && end <= zone.firstPfn + zone.pages;
   if (!whole || pages === 0 || start % PMD_PAGES !== 0 || pages % PMD_PAGES !== 0) return 'EINVAL';
   const state = zoneOf(core, start);
+  yield state.offline.willRead(STATE);
   if (state.isOffline(start)) return 'ok';
   // zone_pcp_disable, lru_cache_disable
   yield* call(drainPages(core));

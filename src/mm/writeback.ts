@@ -12,7 +12,7 @@ import type { Inode } from './inode.ts';
 import { folioBatchRelease } from './lru.ts';
 import { folioMkclean } from './mkclean.ts';
 import { PG_DIRTY, PG_LOCKED, PG_PRIVATE, PG_RECLAIM, PG_WRITEBACK } from './page-flags.ts';
-import { tryGetNow, willGet } from './refcount.ts';
+import { tryGetNow } from './refcount.ts';
 import { releasePages } from './tlb.ts';
 
 const LOOKUP = step('filemap_get_folios_tag', 'op');
@@ -77,47 +77,29 @@ function* lookupTag(
   const { folios, kernel } = core;
   const batch = kernel.way('lru.batch-size') === 'thirty-one' ? 31 : 15;
   for (;;) {
-    // The look tells what to announce; the act looks again, and starts over when it would have announced something else.
-    const planned = peekTagged(core, inode, from, to, flags, batch);
-    for (const head of planned.heads) folios.flags.willRead(head, at);
-    for (const { head } of planned.found) willGet(core, head, at);
+    // The look tells which pages to announce; the act looks again, and starts over when there are others.
+    const heads = cachedHeads(inode, from, to);
+    for (const head of heads) {
+      folios.flags.willRead(head, at);
+      folios.refcount.willPerhaps(head, at);
+    }
     yield inode.pages.willReadRange(from, Math.max(from, to - 1), at);
-    const now = peekTagged(core, inode, from, to, flags, batch);
-    if (!sameNumbers(planned.heads, now.heads)) continue;
-    if (
-      !sameNumbers(
-        planned.found.map(({ index }) => index),
-        now.found.map(({ index }) => index),
-      )
-    )
-      continue;
-    return { found: planned.found.filter(({ head }) => tryGetNow(core, head, 1)), next: planned.next };
+    const now = cachedHeads(inode, from, to);
+    if (now.length !== heads.length || now.some((head, i) => head !== heads[i])) continue;
+    const found: Found[] = [];
+    for (const index of cachedIndices(inode, from, to)) {
+      const head = inode.pages.get(index) - 1;
+      if ((folios.flags.get(head) & flags) === 0) continue;
+      if (found.length === batch) return { found, next: index };
+      if (tryGetNow(core, head, 1)) found.push({ index, head });
+    }
+    return { found, next: to };
   }
 }
 
-/** The first pages of [from, to) that have one of `flags`, with all heads that had to be asked. Looks without a step. */
-function peekTagged(
-  core: CoreMm,
-  inode: Inode,
-  from: number,
-  to: number,
-  flags: number,
-  batch: number,
-): { readonly heads: readonly number[]; readonly found: readonly Found[]; readonly next: number } {
-  const heads: number[] = [];
-  const found: Found[] = [];
-  for (const index of cachedIndices(inode, from, to)) {
-    const head = inode.pages.peek(index) - 1;
-    heads.push(head);
-    if (!core.folios.has(head, flags)) continue;
-    if (found.length === batch) return { heads, found, next: index };
-    found.push({ index, head });
-  }
-  return { heads, found, next: to };
-}
-
-function sameNumbers(a: readonly number[], b: readonly number[]): boolean {
-  return a.length === b.length && a.every((value, i) => value === b[i]);
+/** The heads of the pages of [from, to) that are cached now. Looks without a step. */
+function cachedHeads(inode: Inode, from: number, to: number): readonly number[] {
+  return cachedIndices(inode, from, to).map((index) => inode.pages.peek(index) - 1);
 }
 
 /** folio_clear_dirty_for_io of a locked folio: true when it was dirty. */
