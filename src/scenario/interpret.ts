@@ -122,7 +122,9 @@ function* performOperation(
   const process = world.sim.current!;
   world.milestones.hold(process, scriptStep.holds);
   const args = growArgs(scriptStep.args, grown);
+  yield* call(world.lookAtNames());
   const outcome = yield* call(operation.run({ actor: actor.name, performance, ...subjectOf(world, actor) }, args));
+  yield* call(world.settleNames());
   world.milestones.hold(process, []);
   return outcome;
 }

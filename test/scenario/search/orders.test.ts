@@ -62,8 +62,8 @@ actors:
 `;
 
 /** Two actors of one process, each with one script in a line. */
-function race(a: string, b: string): readonly (readonly string[])[] {
-  const text = `${WORLD}  a: {on: app, do: [${a}]}\n  b: {on: app, do: [${b}]}\n`;
+function race(a: string, b: string, uid = 0): readonly (readonly string[])[] {
+  const text = `${WORLD.replace('uid: 0', `uid: ${uid}`)}  a: {on: app, do: [${a}]}\n  b: {on: app, do: [${b}]}\n`;
   const scenario = loadScenario('orders.yaml', text, OPERATIONS);
   return [...expectAllExplored(scenario, scenario.cases[0]!).values()];
 }
@@ -98,6 +98,16 @@ describe('every outcome of a random run is that of an interleaving', () => {
   it('when a page is looked at from outside', () => {
     const found = race('{pagemap: {memory: ram}, shows: {mapcount: 1}}', '{madvise: {memory: ram, advice: DONTNEED}}');
     expect(kindsOf(found)).toEqual(new Set(['unexpected-outcome']));
+  });
+
+  it('when a mapping gets another name or place', () => {
+    race('{mmap: {memory: ram, size: 8KiB, shared: false}}', '{touch: {memory: ram}}');
+  });
+
+  it('when the limit changes under a lock', () => {
+    const found = race('{mlock: {memory: ram}}', '{setrlimit: {memlock: 1KiB}}', 1000);
+    expect(kindsOf(found)).toEqual(new Set(['unexpected-outcome']));
+    expect(found).toContainEqual([]);
   });
 
   it('when a hole is punched where somebody faults', () => {
