@@ -30,6 +30,10 @@ actors:
 expect: {}
 `;
 
+/** An actor that the race does without. */
+const BYSTANDER = `  bystander: {on: app, do: [{cpu.read: {memory: page}}, {cpu.read: {memory: page}}]}
+`;
+
 /** Starts the built program; `ended` when it has. */
 function start(argv: readonly string[], cwd: string): { readonly child: ChildProcess; readonly ended: Promise<Ended> } {
   const child = spawn(process.execPath, [PROGRAM, ...argv], { cwd, stdio: ['ignore', 'pipe', 'pipe'] });
@@ -210,7 +214,7 @@ describe('the corpus folder', { timeout: 300_000 }, () => {
     expect(text).toMatch(/^# pinsim corpus 1\n# says: look, cpu.read: expected `value` B, got A\n/);
     expect(text).toMatch(/\n# found by: pinsim \d+\.\d+\.\d+\n/);
 
-    const again = await fuzz(['race.yaml', '--runs', '1', '--seed', '3', '--corpus', 'corpus'], cwd);
+    const again = await fuzz(['race.yaml', '--runs', '1', '--seed', '3', '--corpus', 'corpus', '--shrink', 'off'], cwd);
     expect(again.code).toBe(1);
     expect(again.out.split('\n').find((line) => line.includes('in 1 run'))).toMatch(/^1 CORPUS CASE STILL SHOWN; /);
     expect(again.out).toContain('corpus: 1 case replayed first: 1 still shown');
@@ -220,6 +224,35 @@ describe('the corpus folder', { timeout: 300_000 }, () => {
     const fixed = await fuzz(['race.yaml', '--runs', '8', '--corpus', 'corpus'], cwd);
     expect(fixed.out).toContain('1 not shown any more');
     expect(fixed.code).toBe(0);
+  });
+
+  it('keeps what was made small, as the report shows it, instead of what was found', async () => {
+    const cwd = folder();
+    writeFileSync(join(cwd, 'race.yaml'), RACE.replace('expect: {}', `${BYSTANDER}expect: {}`));
+    const argv = ['race.yaml', '--runs', '64', '--jobs', '1', '--corpus', 'corpus'];
+    const kept = (): string => {
+      const [name] = readdirSync(join(cwd, 'corpus'));
+      return /^# replay: (pinsim replay '.*')$/m.exec(readFileSync(join(cwd, 'corpus', name!), 'utf8'))![1]!;
+    };
+    await fuzz([...argv, '--shrink', 'off'], cwd);
+    const raw = kept();
+    // The same cause is found again, and what is kept of it is larger.
+    const { out } = await fuzz(argv, cwd);
+    expect(kept()).not.toBe(raw);
+    expect(kept()).toContain(' !bystander ');
+    expect(out).toContain(`replay    ${kept()}\n`);
+    const small = kept();
+    await fuzz([...argv, '--shrink', 'off', '--seed', '2'], cwd);
+    expect(kept()).toBe(small);
+    expect((await start(['replay', /'(.*)'/.exec(small)![1]!], cwd).ended).out).toMatch(/shows the same .* again/);
+  });
+
+  it('keeps it small when the time is up, too', async () => {
+    const cwd = folder();
+    writeFileSync(join(cwd, 'race.yaml'), RACE.replace('expect: {}', `${BYSTANDER}expect: {}`));
+    await fuzz(['race.yaml', '--for', '4s', '--runs', '1000000000', '--jobs', '1', '--corpus', 'corpus'], cwd);
+    const [name] = readdirSync(join(cwd, 'corpus'));
+    expect(readFileSync(join(cwd, 'corpus', name!), 'utf8')).toContain(' !bystander ');
   });
 
   it('fails in the formats for machines, too, at the line of the scenario', async () => {

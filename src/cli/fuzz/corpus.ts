@@ -1,15 +1,18 @@
 // The corpus folder: one small text file per cause, meant to be committed and replayed first. Its name follows from the
-// cause, so that the same cause found again is the same file. A line per fact behind `#`; when the campaign made the
+// cause, so that the same cause found again is the same file. A case is kept the moment it is found, and again when it has
+// been made small. A line per fact behind `#`; when the campaign made the
 // workload up, the scenario follows, and the file can be run like any other.
 import { existsSync, mkdirSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
 import type { FuzzAbsence, FuzzFinding } from '../../scenario/search/fuzz-result.ts';
-import { parseCaseToken, printCaseToken } from '../../scenario/search/token.ts';
+import type { SearchFinding } from '../../scenario/search/result.ts';
+import { type CaseToken, parseCaseToken, printCaseToken } from '../../scenario/search/token.ts';
 import type { Io } from '../io.ts';
 import { writeWhole } from '../output.ts';
 import { UsageError } from '../usage.ts';
 
 const FIRST_LINE = '# pinsim corpus 1';
+const REPLAY_LINE = /^# replay: pinsim replay '(.*)'$/m;
 
 /** A case of the folder. */
 export interface CorpusEntry {
@@ -42,6 +45,14 @@ export function entryOf({ file, finding, token, workload }: FuzzFinding): NewEnt
   const { kind, message, identity } = finding;
   const made = workload === undefined ? {} : { workload };
   return { file, what: kind, says: message, kind, cause: identity, token, ...made };
+}
+
+/** The same, as it is told: its schedule was made small. */
+export function smallEntryOf(
+  found: FuzzFinding,
+  { finding, token }: SearchFinding,
+): NewEntry & { readonly from: string } {
+  return { ...entryOf({ ...found, finding, token }), from: found.token };
 }
 
 export function entryOfAbsence({ file, pattern, kind, token }: FuzzAbsence): NewEntry {
@@ -86,13 +97,46 @@ function readEntry(file: string, name: string, text: string): CorpusEntry {
   };
 }
 
-/** Keep a case, unless its cause is kept already. Returns the file's name, or undefined when it was there. */
-export function keep(io: Io, folder: string, name: string, found: NewEntry, version: string): string | undefined {
+/** Keep a case as it was found, unless its cause is kept already. */
+export function keep(io: Io, folder: string, name: string, found: NewEntry, version: string): void {
   const path = resolve(io.cwd, folder);
   mkdirSync(path, { recursive: true });
-  if (existsSync(join(path, name))) return undefined;
-  writeWhole(io, join(folder, name), entryText(found, join(folder, name), version));
-  return name;
+  if (!existsSync(join(path, name))) writeWhole(io, join(folder, name), entryText(found, join(folder, name), version));
+}
+
+/**
+ * Keep a case that was made small from the one with `token`: in its place, or in that of a larger one with the same
+ * cause. What is kept and cannot be read stays for the next campaign to complain about.
+ */
+export function keepSmall(
+  io: Io,
+  folder: string,
+  name: string,
+  small: NewEntry & { readonly from: string },
+  version: string,
+): void {
+  const path = join(resolve(io.cwd, folder), name);
+  const kept = existsSync(path) ? tokenIn(readFileSync(path, 'utf8')) : undefined;
+  if (kept === undefined) return;
+  const isFrom = kept.schedule === parseCaseToken(small.from).schedule;
+  if (!isFrom && !isSmaller(parseCaseToken(small.token), kept)) return;
+  const text = entryText(small, join(folder, name), version);
+  if (text !== readFileSync(path, 'utf8')) writeWhole(io, join(folder, name), text);
+}
+
+/** A shorter schedule; of two as long, the one that leaves more of the workload out. */
+function isSmaller(a: CaseToken, b: CaseToken): boolean {
+  const shorter = b.schedule.length - a.schedule.length;
+  return shorter > 0 || (shorter === 0 && a.omitted.length > b.omitted.length);
+}
+
+function tokenIn(text: string): CaseToken | undefined {
+  const token = REPLAY_LINE.exec(text)?.[1];
+  try {
+    return token === undefined ? undefined : parseCaseToken(token);
+  } catch {
+    return undefined;
+  }
 }
 
 function entryText(entry: NewEntry, path: string, version: string): string {

@@ -9,7 +9,17 @@ import { readText } from '../files.ts';
 import type { Io } from '../io.ts';
 import { programVersion } from '../version.ts';
 import { Campaign } from './campaign.ts';
-import { type CorpusEntry, entryName, entryOf, entryOfAbsence, keep, type NewEntry, readCorpus } from './corpus.ts';
+import {
+  type CorpusEntry,
+  entryName,
+  entryOf,
+  entryOfAbsence,
+  keep,
+  keepSmall,
+  type NewEntry,
+  readCorpus,
+  smallEntryOf,
+} from './corpus.ts';
 import type { FuzzOptions } from './options.ts';
 import { campaignOf, plainFinding, searchesOf } from './outcome.ts';
 import { defaultJobs, type Pool, threadPool } from './pool.ts';
@@ -90,6 +100,8 @@ class FuzzCall {
   private readonly endMs: number;
   private readonly campaign: Campaign;
   private readonly progress: FuzzProgress;
+  /** By cause: the making small of what the corpus folder keeps, done or under way. */
+  private readonly small = new Map<string, Promise<void>>();
   private stopped: string | undefined;
   private interrupted = false;
   /** Resolved when the campaign is to stop. */
@@ -119,7 +131,7 @@ class FuzzCall {
       unitPerSlot: mutate,
     };
     const found = (finding: FuzzFinding): void => {
-      if (finding.expected === 'no') this.keep(entryOf(finding), causeOf(finding));
+      if (finding.expected === 'no') this.keepFound(finding);
     };
     const lacked = (absence: FuzzAbsence): void => this.keep(entryOfAbsence(absence), lackOf(absence));
     this.campaign = new Campaign({ seed, mutate, plan, cases, found, lacked }, pool, state);
@@ -204,16 +216,36 @@ class FuzzCall {
     keep(this.io, corpus, entryName(entry, hashOfCause(cause)), entry, programVersion());
   }
 
+  /** Keep a finding, and make it small while the campaign goes on: there may be no time for that when it has ended. */
+  private keepFound(found: FuzzFinding): void {
+    const cause = causeOf(found);
+    this.keep(entryOf(found), cause);
+    const { options, shrink } = this.setting;
+    if (options.corpus === undefined || shrink === 0 || this.small.has(cause)) return;
+    const small = this.tell(found, false).then((story) => this.keepSmall(found, story));
+    // A folder that cannot be written to is told of at the end, with the stories.
+    small.catch(() => {});
+    this.small.set(cause, small);
+  }
+
+  private keepSmall(found: FuzzFinding, story: SearchFinding | undefined): void {
+    const { corpus } = this.setting.options;
+    if (corpus === undefined || story?.shrunk === undefined) return;
+    const entry = smallEntryOf(found, story);
+    keepSmall(this.io, corpus, entryName(entry, hashOfCause(causeOf(found))), entry, programVersion());
+  }
+
   /** Stories of what was not expected: shrunk, with what would have prevented it. */
   private async tellAll(): Promise<ReadonlyMap<string, SearchFinding>> {
     const told = new Map<string, SearchFinding>();
     if (this.interrupted) return told;
     const unexpected = this.campaign.tally.found.all.filter(({ expected }) => expected === 'no');
     const stories = unexpected.slice(0, TOLD_MAX).map(async (found) => {
-      const story = await this.tell(found);
+      const story = await this.tell(found, true);
+      this.keepSmall(found, story);
       if (story !== undefined) told.set(found.token, story);
     });
-    const whole = Promise.all(stories).then(() => {});
+    const whole = Promise.all([...stories, ...this.small.values()]).then(() => {});
     if (!Number.isFinite(this.endMs)) await whole;
     else {
       let timer: NodeJS.Timeout | undefined;
@@ -224,8 +256,9 @@ class FuzzCall {
     return told;
   }
 
-  private async tell(found: FuzzFinding): Promise<SearchFinding | undefined> {
-    const options = { shrink: this.setting.shrink, fixes: true, nearest: false };
+  /** The finding made small and told; `fixes`: with what would have prevented it. */
+  private async tell(found: FuzzFinding, fixes: boolean): Promise<SearchFinding | undefined> {
+    const options = { shrink: this.setting.shrink, fixes, nearest: false };
     const text = found.workload?.text;
     const task = {
       kind: 'tell',
