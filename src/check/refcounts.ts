@@ -64,6 +64,8 @@ function explained(core: CoreMm, head: number): number {
   let references = core.sim.unwatched(() => folios.expectedRefs(head));
   if ((flags & PG_IN_LRU_BATCH) !== 0) references += 1;
   if ((flags & PG_ISOLATED) !== 0) references += 1;
+  // The idle count of a page of a DAX device belongs to its dev_pagemap (until 6.14).
+  if (core.machine.zoneOf(head)?.kind === 'DEVICE') references += 1;
   // memory_failure keeps its reference for good.
   if ((flags & PG_HWPOISON) !== 0) references += 1;
   for (const perCpu of core.perCpu) {

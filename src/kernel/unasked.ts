@@ -26,7 +26,6 @@ const UNASKED: ReadonlySet<string> = new Set([
   'gup.longterm.large-folio-steps',
   'gup.longterm.migrates-device-coherent',
   'gup.longterm.zeropage-pinnable',
-  'gup.memfd-pin-folios',
   'gup.no-stack-growth',
   'gup.p2pdma-flag',
   'gup.refcount-overflow-check',

@@ -1,7 +1,7 @@
 // KVM_CHECK_EXTENSION for what concerns memory (virt/kvm/kvm_main.c, arch/x86/kvm/x86.c), and which types of VM exist.
 import type { Kernel } from '../kernel/kernel.ts';
 import type { Errno } from '../mm/errno.ts';
-import { KVM_USER_MEM_SLOTS } from './memslot.ts';
+import { userMemSlots } from './memslot.ts';
 import type { Vm } from './vm.ts';
 
 export const KVM_CAP_NR_MEMSLOTS = 10;
@@ -18,7 +18,7 @@ export type VmType = 0 | 1;
 export function checkExtension(kernel: Kernel, vm: Vm | null, capability: number): number {
   switch (capability) {
     case KVM_CAP_NR_MEMSLOTS:
-      return KVM_USER_MEM_SLOTS;
+      return userMemSlots(kernel);
     case KVM_CAP_READONLY_MEM:
       return 1;
     case KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2:

@@ -8,7 +8,7 @@ import { DIRTY_LOG_TAKEN } from '../mm/ledger.ts';
 import { pmdOf } from '../mm/page-table.ts';
 import { PMD_LEAF } from '../mm/pte.ts';
 import { markDirtyNow, willMarkDirty } from './dirty-bitmap.ts';
-import { KVM_USER_MEM_SLOTS, type Memslot } from './memslot.ts';
+import { type Memslot, userMemSlots } from './memslot.ts';
 import { SPTE_DIRTY, SPTE_WRITE, type Spte, sptePresent } from './spte.ts';
 import { splitLarge } from './tdp-map.ts';
 import { rowOf, type TdpRoot } from './tdp-root.ts';
@@ -59,7 +59,7 @@ function tellTaken(vm: Vm, slot: Memslot, offsets: readonly number[]): void {
 function loggingSlot(vm: Vm, slotId: number): Memslot | Errno {
   const asId = slotId >>> 16;
   const id = slotId & 0xffff;
-  if (asId >= vm.spaces.length || id >= KVM_USER_MEM_SLOTS) return 'EINVAL';
+  if (asId >= vm.spaces.length || id >= userMemSlots(vm.core.kernel)) return 'EINVAL';
   const slot = vm.spaces[asId]!.peekCurrent.peekId(id);
   return slot === undefined || slot.fields.dirtyBitmap === null ? 'ENOENT' : slot;
 }

@@ -5,6 +5,7 @@ import type { Column } from '../engine/column.ts';
 import { hashText, mix } from '../engine/hash.ts';
 import type { Sim } from '../engine/sim.ts';
 import { PMD_PAGES } from '../hw/machine.ts';
+import type { Kernel } from '../kernel/kernel.ts';
 import type { GuestMemfd } from './gmem-file.ts';
 
 export const KVM_MEM_LOG_DIRTY_PAGES = 1 << 0;
@@ -14,7 +15,9 @@ export const KVM_MEM_GUEST_MEMFD = 1 << 2;
 export const KVM_MEMSLOT_INVALID = 1 << 16;
 
 /** User slots of an address space on x86 (KVM_CAP_NR_MEMSLOTS). */
-export const KVM_USER_MEM_SLOTS = 32764;
+export function userMemSlots(kernel: Kernel): number {
+  return kernel.way('kvm.user-memslots') === 'five-hundred' ? 509 : 32764;
+}
 
 /** Set in a generation while an update waits for its readers (bit 63 of the kernel's counter). */
 export const GENERATION_UPDATE_IN_PROGRESS = 2 ** 52;

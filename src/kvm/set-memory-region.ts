@@ -12,10 +12,10 @@ import {
   KVM_MEM_GUEST_MEMFD,
   KVM_MEM_LOG_DIRTY_PAGES,
   KVM_MEM_READONLY,
-  KVM_USER_MEM_SLOTS,
   Memslot,
   type MemslotFields,
   type MemslotSet,
+  userMemSlots,
 } from './memslot.ts';
 import { setMemslot } from './memslot-update.ts';
 import { MAX_GFNS } from './tdp-root.ts';
@@ -26,8 +26,6 @@ const LOCK = step('kvm_set_memory_region:slots_lock', 'lock');
 const UNLOCK = step('kvm_set_memory_region:slots_unlock', 'lock');
 const VIEW = step('kvm_set_memory_region:view', 'none');
 
-/** KVM_MEM_SLOTS_NUM: three more than user space may use; those are the kernel's own. */
-const MEM_SLOTS = KVM_USER_MEM_SLOTS + 3;
 /** KVM_MEM_MAX_NR_PAGES */
 const MAX_PAGES = 2 ** 31 - 1;
 /** TASK_SIZE_MAX of 4-level x86 [bytes]: access_ok. */
@@ -66,7 +64,7 @@ function checkArguments(vm: Vm, region: MemoryRegion): 'ok' | Errno {
   if (userspaceAddr + memorySize > TASK_SIZE_BYTES) return 'EINVAL';
   const offset = region.guestMemfd?.offset ?? 0n;
   if (bindsGmem(flags) && (offset % PAGE !== 0n || offset + memorySize >= 2n ** 64n)) return 'EINVAL';
-  if (slot >>> 16 >= vm.spaces.length || (slot & 0xffff) >= MEM_SLOTS) return 'EINVAL';
+  if (slot >>> 16 >= vm.spaces.length || (slot & 0xffff) >= userMemSlots(vm.core.kernel)) return 'EINVAL';
   if (guestPhysAddr + memorySize >= 2n ** 64n) return 'EINVAL';
   if (memorySize / PAGE > MAX_PAGES) return 'EINVAL';
   return 'ok';

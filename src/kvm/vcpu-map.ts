@@ -1,5 +1,6 @@
 // kvm_vcpu_map, kvm_vcpu_unmap (virt/kvm/kvm_main.c): a kernel mapping of a guest page for as long as KVM likes (nested
 // structures, SEV-ES communication blocks). No notifier takes it away: a reference keeps the page, since 6.13 a pin.
+import { Cell } from '../engine/cell.ts';
 import { call, type Steps } from '../engine/process.ts';
 import { step } from '../engine/step.ts';
 import { FRAME_ACCESS } from '../hw/frames.ts';
@@ -13,6 +14,7 @@ import { markDirtyNow, willMarkDirty } from './dirty-bitmap.ts';
 import { type FoundPfn, hvaToPfn, releasePfn } from './hva-to-pfn.ts';
 import type { Vm } from './vm.ts';
 
+const UNMAP = step('kvm_vcpu_unmap:hva', 'none');
 const SLOT = step('kvm_vcpu_map:memslot', 'op');
 const LEAVE = step('kvm_vcpu_map:srcu_read_unlock', 'none');
 const USE = step('kvm_host_map:access', 'op');
@@ -26,6 +28,8 @@ export interface HostMap {
   /** Generation of the frame when it was mapped. */
   readonly generation: number;
   readonly held: FoundPfn | GupResult;
+  /** map->hva: kvm_vcpu_unmap clears it, and does nothing without. */
+  readonly mapped: Cell<boolean>;
 }
 
 function owner(vm: Vm): string {
@@ -46,17 +50,23 @@ export function* vcpuMap(vm: Vm, gfn: number): Steps<HostMap | Errno> {
     if (core.kernel.has('kvm.vcpu-map-pins')) {
       const pinned = yield* call(pinUserPagesFast(core, vpn, 1, { owner: owner(vm), write: true }));
       const pfn = pinned.runs[0]?.pfn;
-      if (pfn !== undefined) result = { gfn, pfn, generation: core.frames.peekGeneration(pfn), held: pinned };
+      if (pfn !== undefined) result = mapOf(vm, gfn, pfn, core.frames.peekGeneration(pfn), pinned);
     } else {
       const request = { owner: owner(vm), write: true, wantsWritable: false };
       const found = yield* call(hvaToPfn(core, vm.mm, vpn, request));
-      if (typeof found !== 'string') result = { gfn, pfn: found.pfn, generation: found.generation, held: found };
+      if (typeof found !== 'string') result = mapOf(vm, gfn, found.pfn, found.generation, found);
     }
   }
   vm.srcu.readUnlock();
   yield core.sim.local(LEAVE);
   vm.srcu.leave();
   return result;
+}
+
+function mapOf(vm: Vm, gfn: number, pfn: number, generation: number, held: FoundPfn | GupResult): HostMap {
+  const { sim } = vm.core;
+  const name = `host map of gfn ${gfn} by ${sim.current?.name ?? 'set-up'}`;
+  return { gfn, pfn, generation, held, mapped: new Cell<boolean>(sim, name, true) };
 }
 
 /** KVM reads (null) or writes the page through its mapping. */
@@ -89,6 +99,9 @@ export function* hostMapAccess(vm: Vm, map: HostMap, write: { readonly token: nu
 /** kvm_vcpu_unmap: `dirty` marks both the guest frame and the page. */
 export function* vcpuUnmap(vm: Vm, map: HostMap, dirty: boolean): Steps<void> {
   const { core } = vm;
+  yield map.mapped.willUpdate(UNMAP);
+  if (!map.mapped.value) return;
+  map.mapped.value = false;
   if (dirty) {
     vm.spaces[0]!.active.willRead(SLOT);
     vm.srcu.readLock();

@@ -13,7 +13,7 @@ import { isLongtermPinnable } from './longterm-pinnable.ts';
 import type { Mm } from './mm.ts';
 import { PG_ANON, PG_HUGETLB, PG_LRU, PG_REFERENCED } from './page-flags.ts';
 import { pmdOf } from './page-table.ts';
-import { PTE_PRESENT, PTE_PROTNONE, PTE_SPECIAL, PTE_WRITE, type Pte, pteSame } from './pte.ts';
+import { PTE_DEVMAP, PTE_PRESENT, PTE_PROTNONE, PTE_SPECIAL, PTE_WRITE, type Pte, pteSame } from './pte.ts';
 import { putGrab, putRuns } from './unpin.ts';
 
 const GET = step('try_get_folio', 'refcount');
@@ -78,6 +78,8 @@ function permitted(core: CoreMm, entry: Pte, flags: GupFlags): boolean {
     if (core.kernel.way('gup.fast.protnone') === 'always-leaves' || !flags.force) return false;
   } else if ((bits & PTE_PRESENT) === 0) return false;
   if (flags.write && (bits & PTE_WRITE) === 0) return false;
+  // gup_pte_range: a long-term pin of a device's pages is the slow path's to refuse (fsdax) or to take.
+  if (flags.longterm && (bits & PTE_DEVMAP) !== 0) return false;
   return (bits & PTE_SPECIAL) === 0;
 }
 

@@ -49,6 +49,7 @@ export function* mremap(core: CoreMm, request: MremapRequest): Steps<MmapResult>
   const mm = task.mm.peek()!;
   const { fixedAt, dontUnmap = false, mayMove = false, pages, newPages } = request;
   if (fixedAt !== undefined && !mayMove) return { errno: 'EINVAL' };
+  if (dontUnmap && !core.kernel.has('mremap.dontunmap')) return { errno: 'EINVAL' };
   if (dontUnmap && (!mayMove || pages !== newPages)) return { errno: 'EINVAL' };
   if (newPages <= 0) return { errno: 'EINVAL' };
   if (!(yield* call(mm.mmapLock.killable(true, task.killed)))) return { errno: 'EINTR' };
@@ -91,6 +92,8 @@ function* vmaToResize(core: CoreMm, mm: Mm, vma: Vma, request: MremapRequest): S
   // VM_MAYSHARE: only a shared mapping can be duplicated.
   if (pages === 0 && vma.cow) return 'EINVAL';
   if (dontUnmap && vma.fields.pfnMapping !== null) return 'EINVAL';
+  const anonymous = vma.fields.file === null && !vma.fields.shared;
+  if (dontUnmap && !anonymous && !core.kernel.has('mremap.dontunmap-files')) return 'EINVAL';
   if (pages > vma.end - at) return 'EFAULT';
   if (newPages === pages) return 'ok';
   if (vma.fields.pfnMapping !== null) return 'EFAULT';

@@ -7,7 +7,7 @@ import { isRelease, modelledSeries, type Profile, resolveProfile } from '../../s
 import { formatVersion, type RangeSpec, type Version, VersionRange } from '../../src/kernel/version.ts';
 
 const SOURCES =
-  /^(gup\.md|reclaim-migration-writeback\.md|mmu-notifier\.md|kvm\.md|vfio-type1\.md|iommu-hw\.md|threads\.md|bugs\.json|reality\/README\.md)/;
+  /^(gup\.md|reclaim-migration-writeback\.md|mmu-notifier\.md|kvm\.md|vfio-type1\.md|iommu-hw\.md|threads\.md|bugs\.json|reality\/README\.md|man [a-z]+\(2\))/;
 
 function rangesOf(behaviour: KnownBehaviour): readonly RangeSpec[] {
   const ways = Object.values(behaviour.ways ?? {}).flatMap((way) => (way.in === undefined ? [] : [way.in]));

@@ -127,3 +127,74 @@ actors:
     expect(failures(text)).toEqual([]);
   });
 });
+
+describe('a long-term pin of fsdax', () => {
+  it('is refused by the fast path, too, on every kernel, and the page is nobody’s leak', () => {
+    for (const kernel of ['v5.4', 'v5.15', 'v6.1', 'v6.12']) {
+      const pin = (write: boolean, as: string) =>
+        `    - gup.pin: {memory: dax, length: 4KiB, write: ${write}, longterm: true, as: ${as}}\n      expect: EOPNOTSUPP\n`;
+      const text = `title: dax\nkernel: ${kernel}\nmemory: {dax: {kind: fsdax, size: 8KiB}}
+processes: {p: {uid: 0, maps: {dax: {shared: true}}}}
+actors:\n  p:\n    - touch: {memory: dax}\n${pin(false, 'a')}${pin(true, 'b')}expect: {always: [pin-failure]}\n`;
+      expect(failures(text)).toEqual([]);
+    }
+  });
+});
+
+describe('what older kernels do not know', () => {
+  const steps = (kernel: string, list: readonly (readonly [string, string])[]) =>
+    failures(`title: x\nkernel: ${kernel}
+memory: {sh: {kind: shmem, size: 8KiB}, an: {kind: anon, size: 8KiB}, ram: {kind: anon, size: 64KiB}}
+processes: {p: {maps: {sh: {}, an: {}, ram: {}}}}
+vms: {g: {process: p, regions: [{gpa: 0x0, memory: ram}]}}
+actors:\n  p:\n${list.map(([step, expected]) => `    - ${step}\n      expect: ${expected}\n`).join('')}`);
+  const shared = 'mremap: {memory: sh, dontunmap: true, may_move: true}';
+  const anonymous = 'mremap: {memory: an, dontunmap: true, may_move: true}';
+  const slot = (id: number) => `kvm.set_memory_region: {vm: g, slot: ${id}, gpa: 0x1000000, memory: ram, length: 4KiB}`;
+
+  it('MREMAP_DONTUNMAP came with 5.7, for more than private anonymous memory with 5.13', () => {
+    expect(
+      steps('v5.4', [
+        [shared, 'EINVAL'],
+        [anonymous, 'EINVAL'],
+      ]),
+    ).toEqual([]);
+    expect(
+      steps('v5.10', [
+        [shared, 'EINVAL'],
+        [anonymous, 'ok'],
+      ]),
+    ).toEqual([]);
+    expect(
+      steps('v5.15', [
+        [shared, 'ok'],
+        [anonymous, 'ok'],
+      ]),
+    ).toEqual([]);
+  });
+
+  it('user space has 509 memslots, since 5.12 it has 32764, and never those of the kernel', () => {
+    expect(
+      steps('v5.10', [
+        [slot(508), 'ok'],
+        [slot(509), 'EINVAL'],
+      ]),
+    ).toEqual([]);
+    expect(steps('v6.12', [[slot(32763), 'ok']])).toEqual([]);
+    expect(
+      steps('v6.12', [
+        [slot(32764), 'EINVAL'],
+        [slot(32766), 'EINVAL'],
+      ]),
+    ).toEqual([]);
+  });
+});
+
+describe('kvm_vcpu_unmap', () => {
+  it('does nothing the second time', () => {
+    const text = `title: x\nkernel: v6.12\nmemory: {ram: {kind: anon, size: 64KiB}}\nprocesses: {p: {maps: {ram: {}}}}
+vms: {g: {process: p, regions: [{gpa: 0x0, memory: ram}]}}
+actors: {p: [{kvm.vcpu_map: {vm: g, gpa: 0, as: m}}, {kvm.vcpu_unmap: {map: m}}, {kvm.vcpu_unmap: {map: m}}]}\n`;
+    expect(failures(text)).toEqual([]);
+  });
+});

@@ -146,6 +146,21 @@ export const cowFork = subject({
     in: { since: '5.14' },
     note: 'read in 6.1.192 and 6.12.117; the first release is from memory',
   },
+  'mremap.dontunmap': {
+    summary: 'mremap knows MREMAP_DONTUNMAP; before, the flag is EINVAL.',
+    commit: 'e346b3813067',
+    source: 'man mremap(2)',
+    evidence: 'changelog',
+    in: { since: '5.7' },
+  },
+  'mremap.dontunmap-files': {
+    summary: 'MREMAP_DONTUNMAP takes mappings of files and shared ones; before, only private anonymous memory.',
+    commit: 'a4609387859f',
+    source: 'man mremap(2)',
+    evidence: 'changelog',
+    in: { since: '5.13' },
+    requires: ['mremap.dontunmap'],
+  },
   'madvise.remove-maywrite': {
     summary: 'MADV_REMOVE asks whether the shared mapping may become writable, not whether it is writable now.',
     source: 'reclaim-migration-writeback.md 2.13',

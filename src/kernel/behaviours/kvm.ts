@@ -19,6 +19,18 @@ export const kvm = subject({
     in: { since: '5.12' },
     arch: ['x86_64', 'arm64'],
   },
+  'kvm.user-memslots': {
+    summary: 'How many memslots user space may have (KVM_USER_MEM_SLOTS).',
+    commit: '4fc096a99e01',
+    source: 'kvm.md 7, NR_MEMSLOTS',
+    evidence: 'unverified',
+    arch: ['x86_64'],
+    ways: {
+      'five-hundred': { summary: '509.' },
+      'sixteen-bit': { summary: '32764.', in: { since: '5.12' } },
+    },
+    note: 'the number since 5.12 is recorded; commit, release and the number before are from memory',
+  },
   'kvm.notifier-locks-if-slot-hit': {
     summary: 'A notifier event takes mmu_lock only when it overlaps a memslot.',
     commit: '8931a454aea0',

@@ -234,6 +234,8 @@ export const pinOperations = [
       const { core } = world;
       const { inode } = world.objectOf(processOf(context), args.memory.name);
       if (inode === null) throw new ScriptMistake(`${args.memory.name} has no file behind it`);
+      if (!core.kernel.has('gup.memfd-pin-folios'))
+        throw new ScriptMistake('this kernel has no memfd_pin_folios: it came with 6.11');
       const first = Number((args.offset ?? 0n) / PAGE);
       const length = args.length === undefined ? inode.sizePages.peek() - first : Number(args.length / PAGE);
       const process = processOf(context);
