@@ -3,6 +3,8 @@
 import type * as z from 'zod';
 import { call, type Steps } from '../../engine/process.ts';
 import { step } from '../../engine/step.ts';
+import { putVm } from '../../kvm/create.ts';
+import type { Vm } from '../../kvm/vm.ts';
 import { fput } from '../../mm/exit.ts';
 import type { OpenFile } from '../../mm/task.ts';
 import type { OperationContext } from '../context.ts';
@@ -12,6 +14,7 @@ import { processOf } from './place.ts';
 
 const FDGET = step('fdget', 'none');
 const HOLD = step('get_file_rcu', 'none');
+const RUN = step('kvm_vcpu_ioctl:fdget', 'none');
 
 interface Ioctl<Args extends z.ZodType, Target> extends Omit<Operation<Args>, 'run'> {
   /** The object behind the descriptor; null: the call is made on something that is always open. */
@@ -42,6 +45,20 @@ export function defineIoctl<Args extends z.ZodType, Target extends object | null
       return outcome;
     },
   });
+}
+
+/**
+ * KVM_RUN of one of the VM's vCPUs, whose descriptors close with the VM's: the call holds the file, and that the VM. A VM
+ * that is gone by then says so itself.
+ */
+export function* inRun(context: OperationContext, vm: Vm, body: () => Steps<Outcome>): Steps<Outcome> {
+  if (!closesUnderThreads(context.performance.world.scenario, processOf(context))) return yield* call(body());
+  yield vm.users.willUpdate(RUN);
+  if (vm.users.value === 0) return { errno: 'EBADF' };
+  vm.users.value += 1;
+  const outcome = yield* call(body());
+  yield* call(putVm(vm));
+  return outcome;
 }
 
 /** The file of the acting process that fits; null: it has no such file open. */

@@ -21,7 +21,7 @@ import { zAddress, zContent, zCount, zSize } from '../scalar.ts';
 import { fileNamed } from '../world-devices.ts';
 import { openGuestMemfd, openVm } from '../world-vms.ts';
 import { ownContent, tokensOf } from './access.ts';
-import { defineIoctl } from './descriptor.ts';
+import { defineIoctl, inRun } from './descriptor.ts';
 import { outcome } from './mapping.ts';
 import { mustRange, processOf, WHERE } from './place.ts';
 
@@ -100,7 +100,7 @@ export const kvmOperations = [
     on: ['vcpu', 'process'],
     args: z.strictObject(GUEST_ARGS),
     shows: GUEST_SHOWS,
-    run: (context, args) => guestAccess(context, args, null),
+    run: (context, args) => inRun(context, vmOf(context, args.vm), () => guestAccess(context, args, null)),
   }),
   defineOperation({
     name: 'vcpu.write',
@@ -108,7 +108,10 @@ export const kvmOperations = [
     on: ['vcpu', 'process'],
     args: z.strictObject({ ...GUEST_ARGS, value: zContent.optional() }),
     shows: GUEST_SHOWS,
-    run: (context, args) => guestAccess(context, args, args.value ?? ownContent(context)),
+    run: (context, args) => {
+      const text = args.value ?? ownContent(context);
+      return inRun(context, vmOf(context, args.vm), () => guestAccess(context, args, text));
+    },
   }),
   defineOperation({
     name: 'vcpu.cmpxchg',
