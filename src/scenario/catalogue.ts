@@ -32,7 +32,7 @@ export function listEntries(list: ListName, registry: OperationRegistry): readon
     case 'behaviours':
       return listBehaviours().map(({ id, summary, where, asked }) => ({
         name: id,
-        summary: `${summary} [${where}]${asked ? '' : ' (not modelled yet)'}`,
+        summary: `${summary} [${where}]${asked ? '' : ' (recorded only)'}`,
       }));
     case 'operations':
       return registry.all().map(({ name, summary }) => ({ name, summary }));
