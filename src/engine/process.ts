@@ -2,7 +2,8 @@
 // which puts the callee on the process's own stack, so that a resume costs the same at every depth.
 import { hashText, mix } from './hash.ts';
 import type { Sim } from './sim.ts';
-import { Access, type Announced } from './step.ts';
+import { Access, ANNOUNCED, type Announced } from './step.ts';
+import { notABody, notAStep } from './yielded.ts';
 
 /** The body of a process or of a kernel function called by one. */
 export type Steps<R> = Generator<Yielded, R, unknown>;
@@ -92,6 +93,7 @@ export class Process {
     this.identity = mix(hashText(name), 0x70726f63);
     this.body = body;
     this.doneId = sim.allotIds(1, this);
+    if (typeof body !== 'function') throw notABody(name, body);
     this.top = body() as Steps<unknown>;
   }
 
@@ -163,25 +165,29 @@ export class Process {
     if (acting.gate !== null) acting.gate.take(this);
     let top = this.top;
     let sent: unknown;
-    for (;;) {
-      const result = top.next(sent);
-      if (result.done === true) {
-        const caller = this.stack.pop();
-        if (caller === undefined) {
-          this.state = 'ended';
-          sim.progress++;
+    try {
+      for (;;) {
+        const result = top.next(sent);
+        if (result.done === true) {
+          const caller = this.stack.pop();
+          if (caller === undefined) {
+            this.state = 'ended';
+            sim.progress++;
+            break;
+          }
+          top = caller;
+          sent = result.value;
+        } else if (result.value === ANNOUNCED) {
           break;
+        } else {
+          if (this.stack === NO_CALLERS) this.stack = [];
+          this.stack.push(top);
+          top = result.value as Steps<unknown>;
+          sent = undefined;
         }
-        top = caller;
-        sent = result.value;
-      } else if ((result.value as Announced).announced === true) {
-        break;
-      } else {
-        if (this.stack === NO_CALLERS) this.stack = [];
-        this.stack.push(top);
-        top = result.value as Steps<unknown>;
-        sent = undefined;
       }
+    } catch (error) {
+      throw this.explained(error, top, acting);
     }
     if (sim.announced !== null && this.state === 'live') sim.announced(this, building);
     // Written where they change only: a sleeper that loops keeps both.
@@ -191,6 +197,13 @@ export class Process {
     this.stepCount++;
     sim.leave(acting);
     return building;
+  }
+
+  /** What escaped from `top`; when that is nothing that can be run, whose mistake it is. */
+  private explained(error: unknown, top: Steps<unknown>, acting: Access): unknown {
+    if (typeof (top as Partial<Steps<unknown>> | null | undefined)?.next === 'function') return error;
+    if (top === this.top) return notABody(this.name, this.body);
+    return notAStep(this.name, top, acting.step, this.stack.at(-1));
   }
 
   /** Start over with the body that its parent, started over itself, gives it this time. */

@@ -6,10 +6,10 @@ import { mix } from '../engine/hash.ts';
 import { LimitReached } from '../engine/limit.ts';
 import { LivelockWatch } from '../engine/livelock.ts';
 import type { Process } from '../engine/process.ts';
-import { type Sim, UndeclaredAccess } from '../engine/sim.ts';
+import type { Sim } from '../engine/sim.ts';
 import type { Step } from '../engine/step.ts';
 import { GatePromises } from './promises.ts';
-import { actAgain, canStep, NotRepeatable, type Scheduler } from './scheduler.ts';
+import { actAgain, canStep, endsSearch, type Scheduler } from './scheduler.ts';
 
 /** One step of a schedule: who acted, at which label, and what the choices inside the step gave. */
 export interface ScheduledStep {
@@ -244,9 +244,9 @@ export class Runner {
     return told.slice(0, SHOWN).join('; ');
   }
 
-  /** An exception escaped from a step: a limit ends the actor, anything else is a finding; a false annotation aborts. */
+  /** An exception escaped from a step: a limit ends the actor, anything else is a finding; a wrong program aborts. */
   private cutOff(process: Process, error: unknown): void {
-    if (error instanceof UndeclaredAccess || error instanceof NotRepeatable || !(error instanceof Error)) throw error;
+    if (endsSearch(error) || !(error instanceof Error)) throw error;
     const { label } = process.announced.step;
     process.cut();
     if (error instanceof LimitReached) {

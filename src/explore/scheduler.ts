@@ -2,6 +2,7 @@
 // The runner knows no strategy, a strategy knows no model.
 import type { Process } from '../engine/process.ts';
 import { type ChoiceSource, type Sim, UndeclaredAccess } from '../engine/sim.ts';
+import { NotAStep } from '../engine/yielded.ts';
 
 export interface Scheduler extends ChoiceSource {
   /** The last execution could only repeat others: it does not count. */
@@ -25,6 +26,11 @@ export class NotRepeatable extends Error {
   override readonly name = 'NotRepeatable';
 }
 
+/** Does this error say that the program itself is wrong, so that no execution of it means anything? */
+export function endsSearch(error: unknown): boolean {
+  return error instanceof UndeclaredAccess || error instanceof NotRepeatable || error instanceof NotAStep;
+}
+
 /** May `process` act now? */
 export function canStep(process: Process): boolean {
   return process.state === 'live' && process.enabled;
@@ -35,7 +41,7 @@ export function actAgain(sim: Sim, process: Process): void {
   try {
     sim.act(process);
   } catch (error) {
-    if (error instanceof NotRepeatable || error instanceof UndeclaredAccess) throw error;
+    if (endsSearch(error)) throw error;
     process.cut();
   }
 }

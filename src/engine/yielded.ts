@@ -1,0 +1,55 @@
+// What an actor yields must be an announcement, and what it is spawned with a generator function. JavaScript would fail
+// at the first use of anything else, and say neither who did it nor what was meant.
+import { START, type Step } from './step.ts';
+
+/** An actor yielded what is no step, or its body makes none: a mistake of whoever wrote the actor. */
+export class NotAStep extends Error {
+  override readonly name = 'NotAStep';
+}
+
+/** `name` was spawned with something that gives `body`. */
+export function notABody(name: string, body: unknown): NotAStep {
+  const expected = 'expected a generator function: function* () { yield x.willRead(); ... }';
+  if (typeof body !== 'function') {
+    const hint = isGenerator(body) ? 'it is run anew in every execution: pass the function, without calling it; ' : '';
+    return new NotAStep(`${name} is spawned with ${inWords(body)}; ${hint}${expected}`);
+  }
+  return new NotAStep(`the function that ${name} is spawned with is no generator function; ${expected}`);
+}
+
+/** `name` yielded `what`, having acted at `acted`; `from` is the generator that did. */
+export function notAStep(name: string, what: unknown, acted: Step, from: unknown): NotAStep {
+  if (typeof from === 'object' && from !== null && Symbol.asyncIterator in from) {
+    return new NotAStep(`${name} runs an async function; expected a generator function without async: function* () {}`);
+  }
+  const where = acted === START ? 'first of all' : `after ${acted.label}`;
+  const expected = 'expected an announcement such as x.willRead()';
+  return new NotAStep(`${name} yielded ${inWords(what)} ${where}; ${expected}${hintFor(what)}`);
+}
+
+function hintFor(what: unknown): string {
+  if (what === undefined) return ' (sim.fail(...), and whatever else announces nothing, is called, not yielded)';
+  if (typeof what === 'function') return ' (a generator function has to be called: yield* call(f()))';
+  return '';
+}
+
+function inWords(what: unknown): string {
+  switch (typeof what) {
+    case 'undefined':
+      return 'nothing (undefined)';
+    case 'string':
+      return JSON.stringify(what);
+    case 'function':
+      return what.name === '' ? 'a function' : `the function ${what.name}`;
+    case 'object':
+      if (what === null) return 'null';
+      if (isGenerator(what)) return 'a generator';
+      return `an object (${what.constructor?.name ?? 'without a class'})`;
+    default:
+      return String(what);
+  }
+}
+
+function isGenerator(what: unknown): boolean {
+  return typeof what === 'object' && what !== null && typeof (what as { next?: unknown }).next === 'function';
+}

@@ -1,0 +1,121 @@
+// What somebody who writes the first program gets wrong, and what he is told.
+import { describe, expect, test } from 'vitest';
+import { call, explore, type Steps } from '../../src/index.ts';
+
+type World = Parameters<Parameters<typeof explore>[0]>[0];
+
+/** Explore one actor `p` with a cell `x`; TypeScript would refuse most of these bodies. */
+const exploring = (body: (sim: World, x: ReturnType<World['cell']>) => unknown) => () =>
+  explore((sim) => {
+    const x = sim.cell('x', 0);
+    sim.spawn('p', body(sim, x) as () => Steps<void>);
+  });
+
+describe('yielding what is no step', () => {
+  test.each([
+    ['a number', () => 42, 'p yielded 42 first of all; expected an announcement such as x.willRead()'],
+    ['a text', () => 'x', 'p yielded "x" first of all; expected an announcement'],
+    ['a truth', () => true, 'p yielded true first of all; expected an announcement'],
+    ['null', () => null, 'p yielded null first of all; expected an announcement'],
+    ['a list', () => [1], 'p yielded an object (Array) first of all; expected an announcement'],
+    ['nothing', () => undefined, 'p yielded nothing (undefined) first of all; expected an announcement'],
+    ['a cell', (sim: World) => sim.cell('y', 0), 'p yielded an object (ProgramCell) first of all; expected'],
+    ['a function', () => function* inner() {}, 'p yielded the function inner first of all; expected'],
+  ])('%s', (_, made, message) => {
+    const attempt = exploring(
+      (sim) =>
+        function* () {
+          yield made(sim);
+        },
+    );
+    expect(attempt).toThrow(message);
+  });
+
+  test('a call that announces nothing is called, and that is said; the step before is named', () => {
+    const attempt = exploring(
+      (sim, x) =>
+        function* () {
+          yield x.willRead();
+          yield sim.fail('wrong');
+        },
+    );
+    expect(attempt).toThrow(
+      'p yielded nothing (undefined) after x:read; expected an announcement such as x.willRead() ' +
+        '(sim.fail(...), and whatever else announces nothing, is called, not yielded)',
+    );
+  });
+
+  test('in a function that the actor has called, and under every strategy', () => {
+    function* deep(x: ReturnType<World['cell']>): Steps<void> {
+      yield x.willWrite();
+      yield 7 as never;
+    }
+    for (const strategy of ['dpor', 'bounded', 'random', 'pct', 'pos', 'timed'] as const) {
+      const attempt = () =>
+        explore(
+          (sim) => {
+            const x = sim.cell('x', 0);
+            sim.spawn('p', function* () {
+              yield* call(deep(x));
+            });
+          },
+          { strategy, runs: 2 },
+        );
+      expect(attempt).toThrow('p yielded 7 after x:write; expected an announcement');
+    }
+  });
+
+  test('a TypeError of the actor itself stays what it is', () => {
+    const result = exploring(
+      (_, x) =>
+        function* () {
+          yield x.willRead();
+          (x.value as unknown as { grow(): void }).grow();
+        },
+    )();
+    expect(result.findings.map(({ message }) => message)).toEqual([
+      'p threw at x:read: x.value.grow is not a function',
+    ]);
+  });
+});
+
+describe('spawning what is no generator function', () => {
+  test.each([
+    ['a plain function', () => () => {}, 'the function that p is spawned with is no generator function; expected'],
+    [
+      'an async function',
+      () => async () => {},
+      'the function that p is spawned with is no generator function; expected',
+    ],
+    [
+      'an async generator',
+      (sim: World) =>
+        async function* () {
+          yield sim.local();
+        },
+      'p runs an async function; expected a generator function without async',
+    ],
+    ['nothing', () => undefined, 'p is spawned with nothing (undefined); expected a generator function: function* ()'],
+    [
+      'a generator',
+      (sim: World) =>
+        (function* () {
+          yield sim.local();
+        })(),
+      'p is spawned with a generator; it is run anew in every execution: pass the function, without calling it; expected',
+    ],
+  ])('%s', (_, body, message) => {
+    expect(exploring(body)).toThrow(message);
+  });
+
+  test('by an actor: the child is named', () => {
+    const attempt = exploring(
+      (sim) =>
+        function* () {
+          yield sim.local();
+          sim.spawn('child', (() => {}) as never);
+        },
+    );
+    expect(attempt).toThrow('the function that p/child.1 is spawned with is no generator function');
+  });
+});
