@@ -1,6 +1,6 @@
 // `pinsim fuzz` as built: threads, signals and kills are only real in a process of its own.
 import { type ChildProcess, spawn } from 'node:child_process';
-import { cpSync, existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
@@ -293,11 +293,32 @@ describe('the corpus folder', { timeout: 300_000 }, () => {
     }
   });
 
-  it('must hold cases', async () => {
-    const cwd = folder();
-    const { code, err } = await fuzz(['fine.yaml', '--corpus', 'race.yaml'], cwd);
+  it('must be a folder', async () => {
+    const { code, err } = await fuzz(['fine.yaml', '--corpus', 'race.yaml'], folder());
     expect({ code, err }).toEqual({ code: 2, err: expect.stringContaining('race.yaml is no folder') });
-    expect((await fuzz(['fine.yaml', '--corpus', '.'], cwd)).err).toContain('is no case of a corpus');
+  });
+
+  it('may hold what is no case, which is ignored and named', async () => {
+    const cwd = folder();
+    mkdirSync(join(cwd, 'corpus', 'old.txt'), { recursive: true });
+    writeFileSync(join(cwd, 'corpus', 'README.txt'), 'Commit these.\n');
+    writeFileSync(join(cwd, 'corpus', 'ours.yaml'), RACE);
+    const { code, err, out } = await fuzz(['fine.yaml', '--runs', '8', '--corpus', 'corpus'], cwd);
+    expect(code).toBe(0);
+    expect(err).toContain('pinsim: ignored 2 files of corpus that no campaign wrote: README.txt, ours.yaml\n');
+    expect(out).not.toContain('corpus');
+  });
+
+  it.each([
+    ['# pinsim corpus 1\n# says: nothing\n', 'x.txt is no case of a corpus: it has no line `# replay: ...`'],
+    ['# pinsim corpus 2\n', 'x.txt is no case of a corpus of this version'],
+  ])('must not hold a broken case: %j', async (text, message) => {
+    const cwd = folder();
+    mkdirSync(join(cwd, 'corpus'));
+    writeFileSync(join(cwd, 'corpus', 'x.txt'), text);
+    const { code, err } = await fuzz(['fine.yaml', '--runs', '8', '--corpus', 'corpus'], cwd);
+    expect(code).toBe(2);
+    expect(err).toContain(message);
   });
 });
 

@@ -4,6 +4,7 @@
 // workload up, the scenario follows, and the file can be run like any other.
 import { existsSync, mkdirSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
+import { plural } from '../../report/value.ts';
 import type { FuzzAbsence, FuzzFinding } from '../../scenario/search/fuzz-result.ts';
 import type { SearchFinding } from '../../scenario/search/result.ts';
 import { type CaseToken, parseCaseToken, printCaseToken } from '../../scenario/search/token.ts';
@@ -11,8 +12,13 @@ import type { Io } from '../io.ts';
 import { writeWhole } from '../output.ts';
 import { UsageError } from '../usage.ts';
 
-const FIRST_LINE = '# pinsim corpus 1';
+/** What tells a case from files that somebody else put there. */
+const HEADER = '# pinsim corpus';
+const FIRST_LINE = `${HEADER} 1`;
 const REPLAY_LINE = /^# replay: pinsim replay '(.*)'$/m;
+
+/** Most ignored files that are named. */
+const IGNORED_NAMED = 5;
 
 /** A case of the folder. */
 export interface CorpusEntry {
@@ -66,15 +72,28 @@ export function entryName({ file, what, workload }: NewEntry, hash: string): str
   return `${story}--${what}--${hash}.${workload === undefined ? 'txt' : 'yaml'}`;
 }
 
-/** All cases of the folder, by name. A folder that does not exist is empty. Throws UsageError for a file of another kind. */
+/**
+ * All cases of the folder, by name. A folder that does not exist is empty; files that are something else, such as a
+ * README.txt, are ignored, and named on stderr. Throws UsageError for a case that is broken.
+ */
 export function readCorpus(io: Io, folder: string): readonly CorpusEntry[] {
   const path = resolve(io.cwd, folder);
   if (!existsSync(path)) return [];
   if (!statSync(path).isDirectory()) throw new UsageError(`${folder} is no folder`);
-  return readdirSync(path)
-    .filter((name) => /\.(txt|yaml)$/.test(name))
+  const isFile = (name: string): boolean => statSync(join(path, name), { throwIfNoEntry: false })?.isFile() === true;
+  const files = readdirSync(path)
+    .filter((name) => /\.(txt|yaml)$/.test(name) && isFile(name))
     .sort((a, b) => (a < b ? -1 : 1))
-    .map((name) => readEntry(join(folder, name), name, readFileSync(join(path, name), 'utf8')));
+    .map((name) => ({ name, text: readFileSync(join(path, name), 'utf8') }));
+  const foreign = files.filter(({ text }) => !text.startsWith(HEADER)).map(({ name }) => name);
+  if (foreign.length > 0) {
+    const names = foreign.length > IGNORED_NAMED ? [...foreign.slice(0, IGNORED_NAMED), '...'] : foreign;
+    const what = `${plural(foreign.length, 'file')} of ${folder} that no campaign wrote`;
+    io.stderr.write(`pinsim: ignored ${what}: ${names.join(', ')}\n`);
+  }
+  return files
+    .filter(({ text }) => text.startsWith(HEADER))
+    .map(({ name, text }) => readEntry(join(folder, name), name, text));
 }
 
 function readEntry(file: string, name: string, text: string): CorpusEntry {
@@ -84,7 +103,7 @@ function readEntry(file: string, name: string, text: string): CorpusEntry {
     return found;
   };
   if (!text.startsWith(FIRST_LINE))
-    throw new UsageError(`${file} is no case of a corpus`, `such a file starts with \`${FIRST_LINE}\``);
+    throw new UsageError(`${file} is no case of a corpus of this version`, `such a file starts with \`${FIRST_LINE}\``);
   return {
     name,
     path: file,
