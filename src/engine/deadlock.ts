@@ -19,6 +19,14 @@ export function cycleOf(waiting: readonly Process[]): Process[] {
   return [];
 }
 
+const namesOf = (processes: readonly Process[]): string => processes.map(({ name }) => name).join(', ');
+
+function circle(cycle: readonly Process[]): string {
+  const [first] = cycle;
+  if (cycle.length === 1) return `${first!.name} waits for itself`;
+  return `${cycle.map((p) => p.name).join(' -> ')} -> ${first!.name} wait for each other`;
+}
+
 /** The finding for a run that ended with `waiting` actors; daemons that only idle are left out. */
 export function deadlockFinding(sim: Sim, waiting: readonly Process[]): Finding {
   const stuck = waiting.filter((process) => !process.daemon);
@@ -33,8 +41,8 @@ export function deadlockFinding(sim: Sim, waiting: readonly Process[]): Finding 
     kind: 'deadlock',
     message:
       cycle.length > 0
-        ? `${cycle.map((p) => p.name).join(' -> ')} -> ${cycle[0]!.name} wait for each other`
-        : `${stuck.map((p) => p.name).join(', ')} ${stuck.length === 1 ? 'waits' : 'wait'} and nobody can run`,
+        ? circle(cycle)
+        : `${namesOf(stuck)} ${stuck.length === 1 ? 'waits' : 'wait'} and nobody can run`,
     reasons: shown.map(line),
     actors: shown.map((p) => p.name),
     objects: shown.map((p) => p.announced.gate?.name ?? ''),

@@ -2,7 +2,7 @@
 // Completions, wait queues, joins and IPI acknowledgements are built on it.
 import { Cell } from './cell.ts';
 import type { Gate } from './gate.ts';
-import type { Process } from './process.ts';
+import { Process } from './process.ts';
 import type { Sim } from './sim.ts';
 import { type Announced, READ, type Step, step, UPDATE } from './step.ts';
 
@@ -74,12 +74,22 @@ export class JoinGate implements Gate {
   }
 }
 
-/** Disabled until `target` has ended. */
+/** Disabled until `target` has ended. Throws Error when that is no actor. */
 export function join(sim: Sim, target: Process): Announced {
   const access = sim.announcing(JOIN);
+  if (!(target instanceof Process)) throw nobodyToJoin(sim.current!, target);
   access.gate = new JoinGate(target);
   access.add(target.doneId, target.doneId, READ);
   return sim.local(JOIN);
+}
+
+function nobodyToJoin(process: Process, target: unknown): Error {
+  const expected = `${process.name} joins ${target}; expected the actor that sim.spawn(...) has returned`;
+  if (target !== undefined) return new Error(expected);
+  return new Error(
+    `${expected}. An actor's first step is announced while it is spawned, before the variable that is to hold it is set: ` +
+      `spawn the actor to join first, or yield sim.local() before the join`,
+  );
 }
 
 /** struct completion: complete_all by anyone lets every waiter through. */

@@ -1,6 +1,6 @@
 // What somebody who writes the first program gets wrong, and what he is told.
 import { describe, expect, test } from 'vitest';
-import { call, explore, type Steps } from '../../src/index.ts';
+import { call, explore, type Process, type Steps } from '../../src/index.ts';
 
 type World = Parameters<Parameters<typeof explore>[0]>[0];
 
@@ -117,5 +117,50 @@ describe('spawning what is no generator function', () => {
         },
     );
     expect(attempt).toThrow('the function that p/child.1 is spawned with is no generator function');
+  });
+});
+
+describe('joining', () => {
+  test('a variable that is not set yet: the first step is announced while the actor is spawned', () => {
+    const attempt = () =>
+      explore((sim) => {
+        const held: { me?: Process } = {};
+        held.me = sim.spawn('p', function* () {
+          yield sim.join(held.me!);
+        });
+      });
+    expect(attempt).toThrow(
+      "p joins undefined; expected the actor that sim.spawn(...) has returned. An actor's first step is announced while",
+    );
+  });
+
+  test('oneself is a deadlock, under whichever name', () => {
+    const bySelf = explore((sim) => {
+      sim.spawn('p', function* () {
+        yield sim.join(sim.self);
+      });
+    });
+    const held: { me?: Process } = {};
+    const byVariable = explore((sim) => {
+      held.me = sim.spawn('p', function* () {
+        yield sim.local();
+        yield sim.join(held.me!);
+      });
+    });
+    for (const { findings, complete } of [bySelf, byVariable]) {
+      expect(complete).toBe(true);
+      expect(findings.map(({ kind, message }) => [kind, message])).toEqual([['deadlock', 'p waits for itself']]);
+      expect(findings[0]!.finding.reasons).toEqual(['p waits for end of p at join']);
+    }
+  });
+
+  test('what is no actor is named', () => {
+    const attempt = exploring(
+      (sim) =>
+        function* () {
+          yield sim.join('q' as never);
+        },
+    );
+    expect(attempt).toThrow('p joins q; expected the actor that sim.spawn(...) has returned');
   });
 });
