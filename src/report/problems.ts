@@ -4,7 +4,7 @@ import type { CaseResult, ScenarioResult } from '../scenario/result.ts';
 import type { CorpusReplay } from '../scenario/search/fuzz-result.ts';
 import type { CaseSearch, Report, ScenarioSearch } from '../scenario/search/result.ts';
 import { verdictOfReplay } from './replay.ts';
-import { verdictInWords } from './search.ts';
+import { executionWord, verdictInWords } from './search.ts';
 import { plural } from './value.ts';
 
 /** `error`: not as expected. `warning`: nothing can be said. `note`: a finding that was expected. */
@@ -101,17 +101,17 @@ function searchProblems(scenario: ScenarioSearch, one: CaseSearch): readonly Pro
     problem(level, finding.kind, finding.message, where, details, finding.identity);
   }
   for (const { what, where } of one.missingFindings)
-    problem(missing(one), 'missing-finding', `no interleaving showed ${what}`, where);
+    problem(missing(one), 'missing-finding', `no ${executionWord(one)} showed ${what}`, where);
   for (const {
     missing: { what, where },
     executions,
     token,
   } of one.absent) {
-    const message = `${plural(executions, 'interleaving')} did not show ${what}`;
+    const message = `${plural(executions, executionWord(one))} did not show ${what}`;
     problem('error', 'missing-finding', message, where, [`replay: pinsim replay '${token}'`], `absent|${what}`);
   }
   for (const { what, where } of one.missingLabels)
-    problem(missing(one), 'missing-label', `no interleaving reached ${what}`, where);
+    problem(missing(one), 'missing-label', `no ${executionWord(one)} reached ${what}`, where);
   if (one.status === 'incomplete')
     problem('warning', 'incomplete', [verdictInWords(one), ...one.limits].join('; '), undefined);
   return problems;

@@ -17,7 +17,7 @@ export function renderScenarioSearch(result: ScenarioSearch, options: TextOption
 
 /** The verdict in one sentence. */
 export function verdictInWords(one: CaseSearch): string {
-  const ran = plural(one.executions, 'interleaving');
+  const ran = plural(one.executions, executionWord(one));
   switch (one.verdict) {
     case 'verified': {
       const which = one.method.strategy === 'dpor' ? '' : `, ${one.method.words}`;
@@ -35,6 +35,11 @@ export function verdictInWords(one: CaseSearch): string {
       if (isWhole(one)) return `incomplete: all ${ran} were run, some only up to a limit; nothing found in them`;
       return `incomplete: ${formatCount(one.executions)} of ${estimated(one)} interleavings; nothing found in them`;
   }
+}
+
+/** What an execution is called: only a search that repeats none can speak of interleavings. */
+export function executionWord({ method }: CaseSearch): 'interleaving' | 'run' {
+  return method.exhaustive ? 'interleaving' : 'run';
 }
 
 /** How many executions showed a finding. Where each cause was counted by itself, several may share executions. */
@@ -76,16 +81,20 @@ function renderCase(one: CaseSearch, options: TextOptions): readonly string[] {
   };
   for (const limit of one.limits) block(paint.warn(`limit: ${limit}`));
   for (const { what, where } of one.missingFindings)
-    block(`${where.file}:${where.line}:${where.column}: ${paint.bad('missing')}: no interleaving showed ${what}`);
+    block(
+      `${where.file}:${where.line}:${where.column}: ${paint.bad('missing')}: no ${executionWord(one)} showed ${what}`,
+    );
   for (const { missing, executions, token } of one.absent) {
     const { what, where } = missing;
     block(
-      `${where.file}:${where.line}:${where.column}: ${paint.bad('missing')}: ${plural(executions, 'interleaving')} did not show ${what}`,
+      `${where.file}:${where.line}:${where.column}: ${paint.bad('missing')}: ${plural(executions, executionWord(one))} did not show ${what}`,
     );
     block(`  replay    pinsim replay '${token}'`);
   }
   for (const { what, where } of one.missingLabels)
-    block(`${where.file}:${where.line}:${where.column}: ${paint.bad('missing')}: no interleaving reached ${what}`);
+    block(
+      `${where.file}:${where.line}:${where.column}: ${paint.bad('missing')}: no ${executionWord(one)} reached ${what}`,
+    );
   if (one.verdict === 'verified' && options.verbose === true) block(paint.faint(`rests on ${one.restsOn.join('; ')}`));
   for (const found of one.findings) {
     if (found.expected !== 'no' && options.verbose !== true) continue;

@@ -67,6 +67,7 @@ describe('a campaign', { timeout: 300_000 }, () => {
     expect([one.code, two.code]).toEqual([1, 1]);
     expect(one.out).toContain('1 UNEXPECTED FINDING in 300 runs');
     expect(one.out).toContain('look, cpu.read: expected `value` B, got A');
+    expect(one.out).toMatch(/violated: unexpected-outcome, in \d+ of \d+ runs\n/);
   });
 
   it('that makes workloads up does, too', async () => {
@@ -106,7 +107,7 @@ describe('a campaign', { timeout: 300_000 }, () => {
     const [one, two] = [await fuzz([...argv, '--jobs', '1'], cwd), await fuzz([...argv, '--jobs', '2'], cwd)];
     expect([one.code, two.code]).toEqual([1, 1]);
     expect(one.out).toContain('1 FINDING ABSENT that every run must show in 64 runs');
-    expect(one.out).toMatch(/race\.yaml:17:1: missing: \d+ interleavings did not show unexpected-outcome/);
+    expect(one.out).toMatch(/race\.yaml:17:1: missing: \d+ runs did not show unexpected-outcome/);
     const token = /pinsim replay '(.*)'/.exec(one.out)![1]!;
     const replayed = await start(['replay', token], cwd).ended;
     expect(replayed.out).toContain('does not show unexpected-outcome, as before');

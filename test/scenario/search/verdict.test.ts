@@ -60,6 +60,14 @@ describe('verified', () => {
   });
 });
 
+describe('what samples showed', () => {
+  test('is counted in runs, which may repeat each other', () => {
+    const searcher = new CaseSearcher(SCENARIO, SCENARIO.cases[0]!, { strategy: 'pos', runs: 20 });
+    while (searcher.next());
+    expect(verdictInWords(searcher.result())).toMatch(/^violated: .*, in \d+ of 20 runs$/);
+  });
+});
+
 describe('a finding that every execution must show', () => {
   const one = SCENARIO.cases[1]!;
   const always = { kind: 'livelock', details: {} };
