@@ -143,6 +143,8 @@ export class Sim {
   readonly loops = new LoopTracker();
   private base: Mark | null = null;
   private rewinding = false;
+  /** What the author of actors can do when a loop of theirs was given up; null: loops are a model's, not the user's. */
+  loopRemedy: string | null = null;
 
   constructor(options: SimOptions = {}) {
     this.checked = options.checked ?? false;

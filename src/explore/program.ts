@@ -18,6 +18,11 @@ const WAIT_COMPLETION = step('wait_for_completion');
 const COMPLETE = step('complete');
 const AGAIN = step('again');
 
+/** For whoever wrote a loop that looks at the same things again and again. */
+const LOOP_REMEDY =
+  'declare the loop, and it waits for a write instead of spinning: const loop = sim.loop(name, bound) before it, ' +
+  'loop.begin() at the start of each round, yield loop.again(sim.again) at its end, loop.end() after the loop';
+
 /** A shared value whose steps need no label of their own. */
 export class ProgramCell<T> extends Cell<T> {
   private readonly readStep: Step;
@@ -143,6 +148,7 @@ export class Program {
 
   constructor(sim: Sim) {
     this.sim = sim;
+    sim.loopRemedy = LOOP_REMEDY;
   }
 
   /** A shared value: a primitive, an immutable array of those, or an object with an `identity`. */

@@ -212,10 +212,11 @@ export class Runner {
         identity: findingIdentity('livelock', 'spin', [step.label]),
       });
     }
+    const remedy = sim.loopRemedy === null ? '' : `; ${sim.loopRemedy}`;
     const round = `${process.name} goes round ${step.label} while nobody writes: given up after ${SPIN_ROUNDS} rounds`;
     this.actors[this.steps] = process;
     this.labels[this.steps++] = step;
-    this.cutOff(process, new LimitReached(round));
+    this.cutOff(process, new LimitReached(round + remedy));
   }
 
   /** After many steps: has the state come back again and again, with everybody taking part? */

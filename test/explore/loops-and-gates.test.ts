@@ -1,7 +1,8 @@
 // Executions that need not end: retry loops declared and undeclared, livelocks told apart from bounds, and gates held to
 // what they promise.
 import { describe, expect, test } from 'vitest';
-import { BrokenPromise, explore } from '../../src/index.ts';
+import { Cell } from '../../src/engine/cell.ts';
+import { BrokenPromise, explore, exploreSim, Sim, step } from '../../src/index.ts';
 
 describe('going round', () => {
   type Setup = Parameters<typeof explore>[0];
@@ -196,10 +197,50 @@ describe('loops that nobody declared', () => {
     }, {});
     expect(result.findings).toEqual([]);
     expect(result.limits).toEqual([
-      'reader goes round flag:read while nobody writes: given up after 32 rounds (1 times)',
+      'reader goes round flag:read while nobody writes: given up after 32 rounds; declare the loop, and it waits for a ' +
+        'write instead of spinning: const loop = sim.loop(name, bound) before it, loop.begin() at the start of each ' +
+        'round, yield loop.again(sim.again) at its end, loop.end() after the loop (1 times)',
     ]);
     expect(result.complete).toBe(false);
     expect(result.executions).toBeLessThan(200);
+  });
+
+  test('done as that limit says, the search is complete', () => {
+    const result = explore((sim) => {
+      const flag = sim.cell('flag', 0);
+      sim.spawn('reader', function* () {
+        const loop = sim.loop('wait for the flag', 1);
+        do {
+          loop.begin();
+          yield flag.willRead();
+          if (flag.value === 0) yield loop.again(sim.again);
+        } while (flag.value === 0);
+        loop.end();
+      });
+      sim.spawn('writer', function* () {
+        yield flag.willWrite();
+        flag.value = 1;
+      });
+    });
+    expect([result.limits, result.complete]).toEqual([[], true]);
+  });
+
+  test("where the loop is a model's, its user is not told to declare it", () => {
+    const sim = new Sim({ checked: true, journaled: true });
+    const flag = new Cell(sim, 'flag', 0);
+    const look = step('test:look');
+    sim.spawn('kernel', function* () {
+      do {
+        yield flag.willRead(look);
+      } while (flag.value === 0);
+    });
+    sim.spawn('writer', function* () {
+      yield flag.willWrite(look);
+      flag.value = 1;
+    });
+    expect(exploreSim(sim).limits).toEqual([
+      'kernel goes round test:look while nobody writes: given up after 32 rounds (1 times)',
+    ]);
   });
 
   test('two that take one lock by test and set end, and exclude each other', () => {
