@@ -1,6 +1,6 @@
 // What went wrong, on stderr, and the exit code for it. Only a defect of ours is told as one, and only PINSIM_DEBUG shows
 // a stack.
-import { renderDiagnostics, ScenarioError } from '../scenario/diagnostic.ts';
+import { renderDiagnostics, ScenarioError, visible } from '../scenario/diagnostic.ts';
 import { diagnosticPaintFor } from './colour.ts';
 import type { ExitCode } from './command.ts';
 import type { Io } from './io.ts';
@@ -13,8 +13,8 @@ export function reportError(error: unknown, io: Io): ExitCode {
     return 2;
   }
   if (error instanceof UsageError) {
-    io.stderr.write(`pinsim: ${error.message}\n`);
-    if (error.hint !== undefined) io.stderr.write(`  ${error.hint}\n`);
+    io.stderr.write(`pinsim: ${visible(error.message, '\n')}\n`);
+    if (error.hint !== undefined) io.stderr.write(`  ${visible(error.hint, '\n')}\n`);
     return 2;
   }
   const { message, stack } = error instanceof Error ? error : new Error(String(error));

@@ -48,6 +48,8 @@ const NO_PAINT: DiagnosticPaint = { error: plain, place: plain, faint: plain, he
 
 /** Columns of source shown when a line is longer than a terminal is wide. */
 const WIDTH_MAX = 110;
+/** Characters that a message quotes of what is in a file. */
+const QUOTED_MAX = 60;
 
 /**
  * One diagnostic as text, without a final line break:
@@ -59,13 +61,14 @@ const WIDTH_MAX = 110;
  *         = help: did you mean `size`?
  */
 export function renderDiagnostic(diagnostic: Diagnostic, paint: DiagnosticPaint = NO_PAINT): string {
-  const { where, text, expected, hint } = diagnostic;
+  const { where, text } = diagnostic;
+  const [expected, hint] = [diagnostic.expected, diagnostic.hint].map((one) => one && visible(one));
   const lines = [headline(diagnostic, paint)];
   let margin = '  ';
   if (where !== undefined && text !== undefined) {
     const number = String(where.line);
     margin = ' '.repeat(number.length + 2);
-    const { shown, caret } = excerpt(text, where.column, diagnostic.length ?? 1);
+    const { shown, caret } = excerpt(visible(text, '\t'), where.column, diagnostic.length ?? 1);
     lines.push(`${paint.faint(`  ${number} |`)} ${shown}`.trimEnd());
     lines.push(`${paint.faint(`${margin} |`)} ${paint.error(caret)}`);
   }
@@ -81,13 +84,31 @@ export function renderDiagnostics(diagnostics: readonly Diagnostic[], paint: Dia
 
 function headline(diagnostic: Diagnostic, paint: DiagnosticPaint = NO_PAINT): string {
   const { where, message } = diagnostic;
-  const place = where === undefined ? '' : `${paint.place(formatWhere(where))}: `;
-  return `${place}${paint.error('error')}: ${message}`;
+  const cut = message.replaceAll(/`([^`]*)`/g, (_, words: string) => quoted(words));
+  const place = where === undefined ? '' : `${paint.place(visible(formatWhere(where)))}: `;
+  return `${place}${paint.error('error')}: ${visible(cut)}`;
 }
 
 /** `file:line:column`, which editors and terminals make clickable. */
 export function formatWhere(where: Where): string {
   return `${where.file}:${where.line}:${where.column}`;
+}
+
+/**
+ * A text with the picture of every control character in its place, such as ␛: what stands in a file must not reach the
+ * terminal as a command. As long as the text was. `but`: characters that stay.
+ */
+export function visible(text: string, but = ''): string {
+  return text.replaceAll(/\p{Cc}/gu, (char) => {
+    if (but.includes(char)) return char;
+    const code = char.charCodeAt(0);
+    return code < 0x20 ? String.fromCharCode(0x2400 + code) : code === 0x7f ? '␡' : '\uFFFD';
+  });
+}
+
+/** What somebody wrote, as a message quotes it: the beginning of it when it is long. */
+export function quoted(text: string): string {
+  return `\`${text.length > QUOTED_MAX ? `${text.slice(0, QUOTED_MAX - 3)}...` : text}\``;
 }
 
 /** The offending line, cut around the mistake when it is too long, and the carets that belong under it. */

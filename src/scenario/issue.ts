@@ -1,7 +1,7 @@
 // Turns what zod says of a value into a diagnostic about the file: in the words of a person who writes scenarios, at
 // the key or value concerned, with the nearest right name.
 import * as z from 'zod';
-import { type Diagnostic, didYouMean, nameList } from './diagnostic.ts';
+import { type Diagnostic, didYouMean, nameList, quoted } from './diagnostic.ts';
 import { describeType } from './scalar.ts';
 import type { Path, Source } from './source.ts';
 
@@ -44,14 +44,14 @@ function diagnose(issue: Issue, source: Source, base: Path): readonly Diagnostic
 
 /** An unknown key of a mapping, with the nearest known one. */
 export function unknownKey(key: string, known: readonly string[], source: Source, path: Path): Diagnostic {
-  const what = { message: `unknown key \`${key}\``, expected: nameList(known, 40), hint: didYouMean(key, known) };
+  const what = { message: `unknown key ${quoted(key)}`, expected: nameList(known, 40), hint: didYouMean(key, known) };
   return source.diagnostic([...path, key], what, 'key');
 }
 
 function keyProblem(inner: z.core.$ZodIssue, source: Source, path: Path): Diagnostic {
   const { expected, hint } = customParams(inner);
   const key = String(path.at(-1));
-  const message = inner.code === 'custom' ? inner.message : `\`${key}\` is not allowed here`;
+  const message = inner.code === 'custom' ? inner.message : `${quoted(key)} is not allowed here`;
   return source.diagnostic(path, { message, expected: expected ?? expectationOf(inner), hint }, 'key');
 }
 
@@ -110,7 +110,7 @@ function missing(source: Source, path: Path, expected: string | undefined): Diag
 }
 
 function notWanted(got: unknown): string {
-  if (typeof got === 'string') return `\`${got}\` is not allowed here`;
+  if (typeof got === 'string') return `${quoted(got)} is not allowed here`;
   if (typeof got === 'number' || typeof got === 'bigint') return `${got} is not allowed here`;
   return `this is ${describeType(got)}`;
 }

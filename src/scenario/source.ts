@@ -1,6 +1,16 @@
 // A scenario file as text: parsed YAML that remembers, for every value, where it was written. Integers are read as
 // bigint and become numbers only where that is exact. All syntax errors are collected, not only the first.
-import { type Alias, isAlias, isMap, isScalar, isSeq, type Node, type ParsedNode, parseDocument } from 'yaml';
+import {
+  type Alias,
+  isAlias,
+  isMap,
+  isScalar,
+  isSeq,
+  type Node,
+  type ParsedNode,
+  parseDocument,
+  type YAMLError,
+} from 'yaml';
 import type { Diagnostic, Where } from './diagnostic.ts';
 
 /** Steps from the top of the document to a value: mapping keys and sequence indices. */
@@ -92,7 +102,7 @@ export function readSource(file: string, rawText: string): { source?: Source; di
   const document = parse(text);
   const problems = [...document.errors, ...document.warnings];
   if (problems.length > 0)
-    return { diagnostics: problems.map(({ pos, message }) => complain(pos[0], pos[1], inOurWords(message))) };
+    return { diagnostics: problems.map((problem) => complain(problem.pos[0], problem.pos[1], inOurWords(problem))) };
   if (document.contents === null || (isScalar(document.contents) && document.contents.value === null))
     return { diagnostics: [complain(0, 0, 'this file is empty', 'a scenario, see `pinsim new`')] };
   const builder = new ValueBuilder(document, complain);
@@ -105,8 +115,9 @@ function parse(text: string) {
   return parseDocument(text, { intAsBigInt: true, prettyErrors: false, strict: true, uniqueKeys: true });
 }
 
-/** The YAML parser recurses, and reports an exhausted stack as an error of the file. */
-function inOurWords(message: string): string {
+/** What the YAML parser says, unless it speaks to programmers. It recurses, and tells an exhausted stack as an error. */
+function inOurWords({ code, message }: YAMLError): string {
+  if (code === 'MULTIPLE_DOCS') return 'a second YAML document begins here: a file holds one scenario';
   return message.includes('call stack') ? 'this file is nested too deeply' : message;
 }
 

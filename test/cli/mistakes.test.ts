@@ -38,6 +38,25 @@ async function pinsim(...argv: readonly string[]) {
   return { code, stdout, stderr };
 }
 
+describe('a file that is no scenario', () => {
+  it.each([
+    ['words.txt', Array.from({ length: 60 }, (_, line) => `root:x:${line}:/root \`sh\``).join('\n')],
+    ['binary', `\x7fELF\x02\x1b[31m${'\0'.repeat(3000)}`],
+  ])('is told in short lines without control characters: %s', async (name, text) => {
+    writeFileSync(join(folder, name), text);
+    const { code, stderr } = await pinsim('run', name);
+    expect(code).toBe(2);
+    expect(stderr).toContain(`${name}:1:1: error: `);
+    expect(stderr).toContain('is not allowed here\n');
+    expect(Math.max(...stderr.split('\n').map(({ length }) => length))).toBeLessThan(130);
+    expect(stderr.replaceAll('\n', '')).not.toMatch(/\p{Cc}/u);
+  });
+
+  it('is told without the control characters of its name', async () => {
+    expect((await pinsim('run', 'a\x1b[31m.yaml')).stderr).toContain('there is no file or folder a␛[31m.yaml\n');
+  });
+});
+
 describe('a mistake that shows in the run', () => {
   it.each([
     ['container.yaml', 'container.yaml:5:14: error: `vfio.map`:'],

@@ -52,6 +52,7 @@ describe('a source', () => {
     ['a: *x\n', 'a.yaml:1:4: error: no anchor &x'],
     ['a: &x [*x]\n', 'a.yaml:1:8: error: *x contains itself'],
     ['? [a]\n: 1\n', 'a.yaml:1:3: error: this key is not a name'],
+    ['a: 1\n---\nb: 1\n', 'a.yaml:2:1: error: a second YAML document begins here: a file holds one scenario'],
     ['a: !mine x\n', 'a.yaml:1:4: error: Unresolved tag: !mine'],
   ])('refuses %j', (text, headline) => {
     const { source, diagnostics } = readSource('a.yaml', text);
@@ -114,6 +115,25 @@ describe('a diagnostic', () => {
     ).split('\n');
     expect(line.length).toBeLessThan(130);
     expect(line.slice(caret.indexOf('^'), caret.lastIndexOf('^') + 1)).toBe('here');
+  });
+
+  it('shows control characters as pictures, in their columns', () => {
+    const source = sourceOf('a: 1\nb\x1b[31m\x7f\x9b: 1\n');
+    const what = { message: 'unknown key `b\x1b[31m`\n', hint: 'not \x07' };
+    expect(renderDiagnostic(source.diagnostic(['b\x1b[31m\x7f\x9b'], what, 'key'))).toBe(
+      [
+        'a.yaml:2:1: error: unknown key `b␛[31m`␊',
+        '  2 | b␛[31m␡\uFFFD: 1',
+        '    | ^^^^^^^^',
+        '    = help: not ␇',
+      ].join('\n'),
+    );
+  });
+
+  it('quotes only the beginning of a long value', () => {
+    const long = 'x'.repeat(2000);
+    const rendered = renderDiagnostic({ message: `\`${long}\` is no \`size\` at all` });
+    expect(rendered).toBe(`error: \`${'x'.repeat(57)}...\` is no \`size\` at all`);
   });
 
   it('without a place is one line and its help', () => {
