@@ -3,19 +3,54 @@
 //
 // What an actor keeps to itself (the counter of a bounded retry) is in no store, so one return proves nothing: only a
 // state that has come back more often than any bounded retry of the model goes round counts.
+//
+// When that is noticed depends on who stepped when. So a livelock is told by the loops that its actors go round, not by
+// where each happens to be.
 import { type Finding, findingIdentity } from './finding.ts';
 import { mix } from './hash.ts';
 import type { Process } from './process.ts';
 import type { Sim } from './sim.ts';
+import type { Step } from './step.ts';
 
 /** Returns of one state before it is called a livelock. */
 const RETURNS = 1000;
 /** States remembered before the watch starts afresh. */
 const STATES_MAX = 1 << 16;
 
+/** Last steps of an actor that are kept: its loop, many times over. */
+const TRAIL_MAX = 512;
+
 interface Seen {
   readonly firstAt: number;
   returns: number;
+}
+
+/** The last steps of an actor, and where it came by each; from `TRAIL_MAX` on a ring, with the oldest at `next`. */
+class Trail {
+  private readonly steps: Step[] = [];
+  private readonly places: number[] = [];
+  private next = 0;
+
+  add(step: Step, place: number): void {
+    this.steps[this.next] = step;
+    this.places[this.next] = place;
+    this.next = (this.next + 1) % TRAIL_MAX;
+  }
+
+  /** The labels of whole rounds up to now: since the actor was first, as far as is known, where it is again. */
+  loop(): string[] {
+    const inOrder = <T>(ring: readonly T[]): T[] => [...ring.slice(this.next), ...ring.slice(0, this.next)];
+    const places = inOrder(this.places);
+    const first = places.indexOf(places.at(-1)!);
+    const before = first === places.length - 1 ? 0 : first + 1;
+    return [
+      ...new Set(
+        inOrder(this.steps)
+          .slice(before)
+          .map(({ label }) => label),
+      ),
+    ];
+  }
 }
 
 /** Watches one run of a sim that keeps its state digest. */
@@ -28,6 +63,7 @@ export class LivelockWatch {
   private places = 0;
   private readonly place: number[] = [];
   private readonly lastStep: number[] = [];
+  private readonly trails: Trail[] = [];
 
   constructor(sim: Sim) {
     this.sim = sim;
@@ -42,6 +78,8 @@ export class LivelockWatch {
     this.places = (this.places + place - (this.place[slot] ?? 0)) | 0;
     this.place[slot] = place;
     this.lastStep[slot] = this.steps;
+    this.trails[slot] ??= new Trail();
+    this.trails[slot].add(process.acted.step, place);
     if (sim.progress !== this.progress || seen.size > STATES_MAX) {
       this.progress = sim.progress;
       seen.clear();
@@ -54,9 +92,26 @@ export class LivelockWatch {
       return null;
     }
     if (++known.returns < RETURNS) return null;
-    const able = sim.processes.filter((other) => other.state === 'live' && other.enabled);
-    const fair = able.every((other) => (this.lastStep[other.slot] ?? 0) > known.firstAt);
-    return fair ? livelockFinding(sim, able) : null;
+    const live = sim.processes.filter(({ state }) => state === 'live');
+    // Back where it was, and it has stepped: it goes round, though it may wait for another at this very moment.
+    const turning = live.filter(({ slot }) => (this.lastStep[slot] ?? 0) > known.firstAt);
+    const fair = live.every((other) => turning.includes(other) || !other.enabled);
+    return fair ? this.finding(turning) : null;
+  }
+
+  private finding(turning: readonly Process[]): Finding {
+    const loops = turning.map(({ slot }) => this.trails[slot]!.loop());
+    const names = turning.map(({ name }) => name);
+    return {
+      kind: 'livelock',
+      message: `${names.join(', ')} ${names.length === 1 ? 'goes' : 'go'} round for ever: the same state came back ${RETURNS} times, and nothing was achieved`,
+      reasons: names.map((name, at) => `${name} goes round ${loops[at]!.join(', ')}`),
+      actors: names,
+      objects: [],
+      steps: turning.map((p) => ({ actor: p.name, label: p.announced.step.label, timeNs: this.sim.nowNs })),
+      details: { returns: RETURNS },
+      identity: findingIdentity('livelock', 'cycle', [...new Set(loops.flat())].sort()),
+    };
   }
 }
 
@@ -65,18 +120,4 @@ function placeOf(process: Process): number {
   const { announced } = process;
   const first = announced.count === 0 ? 0 : announced.lo[0]!;
   return mix(mix(process.identity, announced.step.hash), mix(announced.count, first | 0));
-}
-
-function livelockFinding(sim: Sim, turning: readonly Process[]): Finding {
-  const labels = turning.map((process) => process.announced.step.label);
-  return {
-    kind: 'livelock',
-    message: `${turning.map(({ name }) => name).join(', ')} ${turning.length === 1 ? 'goes' : 'go'} round for ever: the same state came back ${RETURNS} times, and nothing was achieved`,
-    reasons: turning.map((process) => `${process.name} is at ${process.announced.step.label} again`),
-    actors: turning.map(({ name }) => name),
-    objects: [],
-    steps: turning.map(({ name, announced }) => ({ actor: name, label: announced.step.label, timeNs: sim.nowNs })),
-    details: { returns: RETURNS },
-    identity: findingIdentity('livelock', 'cycle', [...labels].sort()),
-  };
 }

@@ -182,6 +182,40 @@ describe('loops that nobody declared', () => {
     expect(explore(politeUndeclared, { strategy: 'random', runs: 100 }).findings).toEqual([]);
   });
 
+  test.each(['random', 'pos', 'timed'] as const)('is one cause, whenever it is noticed: %s', (strategy) => {
+    const taking: Setup = (sim) => {
+      const x = sim.cell('x', 0);
+      const m = sim.mutex('m');
+      for (const name of ['p', 'q']) {
+        sim.spawn(name, function* () {
+          for (;;) {
+            yield m.lock();
+            yield x.willUpdate();
+            x.value = 1 - x.value;
+            yield m.unlock();
+            yield x.willRead();
+          }
+        });
+      }
+    };
+    const updating: Setup = (sim) => {
+      const x = sim.cell('x', 0);
+      for (const name of ['p', 'q']) {
+        sim.spawn(name, function* () {
+          for (;;) {
+            yield x.willUpdate();
+            x.value = 1 - x.value;
+            yield x.willRead();
+          }
+        });
+      }
+    };
+    for (const program of [taking, updating]) {
+      const { findings } = explore(program, { strategy, runs: 8 });
+      expect(findings.map(({ kind, executions }) => [kind, executions])).toEqual([['livelock', 8]]);
+    }
+  });
+
   test('reading again and again is unrolled to a bound that is named', () => {
     const result = explore((sim) => {
       const flag = sim.cell('flag', 0);
