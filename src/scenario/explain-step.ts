@@ -17,7 +17,7 @@ export function explainOperation(operation: Operation): readonly string[] {
     ...(shows.length === 0 ? [] : ['', 'Shows (for `shows: {key: value}`):', ...columns(shows)]),
     '',
     'Example:',
-    `  - ${name}: ${exampleOf(args)}`,
+    `  - ${name}: ${operation.example ?? exampleOf(args)}`,
   ];
 }
 
@@ -66,6 +66,8 @@ const EXAMPLES: Readonly<Record<Exclude<Nature['is'], 'count' | 'ref' | 'declare
   kernel: 'v6.12',
 };
 const NAMED: Readonly<Record<string, string>> = { memory: 'ram', process: 'vmm', device: 'nic', vm: 'guest' };
+/** Names for what is new, beside those. */
+const DECLARED: Readonly<Record<string, string>> = { memory: 'more', process: 'child', vm: 'other' };
 
 /** The arguments that must be there, with values that could stand there. */
 function exampleOf(type: z.ZodType): string {
@@ -80,7 +82,8 @@ function placeholder(type: z.ZodType): string {
   const inner = type instanceof z.ZodOptional ? (type.unwrap() as z.ZodType) : type;
   const nature = natureOf(inner);
   if (nature?.is === 'count') return String(nature.min);
-  if (nature?.is === 'ref' || nature?.is === 'declares') return NAMED[nature.kinds[0]!] ?? nature.kinds[0]!;
+  if (nature?.is === 'ref') return NAMED[nature.kinds[0]!] ?? nature.kinds[0]!;
+  if (nature?.is === 'declares') return DECLARED[nature.kinds[0]!] ?? nature.kinds[0]!;
   if (nature !== undefined) return EXAMPLES[nature.is];
   if (isScriptType(inner)) return '[{touch: {memory: ram}}]';
   if (inner instanceof z.ZodArray) return `[${placeholder(inner.element as z.ZodType)}]`;

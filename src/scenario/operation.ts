@@ -29,6 +29,8 @@ export interface Operation<Args extends z.ZodType = z.ZodType> {
   readonly ends?: true;
   /** Every key of `Outcome.shows` with its meaning; `*` when the keys are open (the counters of vmstat). */
   readonly shows?: Readonly<Record<string, string>>;
+  /** Arguments as a script has them, to copy, where those that must be there do nothing by themselves. */
+  readonly example?: string;
   /** Performs it. Failures that Linux reports are outcomes; what cannot happen throws. */
   run(context: OperationContext, args: z.output<Args>): Steps<Outcome>;
 }

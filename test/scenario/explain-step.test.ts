@@ -2,8 +2,21 @@
 import { describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
 import { explain } from '../../src/scenario/catalogue.ts';
+import { loadScenario } from '../../src/scenario/load.ts';
 import { OPERATIONS } from '../../src/scenario/operations/index.ts';
+import { runScenario } from '../../src/scenario/run.ts';
 import { CONTROL_WORDS, MODIFIERS } from '../../src/scenario/step.ts';
+
+/** With what examples refer to. A step that fails is not as expected. */
+const WORLD = `title: an example
+kernel: v6.12
+memory: {ram: {kind: anon, size: 64KiB}}
+processes: {vmm: {maps: {ram: {}}, memlock: unlimited}}
+vms: {guest: {process: vmm}}
+devices: {nic: {process: vmm, attach: vfio-type1}}
+actors:
+  vmm:
+`;
 
 describe('the explanation of an operation', () => {
   it.each(OPERATIONS.all().map((operation) => [operation.name, operation] as const))('%s', (name, operation) => {
@@ -12,6 +25,24 @@ describe('the explanation of an operation', () => {
     const example = lines[lines.indexOf('Example:') + 1]!;
     const [step] = parse(example) as readonly Record<string, unknown>[];
     expect(operation.args.safeParse(step![name]).error?.issues ?? []).toEqual([]);
+  });
+
+  it.each([
+    ['vfio.map', []],
+    ['vfio.unmap', ['vfio.map: {memory: ram, iova: 0x1000}']],
+    ['vfio.dirty', []],
+    ['vfio.module_param', []],
+    ['kvm.vfio_file', ['kvm.create_vfio_device: {}']],
+    ['fork', []],
+    ['kvm.create_vm', []],
+    ['kvm.create_guest_memfd', []],
+  ])('%s: the example succeeds in a scenario with the usual names', (name, before) => {
+    const lines = explain(name, OPERATIONS)!;
+    const example = lines[lines.indexOf('Example:') + 1]!;
+    const steps = [...before.map((step) => `  - ${step}`), example].map((step) => `  ${step}\n`).join('');
+    const scenario = loadScenario('example.yaml', `${WORLD}${steps}`, OPERATIONS);
+    expect(runScenario(scenario, {}).flatMap(({ failed }) => failed)).toEqual([]);
+    expect(example).toMatch(/: \{[^}]/);
   });
 
   it('names every argument, and those that must be there', () => {

@@ -269,6 +269,7 @@ export const kvmOperations = [
     name: 'kvm.vfio_file',
     summary: 'KVM_SET_DEVICE_ATTR of the KVM-VFIO device: add or remove a VFIO file (a group).',
     on: ['process'],
+    example: '{do: add, group_of: nic}',
     args: z.strictObject({
       ...VM,
       group_of: zRef('device').optional().describe('The group of this device.'),

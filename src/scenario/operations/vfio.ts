@@ -79,6 +79,7 @@ export const vfioOperations = [
     name: 'vfio.unmap',
     summary: 'VFIO_IOMMU_UNMAP_DMA: takes mappings away and unpins.',
     on: ['process'],
+    example: '{iova: 0x1000, size: 64KiB}',
     args: z.strictObject({
       ...OF,
       iova: zAddress.optional(),
@@ -127,6 +128,7 @@ export const vfioOperations = [
     name: 'vfio.dirty',
     summary: 'VFIO_IOMMU_DIRTY_PAGES: start, stop, or get the bitmap.',
     on: ['process'],
+    example: '{do: start}',
     args: z.strictObject({
       ...OF,
       do: z.enum(['start', 'stop', 'get']).optional(),
@@ -244,6 +246,7 @@ export const vfioOperations = [
     name: 'vfio.module_param',
     summary: 'Writes parameters of vfio_iommu_type1; containers opened later have them.',
     on: ['process', 'kernel'],
+    example: '{dma_entry_limit: 1024}',
     args: z.strictObject({
       dma_entry_limit: zCount().optional(),
       disable_hugepages: z.boolean().optional(),
