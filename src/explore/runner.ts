@@ -44,6 +44,13 @@ const LAST = 1000;
 const SHOWN = 4;
 const NONE: readonly Finding[] = [];
 
+/** How often an actor came to each place since step `from`, when `writes` steps had written. */
+interface Rounds {
+  readonly writes: number;
+  readonly from: number;
+  readonly times: Map<number, number>;
+}
+
 export class Runner {
   readonly sim: Sim;
   /** Steps of the last execution. */
@@ -70,7 +77,7 @@ export class Runner {
   private readonly promises: GatePromises | null;
   // Steps that wrote; by actor, how often it came to each place since the last of them.
   private writes = 0;
-  private readonly rounds = new Map<Process, { readonly writes: number; readonly times: Map<number, number> }>();
+  private readonly rounds = new Map<Process, Rounds>();
   private livelocks: LivelockWatch | null = null;
   private scheduler: Scheduler | null = null;
 
@@ -188,7 +195,7 @@ export class Runner {
     for (let i = 0; i < announced.count; i++) place = mix(place, announced.lo[i]! | 0);
     let rounds = this.rounds.get(process);
     if (rounds === undefined || rounds.writes !== this.writes) {
-      rounds = { writes: this.writes, times: new Map() };
+      rounds = { writes: this.writes, from: this.steps, times: new Map() };
       this.rounds.set(process, rounds);
     }
     const times = (rounds.times.get(place) ?? 0) + 1;
@@ -200,23 +207,35 @@ export class Runner {
   private giveUp(process: Process): void {
     const { sim } = this;
     const { step } = process.announced;
+    const loop = this.roundsOf(process);
+    const round = `${process.name} goes round ${loop.join(', ')}`;
     if (!sim.processes.some((other) => other !== process && canStep(other))) {
       sim.report({
         kind: 'livelock',
-        message: `${process.name} goes round ${step.label} for ever: nobody is left who could change what it looks at`,
-        reasons: [`it came there ${SPIN_ROUNDS} times since anybody wrote`],
+        message: `${round} for ever: nobody is left who could change what it looks at`,
+        reasons: [`it came to ${step.label} ${SPIN_ROUNDS} times since anybody wrote`],
         actors: [process.name],
         objects: [],
         steps: [{ actor: process.name, label: step.label, timeNs: 0 }],
         details: { rounds: SPIN_ROUNDS },
-        identity: findingIdentity('livelock', 'spin', [step.label]),
+        identity: findingIdentity('livelock', 'spin', loop),
       });
     }
     const remedy = sim.loopRemedy === null ? '' : `; ${sim.loopRemedy}`;
-    const round = `${process.name} goes round ${step.label} while nobody writes: given up after ${SPIN_ROUNDS} rounds`;
+    const limit = `${round} while nobody writes: given up after ${SPIN_ROUNDS} rounds${remedy}`;
     this.actors[this.steps] = process;
     this.labels[this.steps++] = step;
-    this.cutOff(process, new LimitReached(round + remedy));
+    this.cutOff(process, new LimitReached(limit));
+  }
+
+  /** The labels that `process` comes to in every round of its spin: sorted, as it may be noticed at any of them. */
+  private roundsOf(process: Process): string[] {
+    const times = new Map<string, number>();
+    for (let at = this.rounds.get(process)!.from; at < this.steps; at++) {
+      const { label } = this.labels[at]!;
+      if (this.actors[at] === process) times.set(label, (times.get(label) ?? 0) + 1);
+    }
+    return [...times.keys()].filter((label) => times.get(label)! >= SPIN_ROUNDS).sort();
   }
 
   /** After many steps: has the state come back again and again, with everybody taking part? */

@@ -325,6 +325,27 @@ describe('loops that nobody declared', () => {
     expect(result.complete).toBe(false);
   });
 
+  test('a spin is one cause, wherever in its round it is given up', () => {
+    const result = explore((sim) => {
+      const x = sim.cell('x', 0);
+      const y = sim.cell('y', 0);
+      sim.spawn('spinner', function* () {
+        for (;;) {
+          yield x.willRead();
+          yield y.willRead();
+        }
+      });
+      sim.spawn('writer', function* () {
+        yield x.willWrite();
+        x.value = 1;
+      });
+    });
+    expect(result.findings.map(({ message }) => message)).toEqual([
+      'spinner goes round x:read, y:read for ever: nobody is left who could change what it looks at',
+    ]);
+    expect(result.limits).toHaveLength(1);
+  });
+
   test('a spin that is alone is a livelock', () => {
     const result = explore((sim) => {
       const never = sim.cell('never', 0);
