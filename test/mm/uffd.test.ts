@@ -37,10 +37,10 @@ describe('UFFDIO_REGISTER', () => {
   it('splits an area: the rest faults as ever', () => {
     passes(
       scenario(
-        steps(
+        `${steps(
           'uffd.register: {memory: anon, offset: 4KiB, length: 4KiB, mode: missing, fill: F}',
           'cpu.read: {memory: anon, length: 12KiB}',
-        ).trimEnd() + "\n      shows: {value: 'zero F zero'}\n",
+        ).trimEnd()}\n      shows: {value: 'zero F zero'}\n`,
       ),
     );
   });
@@ -73,7 +73,7 @@ describe('UFFDIO_REGISTER', () => {
 describe('a userfault', () => {
   it('waits until an actor fills the page in', () => {
     passes(
-      scenario(steps(register('anon', 'missing')) + '    - cpu.read: {memory: anon}\n      shows: {value: Z}\n', {
+      scenario(`${steps(register('anon', 'missing'))}    - cpu.read: {memory: anon}\n      shows: {value: Z}\n`, {
         more: `  handler:
     on: p
     do:
@@ -94,7 +94,7 @@ describe('a userfault', () => {
 
   it('goes on when the area is unregistered', () => {
     passes(
-      scenario(steps(register('anon', 'missing')) + '    - cpu.read: {memory: anon}\n      shows: {value: zero}\n', {
+      scenario(`${steps(register('anon', 'missing'))}    - cpu.read: {memory: anon}\n      shows: {value: zero}\n`, {
         more: `  handler:
     on: p
     do:
