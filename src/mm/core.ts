@@ -122,7 +122,7 @@ export class CoreMm {
     this.cpus = Array.from({ length: cpus }, (_, number) => new Cpu(sim, number));
     this.perCpu = this.cpus.map((cpu) => new PerCpu(sim, cpu));
     this.zones = machine.zones.map((zone) => new ZoneState(sim, zone));
-    this.vmstat = new Vmstat(sim);
+    this.vmstat = new Vmstat(sim, kernel);
     this.lru = new Tally(sim, 'folios on LRU lists');
     this.swap = new Swap(sim, this.params.swapSlots, {
       stableWrites: this.params.swapStableWrites,

@@ -2,6 +2,7 @@
 import { Tally } from '../engine/cell.ts';
 import type { Sim } from '../engine/sim.ts';
 import type { Announced, Step } from '../engine/step.ts';
+import type { Kernel } from '../kernel/kernel.ts';
 
 export const VMSTAT_NAMES = [
   'nr_foll_pin_acquired',
@@ -31,7 +32,11 @@ export type VmstatName = (typeof VMSTAT_NAMES)[number];
 export class Vmstat {
   private readonly tallies: ReadonlyMap<VmstatName, Tally>;
 
-  constructor(sim: Sim) {
+  /** The counters of pins came with FOLL_PIN (1970dc6f5226, 5.7). */
+  private readonly countsPins: boolean;
+
+  constructor(sim: Sim, kernel: Kernel) {
+    this.countsPins = kernel.has('gup.foll-pin');
     this.tallies = new Map(VMSTAT_NAMES.map((name) => [name, new Tally(sim, `vmstat ${name}`)]));
   }
 
@@ -44,6 +49,7 @@ export class Vmstat {
   }
 
   add(name: VmstatName, amount: number): void {
+    if (!this.countsPins && name.startsWith('nr_foll_pin')) return;
     this.tally(name).add(amount);
   }
 

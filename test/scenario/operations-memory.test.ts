@@ -173,6 +173,14 @@ actors:\n  p:\n${list.map(([step, expected]) => `    - ${step}\n      expect: ${
     ).toEqual([]);
   });
 
+  it('pins are counted in /proc/vmstat since 5.7', () => {
+    const pinned = (kernel: string, count: number) =>
+      failures(`title: x\nkernel: ${kernel}\nmemory: {an: {kind: anon, size: 8KiB}}\nprocesses: {p: {maps: {an: {}}}}
+actors:\n  p:\n    - gup.pin: {memory: an, as: a}\n    - vmstat: {}\n      shows: {nr_foll_pin_acquired: ${count}}\n    - gup.unpin: {pin: a}\n`);
+    expect(pinned('v5.4', 0)).toEqual([]);
+    expect(pinned('v6.12', 2)).toEqual([]);
+  });
+
   it('user space has 509 memslots, since 5.12 it has 32764, and never those of the kernel', () => {
     expect(
       steps('v5.10', [
