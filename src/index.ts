@@ -4,6 +4,7 @@ export { LimitReached } from './engine/limit.ts';
 export { call, type Process, type SpawnOptions, type Steps, type Yielded } from './engine/process.ts';
 export { Sim, type SimOptions, UndeclaredAccess } from './engine/sim.ts';
 export { type Announced, type Step, step } from './engine/step.ts';
+export { NotAStep } from './engine/yielded.ts';
 export {
   type Estimate,
   type ExploreOptions,
