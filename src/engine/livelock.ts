@@ -17,6 +17,9 @@ const RETURNS = 1000;
 /** States remembered before the watch starts afresh. */
 const STATES_MAX = 1 << 16;
 
+/** Returns from which on it is noted who could step at any moment. */
+const SUSPICIOUS = RETURNS / 2;
+
 /** Last steps of an actor that are kept: its loop, many times over. */
 const TRAIL_MAX = 512;
 
@@ -64,6 +67,11 @@ export class LivelockWatch {
   private readonly place: number[] = [];
   private readonly lastStep: number[] = [];
   private readonly trails: Trail[] = [];
+  /** The step from which on gates are looked at, 0 before; by slot: the last step after which the actor could have stepped. */
+  private suspiciousFrom = 0;
+  private readonly openAt: number[] = [];
+  /** The state came back that often while somebody who could have stepped, if only now and then, did not. */
+  unfair = false;
 
   constructor(sim: Sim) {
     this.sim = sim;
@@ -82,8 +90,14 @@ export class LivelockWatch {
     this.trails[slot].add(process.acted.step, place);
     if (sim.progress !== this.progress || seen.size > STATES_MAX) {
       this.progress = sim.progress;
+      this.suspiciousFrom = 0;
       seen.clear();
       return null;
+    }
+    if (this.suspiciousFrom > 0) {
+      for (const other of sim.processes) {
+        if (other.state === 'live' && other.enabled) this.openAt[other.slot] = this.steps;
+      }
     }
     const key = sim.digestKey(this.places);
     const known = seen.get(key);
@@ -91,12 +105,17 @@ export class LivelockWatch {
       seen.set(key, { firstAt: this.steps, returns: 0 });
       return null;
     }
-    if (++known.returns < RETURNS) return null;
+    known.returns++;
+    if (known.returns >= SUSPICIOUS && this.suspiciousFrom === 0) this.suspiciousFrom = this.steps;
+    if (known.returns < RETURNS) return null;
     const live = sim.processes.filter(({ state }) => state === 'live');
     // Back where it was, and it has stepped: it goes round, though it may wait for another at this very moment.
     const turning = live.filter(({ slot }) => (this.lastStep[slot] ?? 0) > known.firstAt);
-    const fair = live.every((other) => turning.includes(other) || !other.enabled);
-    return fair ? this.finding(turning) : null;
+    const others = live.filter((other) => !turning.includes(other));
+    if (others.some(({ enabled }) => enabled)) return null;
+    // A lock that is taken and given back time and again is open to who waits for it, though not at this moment.
+    this.unfair = others.some(({ slot }) => (this.openAt[slot] ?? 0) >= this.suspiciousFrom);
+    return this.unfair ? null : this.finding(turning);
   }
 
   private finding(turning: readonly Process[]): Finding {

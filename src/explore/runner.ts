@@ -62,6 +62,8 @@ export class Runner {
   end: ExecutionEnd = 'done';
   /** The last execution was given up: it would go on for ever. */
   livelocked = false;
+  /** The last execution was given up: it kept one from stepping who could have. */
+  unfair = false;
   /** Findings of the last execution. */
   findings: readonly Finding[] = NONE;
   /** Limits that executions ran into: message by message, how often. */
@@ -111,7 +113,8 @@ export class Runner {
       const all = sim.findings;
       this.findings = all.length === this.findingsBefore ? NONE : all.slice(this.findingsBefore);
       // What could have come in another order has no end, either: an exhaustive search is over.
-      if (!this.livelocked || scheduler.finished === undefined) scheduler.executionEnded?.(sim);
+      const endless = this.livelocked || this.unfair;
+      if (!endless || scheduler.finished === undefined) scheduler.executionEnded?.(sim);
     } finally {
       sim.choices = null;
     }
@@ -144,6 +147,7 @@ export class Runner {
     let last: Process | null = null;
     const { promises } = this;
     this.livelocked = false;
+    this.unfair = false;
     promises?.forget();
     this.preemptions = 0;
     this.writes = 0;
@@ -246,7 +250,12 @@ export class Runner {
       this.livelocks = new LivelockWatch(sim);
     }
     const finding = this.livelocks!.stepActed(process);
-    if (finding === null) return false;
+    if (finding === null) {
+      // A sampler lets the others on some time; an exhaustive search would go on with one order after the other.
+      this.unfair = this.livelocks!.unfair && this.scheduler?.finished !== undefined;
+      if (this.unfair) this.note(`${process.name} can go round for ever while others wait for their turn`);
+      return this.unfair;
+    }
     sim.report(finding);
     this.livelocked = true;
     return true;

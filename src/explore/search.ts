@@ -147,6 +147,10 @@ export class Search {
       this.note(runner.findings, this.executions - 1);
       this.over = options.stopAtFinding ?? false;
     }
+    if (runner.unfair) {
+      this.over = true;
+      runner.limitsReached.set('the search ended there: such interleavings have no end', 1);
+    }
     if (runner.livelocked && scheduler.finished !== undefined) {
       this.over = true;
       runner.limitsReached.set('the search ended at a livelock: its interleavings have no end', 1);
