@@ -1,31 +1,20 @@
 // A world that was rewound is as good as one just set up, over the library: the same random run takes the same steps over
 // the same objects (under the same ids) to the same state, findings and end. A difference names the first step that
 // differs: something that executions share and the rewind does not put back, which is a bug of the model.
-import { readdirSync, readFileSync } from 'node:fs';
-import { join, relative } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { UndeclaredAccess } from '../../src/engine/sim.ts';
 import { Mix } from '../../src/explore/mix.ts';
 import { Runner } from '../../src/explore/runner.ts';
-import { loadScenario } from '../../src/scenario/load.ts';
-import { OPERATIONS } from '../../src/scenario/operations/index.ts';
 import type { Scenario, ScenarioCase } from '../../src/scenario/scenario.ts';
 import { setStage } from '../../src/scenario/world-setup.ts';
+import { libraryScenarios } from '../support/library.ts';
 
-const LIBRARY = fileURLToPath(new URL('../../scenarios/', import.meta.url));
-const PAGE = 4096n;
 /** Worlds of more memory take too long to set up. */
-const PAGES_MAX = 2048n;
+const PAGES_MAX = 2048;
 /** Runs in the world that is rewound; the last one is run in a new world, too. */
 const RUNS = 4;
 
-const SCENARIOS = readdirSync(LIBRARY, { recursive: true, withFileTypes: true })
-  .filter((entry) => entry.isFile() && entry.name.endsWith('.yaml'))
-  .map((entry) => relative(LIBRARY, join(entry.parentPath, entry.name)))
-  .sort((a, b) => (a < b ? -1 : 1))
-  .map((file) => ({ file, scenario: loadScenario(file, readFileSync(join(LIBRARY, file), 'utf8'), OPERATIONS) }))
-  .filter(({ scenario: { memory } }) => memory.reduce((sum, { spec }) => sum + spec.size / PAGE, 0n) <= PAGES_MAX);
+const SCENARIOS = libraryScenarios(PAGES_MAX);
 
 /** A case set up, and a way to do its random runs: each as lines, the state after every step among them. */
 function runsOf(scenario: Scenario, one: ScenarioCase): (run: number) => readonly string[] {

@@ -1,27 +1,16 @@
 // The swap test over the library: in random runs of every case, adjacent steps that announced nothing in common change
 // places, and every run is repeated as it was. Neither may change the state, the findings or the end; a difference names
 // the first step that differs, and is a bug of the model.
-import { readdirSync, readFileSync } from 'node:fs';
-import { join, relative } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { swapTest } from '../../src/explore/swap.ts';
-import { loadScenario } from '../../src/scenario/load.ts';
-import { OPERATIONS } from '../../src/scenario/operations/index.ts';
 import { setStage } from '../../src/scenario/world-setup.ts';
+import { libraryScenarios } from '../support/library.ts';
 
-const LIBRARY = fileURLToPath(new URL('../../scenarios/', import.meta.url));
-const PAGE = 4096n;
 /** Worlds of more memory take too long to set up, and their bulk steps are tested where they are made. */
-const PAGES_MAX = 8192n;
+const PAGES_MAX = 8192;
 const RUNS = 3;
 
-const SCENARIOS = readdirSync(LIBRARY, { recursive: true, withFileTypes: true })
-  .filter((entry) => entry.isFile() && entry.name.endsWith('.yaml'))
-  .map((entry) => relative(LIBRARY, join(entry.parentPath, entry.name)))
-  .sort((a, b) => (a < b ? -1 : 1))
-  .map((file) => ({ file, scenario: loadScenario(file, readFileSync(join(LIBRARY, file), 'utf8'), OPERATIONS) }))
-  .filter(({ scenario: { memory } }) => memory.reduce((sum, { spec }) => sum + spec.size / PAGE, 0n) <= PAGES_MAX);
+const SCENARIOS = libraryScenarios(PAGES_MAX);
 
 describe('steps that have nothing in common commute', () => {
   it.each(SCENARIOS)('in $file', { timeout: 120_000 }, ({ scenario }) => {

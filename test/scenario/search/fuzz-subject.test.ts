@@ -1,27 +1,19 @@
 // A unit of a campaign gives the same whatever its world was used for before: over the library, findings, tokens, coverage
 // and the questions asked of the kernel, in a world of other units' and in a new one.
-import { readdirSync, readFileSync } from 'node:fs';
-import { join, relative } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { MIXED } from '../../../src/explore/mix.ts';
 import type { FindingPattern } from '../../../src/scenario/expectation.ts';
 import { loadScenario } from '../../../src/scenario/load.ts';
 import { OPERATIONS } from '../../../src/scenario/operations/index.ts';
 import { FuzzSubject } from '../../../src/scenario/search/fuzz-subject.ts';
+import { libraryScenarios } from '../../support/library.ts';
 
-const LIBRARY = fileURLToPath(new URL('../../../scenarios/', import.meta.url));
-const PAGE = 4096n;
 /** Worlds of more memory take too long to set up. */
-const PAGES_MAX = 1024n;
+const PAGES_MAX = 1024;
 const STEPS_MAX = 2000;
 
-const SCENARIOS = readdirSync(LIBRARY, { recursive: true, withFileTypes: true })
-  .filter((entry) => entry.isFile() && entry.name.endsWith('.yaml'))
-  .map((entry) => relative(LIBRARY, join(entry.parentPath, entry.name)))
-  .sort((a, b) => (a < b ? -1 : 1))
-  .map((file) => ({ file, scenario: loadScenario(file, readFileSync(join(LIBRARY, file), 'utf8'), OPERATIONS) }))
-  .filter(({ scenario: { memory } }) => memory.reduce((sum, { spec }) => sum + spec.size / PAGE, 0n) <= PAGES_MAX);
+const SCENARIOS = libraryScenarios(PAGES_MAX);
 
 const settings = { seed: 'units', strategies: MIXED, possible: [] };
 
@@ -41,7 +33,7 @@ describe('a unit of a campaign', () => {
   );
 
   it('judges what every run must show, but not in runs that were cut short nor in made-up workloads', () => {
-    const text = readFileSync(join(LIBRARY, 'bugs/gup-fast-vs-fork.yaml'), 'utf8');
+    const text = readFileSync('scenarios/bugs/gup-fast-vs-fork.yaml', 'utf8');
     const scenario = loadScenario('a.yaml', text, OPERATIONS);
     const pattern: FindingPattern = { kind: 'livelock', details: {} };
     const one = { ...scenario.cases[0]!, expect: { always: [pattern], possible: [] } };
