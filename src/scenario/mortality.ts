@@ -2,9 +2,10 @@
 // of them where memory may run out. Only they look for signals between operations: to look is a step, and a search that
 // nobody is killed in need not take it.
 import type { Ref, Script } from './reference.ts';
-import type { Actor, Scenario, ScenarioCase } from './scenario.ts';
+import type { Scenario, ScenarioCase } from './scenario.ts';
 import type { ZonesSpec } from './schema-host.ts';
 import type { OperationStep, ScriptStep } from './step.ts';
+import { threadsOf } from './threads.ts';
 import { scriptsIn } from './wait-targets.ts';
 
 /** Operations that send SIGKILL to a process that they name, or to the process that performs them. */
@@ -24,35 +25,6 @@ export function mortals(scenario: Scenario, one: ScenarioCase): (process: string
     }
   }
   return mayRunOut(demand, one) ? () => true : (process) => killed.has(process);
-}
-
-/** How many actors run as threads of a process: its own, and the vCPUs of its VMs. Of a forked child there is one. */
-export function threadsOf({ actors, vms }: Scenario, process: string): number {
-  const threads = actors.filter(({ subjectKind, subject }) =>
-    subjectKind === 'vcpu'
-      ? vms.find(({ name }) => name === subject)?.spec.process.name === process
-      : subjectKind === 'process' && subject === process,
-  );
-  return threads.length;
-}
-
-/** May one thread of the process close what another is calling? */
-export function closesUnderThreads(scenario: Scenario, process: string): boolean {
-  return threadsOf(scenario, process) > 1 && closing(scenario).has(process);
-}
-
-const closingIn = new WeakMap<Scenario, ReadonlySet<string>>();
-
-/** Processes that close descriptors, by the scenario. */
-function closing(scenario: Scenario): ReadonlySet<string> {
-  let known = closingIn.get(scenario);
-  if (known === undefined) {
-    const closes = ({ script }: Actor) =>
-      [...operations(script, 1n)].some(({ step }) => step.operation.name === 'close');
-    known = new Set(scenario.actors.filter(closes).map(({ subject }) => subject));
-    closingIn.set(scenario, known);
-  }
-  return known;
 }
 
 /** Does the script's own process exit? Not: that of a child which it forks. */

@@ -8,8 +8,9 @@ import type { Vm } from '../../kvm/vm.ts';
 import { fput } from '../../mm/exit.ts';
 import type { OpenFile } from '../../mm/task.ts';
 import type { OperationContext } from '../context.ts';
-import { closesUnderThreads } from '../mortality.ts';
+
 import { defineOperation, type Operation, type Outcome } from '../operation.ts';
+import { closesUnderThreads } from '../threads.ts';
 import { processOf } from './place.ts';
 
 const FDGET = step('fdget', 'none');
