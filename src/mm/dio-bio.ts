@@ -6,6 +6,7 @@ import { call, type Steps } from '../engine/process.ts';
 import { type Announced, type Step, step } from '../engine/step.ts';
 import { until } from '../engine/wait.ts';
 import { FRAME_ACCESS } from '../hw/frames.ts';
+import { PMD_PAGES } from '../hw/machine.ts';
 import { checksums, deviceReads } from './bio.ts';
 import type { CoreMm } from './core.ts';
 import { invalidateInodePages2 } from './drop-caches.ts';
@@ -19,7 +20,7 @@ import { markDirtyNow, willMarkDirty } from './mark-dirty.ts';
 import type { Mm } from './mm.ts';
 import { PG_DIRTY } from './page-flags.ts';
 import { pmdOf } from './page-table.ts';
-import { ptePresent } from './pte.ts';
+import { PTE_MARKER, ptePresent } from './pte.ts';
 import { putRuns, unpinUserPages } from './unpin.ts';
 import type { Vma } from './vma.ts';
 
@@ -41,8 +42,8 @@ export const FILE_OVERWRITTEN = eventType<FileOverwritten>('file-overwritten');
 
 /**
  * A direct read is complete, and a page of its buffer is looked at: it was filled as `token` into `pfn` of `generation`,
- * and the process finds `own` there (0: nothing) of `ownGeneration`, holding `ownToken`. `waits`: an entry other than none
- * that is not present. Emitted in a step that announced all of it.
+ * and the process finds `own` there (0: nothing) of `ownGeneration`, holding `ownToken`. `waits`: an entry that is
+ * not present, and more than a marker. Emitted in a step that announced all of it.
  */
 export interface BufferSeen {
   readonly mm: Mm;
@@ -175,9 +176,13 @@ function* see(core: CoreMm, { mm, vpn: first, frames: filled, owner }: Held, i: 
   const { pageTable } = mm;
   const vpn = first + i;
   const row = pmdOf(vpn);
+  const mapped = (): number => {
+    const { pte, huge } = pageTable.peekLeaf(vpn);
+    return ptePresent(pte.bits) ? pte.pfn + (huge ? vpn % PMD_PAGES : 0) : 0;
+  };
   for (;;) {
     // Which frame's contents to announce; the act looks again.
-    const own = pageTable.peekFrame(vpn);
+    const own = mapped();
     if (own !== 0) {
       frames.content.willRead(own, SEEN);
       frames.willCheck(own, SEEN);
@@ -187,14 +192,14 @@ function* see(core: CoreMm, { mm, vpn: first, frames: filled, owner }: Held, i: 
     pageTable.willReadPte(vpn, SEEN);
     // An entry that reclaim has taken out under the lock may be put back before it lets go.
     yield pageTable.ptl.pass(row, SEEN);
-    if (pageTable.peekFrame(vpn) !== own) continue;
+    if (mapped() !== own) continue;
     const { bits } = pageTable.peekLeaf(vpn).pte;
     core.sim.emit(BUFFER_SEEN, {
       ...{ mm, vpn, ...filled[i]!, token, own, owner },
       vma: mm.vmaAt(vpn),
       ownGeneration: own === 0 ? 0 : frames.generationOf(own),
       ownToken: own === 0 ? 0 : frames.content.get(own),
-      waits: bits !== 0 && !ptePresent(bits),
+      waits: bits !== 0 && !ptePresent(bits) && (bits & PTE_MARKER) === 0,
     });
     return;
   }

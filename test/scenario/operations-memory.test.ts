@@ -206,3 +206,22 @@ actors: {p: [{kvm.vcpu_map: {vm: g, gpa: 0, as: m}}, {kvm.vcpu_unmap: {map: m}},
     expect(failures(text)).toEqual([]);
   });
 });
+
+describe('a buffer that becomes inaccessible while a disk reads into it', () => {
+  it('has what was read: PROT_NONE takes no page away', () => {
+    const text = `title: x
+kernel: v6.12
+memory: {buffer: {kind: anon, size: 4KiB, content: old}, disk: {kind: file, size: 4KiB, content: data}}
+processes: {app: {maps: {buffer: {}}, fds: {disk: {memory: disk}}}}
+actors:
+  app:
+    - dio.read: {file: disk, memory: buffer}
+    - wait: other
+    - mprotect: {memory: buffer, prot: rw}
+    - cpu.read: {memory: buffer}
+      shows: {value: data}
+  other: {on: app, do: [{sleep: 20us}, {mprotect: {memory: buffer, prot: none}}]}
+`;
+    expect(failures(text)).toEqual([]);
+  });
+});
