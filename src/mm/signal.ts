@@ -27,18 +27,18 @@ export function* doGroupExit(core: CoreMm): Steps<void> {
   const { task } = core.current;
   task.exited.willRead(ZAP);
   yield task.killed.willUpdate(ZAP);
-  killNow(core, task);
+  killNow(core, task, 'exiting');
 }
 
 /** The act of `sendSigkill`, in a step that announced updating `killed` and reading `exited`. */
-export function killNow(core: CoreMm, task: Task): void {
+export function killNow(core: CoreMm, task: Task, how = 'killed'): void {
   if (task.kernelThread || task.killed.value || task.exited.value) return;
   task.killed.value = true;
   // Requests that threads have under way come and go unannounced: those there are in the end are waited for then.
   const threads = threadsOf(core, task).filter(({ parent }) => parent === null || !isThread(core, parent, task));
   // On a CPU that runs the process already: it is one of its threads, and not a new one where the sender runs.
   const cpu = threads[0] === undefined ? {} : { cpu: core.threadOf(threads[0])!.cpu.number };
-  const last = core.sim.spawn(`${task.name} killed`, () => groupExit(core, threads), cpu);
+  const last = core.sim.spawn(`${task.name} ${how}`, () => groupExit(core, threads), cpu);
   core.runAs(last, task);
 }
 
