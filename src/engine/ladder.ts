@@ -1,6 +1,6 @@
 // The event queue of timed mode for any number of events: a heap while they are few, a ladder of buckets by time in front
 // of that heap when they are many (after Tang, Goh and Thng, "Ladder queue", ACM TOMACS 2005). Only the bucket that is
-// due gets sorted, by the small heap, so that a push and a pop cost the same at a hundred events and at a million. As it
+// due gets sorted, by insertion, so that a push and a pop cost the same at a hundred events and at a million. As it
 // knows some dozens of events before their turn, it can tell the clock to fetch what they will need (`ahead`).
 import { EventHeap, type EventQueue } from './queue.ts';
 
@@ -20,7 +20,7 @@ export type Ahead = (payloads: Int32Array, count: number) => void;
 export class LadderQueue implements EventQueue {
   size = 0;
   poppedTimeNs = 0;
-  /** All events before `nearEndNs`. */
+  /** The events before `nearEndNs` that came after their bucket was opened, and buckets too full to sort by insertion. */
   private readonly near = new EventHeap();
   private nearEndNs = Infinity;
   /** Bucket k: times from startNs + k * widthNs on; a power of two wide, so that no division rounds. */
