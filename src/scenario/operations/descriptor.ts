@@ -55,7 +55,7 @@ export function defineIoctl<Args extends z.ZodType, Target extends object | null
 export function* inRun(context: OperationContext, vm: Vm, body: () => Steps<Outcome>): Steps<Outcome> {
   if (!closesUnderThreads(context.performance.world.scenario, processOf(context))) return yield* call(body());
   yield vm.users.willUpdate(RUN);
-  if (vm.users.value === 0) return { errno: 'EBADF' };
+  if (vm.users.value === 0) return yield* call(body());
   vm.users.value += 1;
   const outcome = yield* call(body());
   yield* call(putVm(vm));
