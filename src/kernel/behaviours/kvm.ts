@@ -20,11 +20,10 @@ export const kvm = subject({
     arch: ['x86_64', 'arm64'],
   },
   'kvm.user-memslots': {
-    summary: 'How many memslots user space may have (KVM_USER_MEM_SLOTS).',
+    summary: 'How many memslots user space may have (KVM_USER_MEM_SLOTS of x86).',
     commit: '4fc096a99e01',
     source: 'kvm.md 7, NR_MEMSLOTS',
     evidence: 'unverified',
-    arch: ['x86_64'],
     ways: {
       'five-hundred': { summary: '509.' },
       'sixteen-bit': { summary: '32764.', in: { since: '5.12' } },
