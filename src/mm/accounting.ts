@@ -69,8 +69,9 @@ export function tellCharge(core: CoreMm, account: string, owner: string, pages: 
 }
 
 /**
- * __account_locked_vm, in a step that announced updating `mm.lockedVm` and reading the limit; mmap_lock is held for write. `task` is the one
- * whose limit counts; `bypass`: it has CAP_IPC_LOCK. Error: ENOMEM. A negative `pages` gives back and never fails.
+ * __account_locked_vm, in a step that announced updating `mm.lockedVm` and reading the limit; mmap_lock is held for
+ * write. `task` is the one whose limit counts; `bypass`: it has CAP_IPC_LOCK. Error: ENOMEM. A negative `pages` gives back
+ * and never fails.
  */
 export function accountLockedVmNow(
   core: CoreMm,

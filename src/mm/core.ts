@@ -142,7 +142,10 @@ export class CoreMm {
     return thread;
   }
 
-  /** Make `process` run as a thread of `task` (fork, clone, world building), or as a `device` or work of the kernel's own beside it. */
+  /**
+   * Make `process` run as a thread of `task` (fork, clone, world building); `device`: beside it, as a device does or work
+   * of the kernel's own.
+   */
   runAs(process: Process, task: Task, device = false): Thread {
     const cpu = this.cpus[process.cpu % this.cpus.length]!;
     const thread: Thread = { process, task, cpu, device };

@@ -1,6 +1,6 @@
-// SIGKILL and exit_group (kernel/signal.c complete_signal, kernel/exit.c do_group_exit): every thread of the process leaves at its next return to user
-// mode or from a killable wait, the last of them takes the process down. An actor of its own is that last thread here, so
-// that a process whose scripts have ended dies as well.
+// SIGKILL and exit_group (kernel/signal.c complete_signal, kernel/exit.c do_group_exit): every thread of the process leaves
+// at its next return to user mode or from a killable wait, the last of them takes the process down. An actor of its own is
+// that last thread here, so that a process whose scripts have ended dies as well.
 import { call, type Process, type Steps } from '../engine/process.ts';
 import { step } from '../engine/step.ts';
 import { join } from '../engine/wait.ts';
@@ -30,7 +30,7 @@ export function* doGroupExit(core: CoreMm): Steps<void> {
   killNow(core, task, 'exiting');
 }
 
-/** The act of `sendSigkill`, in a step that announced updating `killed` and reading `exited`. */
+/** The act of both, in a step that announced updating `killed` and reading `exited`; `how` names the last thread. */
 export function killNow(core: CoreMm, task: Task, how = 'killed'): void {
   if (task.kernelThread || task.killed.value || task.exited.value) return;
   task.killed.value = true;
