@@ -94,7 +94,7 @@ export const hold: Bench = {
   run(print) {
     let reached = true;
     for (const pending of [16, 1_000, 50_000]) {
-      const holds = pending > 10_000 ? 1_600_000 : 1_000_000;
+      const holds = pending > 10_000 ? 3_200_000 : 1_000_000;
       const contenders = [
         bare(pending, holds),
         queueAlone('js-sdsl behind EventQueue', new SdslQueue(), sdslLoop, pending, holds),

@@ -2,6 +2,7 @@
 // of that heap when they are many (after Tang, Goh and Thng, "Ladder queue", ACM TOMACS 2005). Only the bucket that is
 // due gets sorted, by insertion, so that a push and a pop cost the same at a hundred events and at a million. As it
 // knows some dozens of events before their turn, it can tell the clock to fetch what they will need (`ahead`).
+import { Buckets } from './buckets.ts';
 import { EventHeap, type EventQueue } from './queue.ts';
 
 /** More events than this in the heap alone are spread over buckets. */
@@ -9,9 +10,12 @@ const FEW = 1024;
 /** Events that a bucket should hold. */
 const PER_BUCKET = 32;
 const BUCKETS = 2048;
+/** The bucket of what comes after all others. */
+const BEYOND = BUCKETS;
 /** More events than this in one bucket go through the heap. */
 const MOST_DUE = 8 * PER_BUCKET;
-const NONE = -1;
+/** Times that the width of buckets is judged by. */
+const SAMPLE = 64;
 
 /** The first `count` of `payloads` will be popped soon. */
 export type Ahead = (payloads: Int32Array, count: number) => void;
@@ -26,10 +30,9 @@ export class LadderQueue implements EventQueue {
   /** Bucket k: times from startNs + k * widthNs on; a power of two wide, so that no division rounds. */
   private startNs = 0;
   private widthNs = 1;
-  private readonly first = new Int32Array(BUCKETS).fill(NONE);
+  private perNs = 1;
   private cursor = BUCKETS;
-  /** Events after the last bucket. */
-  private beyond = NONE;
+  private readonly buckets = new Buckets(BUCKETS + 1);
   /** Events in the heap at which to lay out buckets: twice as many when the last time left many of one time in it. */
   private most = FEW;
   /** Pushes since the buckets were laid out: laying them out anew is paid by as many. */
@@ -41,12 +44,6 @@ export class LadderQueue implements EventQueue {
   private duePayload = new Int32Array(MOST_DUE);
   private dueFrom = 0;
   private dueTo = 0;
-
-  // An event in a bucket is a row: its time and rank side by side, and its payload and the next row (as twice its number).
-  private whens = new Float64Array(FEW * 2);
-  private rows = new Int32Array(FEW * 2);
-  private rowsEnd = 0;
-  private free = NONE;
 
   private readonly ahead: Ahead | null;
 
@@ -62,7 +59,7 @@ export class LadderQueue implements EventQueue {
     if (timeNs < this.nearEndNs) {
       this.near.pushRanked(timeNs, rank, payload);
       if (this.near.size > this.most) this.layOut();
-    } else this.put(this.allot(timeNs, rank, payload));
+    } else this.put(timeNs, rank, payload);
   }
 
   pop(): number {
@@ -85,14 +82,11 @@ export class LadderQueue implements EventQueue {
 
   clear(): void {
     this.near.clear();
-    this.first.fill(NONE);
+    this.buckets.clear();
     this.cursor = BUCKETS;
     this.nearEndNs = Infinity;
-    this.beyond = NONE;
     this.dueFrom = 0;
     this.dueTo = 0;
-    this.free = NONE;
-    this.rowsEnd = 0;
     this.most = FEW;
     this.pushes = 0;
     this.size = 0;
@@ -116,11 +110,10 @@ export class LadderQueue implements EventQueue {
   private advance(): boolean {
     while (this.size > 0) {
       while (this.cursor < BUCKETS) {
-        const row = this.first[this.cursor]!;
-        this.first[this.cursor++] = NONE;
+        const bucket = this.cursor++;
         this.nearEndNs = this.startNs + this.cursor * this.widthNs;
-        if (row === NONE) continue;
-        this.open(row);
+        if (this.buckets.counts[bucket] === 0) continue;
+        this.open(bucket);
         // Wider than the events are dense by now.
         if (this.near.size > MOST_DUE && this.widthNs > 1 && this.pushes > this.size / 2) {
           this.layOut();
@@ -136,27 +129,24 @@ export class LadderQueue implements EventQueue {
   }
 
   /** The events of a bucket are due: in order, or into the heap when they are many. */
-  private open(list: number): void {
-    const { rows, whens } = this;
+  private open(bucket: number): void {
+    const { buckets, near, dueTimeNs, dueRank, duePayload } = this;
+    const many = buckets.counts[bucket]! > MOST_DUE;
     let count = 0;
-    for (let row = list; row !== NONE; row = rows[row + 1]!) count++;
-    // A list begins with what came last.
-    let at = count;
-    for (let row = list; row !== NONE; ) {
-      if (count <= MOST_DUE) {
-        this.dueTimeNs[--at] = whens[row]!;
-        this.dueRank[at] = whens[row + 1]!;
-        this.duePayload[at] = rows[row]!;
-      } else this.near.pushRanked(whens[row]!, whens[row + 1]!, rows[row]!);
-      const after = rows[row + 1]!;
-      rows[row + 1] = this.free;
-      this.free = row;
-      row = after;
+    buckets.empty(bucket);
+    while (buckets.next()) {
+      if (many) {
+        near.pushRanked(buckets.timeNs, buckets.rank, buckets.payload);
+        continue;
+      }
+      dueTimeNs[count] = buckets.timeNs;
+      dueRank[count] = buckets.rank;
+      duePayload[count++] = buckets.payload;
     }
-    if (count > MOST_DUE) return;
+    if (many) return;
     this.dueFrom = 0;
     this.dueTo = count;
-    this.ahead?.(this.duePayload, count);
+    this.ahead?.(duePayload, count);
     this.sortDue();
   }
 
@@ -181,23 +171,19 @@ export class LadderQueue implements EventQueue {
 
   /** Everything into buckets that suit what is pending now. */
   private layOut(): void {
-    const { near } = this;
+    const { near, buckets } = this;
     for (; this.dueFrom < this.dueTo; this.dueFrom++) {
       const at = this.dueFrom;
-      this.append(this.allot(this.dueTimeNs[at]!, this.dueRank[at]!, this.duePayload[at]!));
+      buckets.add(BEYOND, this.dueTimeNs[at]!, this.dueRank[at]!, this.duePayload[at]!);
     }
     while (near.size > 0) {
       const rank = near.firstRank();
       const payload = near.pop();
-      this.append(this.allot(near.poppedTimeNs, rank, payload));
+      buckets.add(BEYOND, near.poppedTimeNs, rank, payload);
     }
     for (let bucket = this.cursor; bucket < BUCKETS; bucket++) {
-      for (let row = this.first[bucket]!; row !== NONE; ) {
-        const after = this.rows[row + 1]!;
-        this.append(row);
-        row = after;
-      }
-      this.first[bucket] = NONE;
+      buckets.empty(bucket);
+      while (buckets.next()) buckets.add(BEYOND, buckets.timeNs, buckets.rank, buckets.payload);
     }
     this.spread();
   }
@@ -205,72 +191,31 @@ export class LadderQueue implements EventQueue {
   /** All that is pending is beyond the buckets: lay them out by its times. The heap alone takes a few. */
   private spread(): void {
     this.pushes = 0;
-    const list = this.beyond;
-    this.beyond = NONE;
+    const { buckets } = this;
     this.cursor = BUCKETS;
     this.nearEndNs = Infinity;
     if (this.size <= FEW / 2) {
-      this.open(list);
+      this.open(BEYOND);
       return;
     }
-    let least = Infinity;
-    const sample = new Float64Array(64);
-    const every = Math.ceil(this.size / sample.length);
-    let seen = 0;
-    let taken = 0;
-    for (let row = list; row !== NONE; row = this.rows[row + 1]!) {
-      const time = this.whens[row]!;
-      if (time < least) least = time;
-      if (seen++ % every === 0) sample[taken++] = time;
-    }
-    const median = sample.subarray(0, taken).sort()[taken >> 1]!;
+    const sample: number[] = [];
+    const least = buckets.survey(BEYOND, Math.ceil(this.size / SAMPLE), sample);
+    const median = sample.sort((a, b) => a - b)[sample.length >> 1]!;
     // Half of the events lie before the median; more buckets than there are must not be needed for them.
     const perBucket = Math.max(PER_BUCKET, this.size / BUCKETS);
     const width = ((median - least) * 2 * perBucket) / this.size;
     this.widthNs = width <= 1 ? 1 : 2 ** Math.ceil(Math.log2(width));
+    this.perNs = 1 / this.widthNs;
     this.startNs = least;
     this.cursor = 0;
     this.nearEndNs = least;
-    for (let row = list; row !== NONE; ) {
-      const after = this.rows[row + 1]!;
-      this.put(row);
-      row = after;
-    }
+    buckets.empty(BEYOND);
+    while (buckets.next()) this.put(buckets.timeNs, buckets.rank, buckets.payload);
   }
 
-  private put(row: number): void {
-    const bucket = Math.floor((this.whens[row]! - this.startNs) / this.widthNs);
-    if (bucket >= BUCKETS) {
-      this.append(row);
-      return;
-    }
-    this.rows[row + 1] = this.first[bucket]!;
-    this.first[bucket] = row;
-  }
-
-  private append(row: number): void {
-    this.rows[row + 1] = this.beyond;
-    this.beyond = row;
-  }
-
-  private allot(timeNs: number, rank: number, payload: number): number {
-    let row = this.free;
-    if (row === NONE) {
-      row = this.rowsEnd;
-      this.rowsEnd += 2;
-      if (row === this.rows.length) this.grow();
-    } else this.free = this.rows[row + 1]!;
-    this.whens[row] = timeNs;
-    this.whens[row + 1] = rank;
-    this.rows[row] = payload;
-    return row;
-  }
-
-  private grow(): void {
-    const { whens, rows } = this;
-    this.whens = new Float64Array(whens.length * 2);
-    this.rows = new Int32Array(rows.length * 2);
-    this.whens.set(whens);
-    this.rows.set(rows);
+  private put(timeNs: number, rank: number, payload: number): void {
+    // A power of two: its inverse is exact.
+    const bucket = Math.floor((timeNs - this.startNs) * this.perNs);
+    this.buckets.add(bucket >= BUCKETS ? BEYOND : bucket, timeNs, rank, payload);
   }
 }

@@ -2,8 +2,9 @@
 // which puts the callee on the process's own stack, so that a resume costs the same at every depth.
 import { hashText, mix } from './hash.ts';
 import type { Sim } from './sim.ts';
-import { Access, ANNOUNCED, type Announced } from './step.ts';
-import { notABody, notAStep } from './yielded.ts';
+import { Access, type Announced } from './step.ts';
+import type { Turns } from './turns.ts';
+import { notABody } from './yielded.ts';
 
 /** The body of a process or of a kernel function called by one. */
 export type Steps<R> = Generator<Yielded, R, unknown>;
@@ -55,19 +56,15 @@ const NO_CALLERS: Steps<unknown>[] = [];
 
 /** One actor. Slots are dense; `identity` depends on the name only, so digests do not depend on spawn order. */
 export class Process {
-  // What every step needs comes first, so that it shares a cache line.
-  /** The next step: announced, not yet acted. */
-  announced = new Access();
-  private top: Steps<unknown>;
   readonly sim: Sim;
+  /** The columns that hold what a turn needs, at `slot`. */
+  private readonly turns: Turns;
   state: ProcessState = 'live';
-  /** Steps acted so far. */
-  stepCount = 0;
   /** Place in `sim.processes`; only the end of a set-up changes it. */
   slot: number;
-  readonly priority: number;
   readonly daemon: boolean;
-  private stack: Steps<unknown>[] = NO_CALLERS;
+  /** Who called the innermost function, outermost first. Only `called` adds to it. */
+  callers: Steps<unknown>[] = NO_CALLERS;
   readonly cpu: number;
   /** Numbering of what this actor creates: content tokens, LRU ages, ids. Restarts with the process. */
   private numbers = 0;
@@ -75,7 +72,7 @@ export class Process {
   readonly name: string;
   readonly identity: number;
   readonly parent: Process | null;
-  private body: () => Steps<void>;
+  body: () => Steps<void>;
   /** The latency stream of this actor, opened at its first draw. */
   private latencies: (() => number) | null = null;
   /** Object id of the process's end: a join reads it. */
@@ -83,18 +80,36 @@ export class Process {
 
   constructor(sim: Sim, name: string, slot: number, parent: Process | null, body: () => Steps<void>, o: SpawnOptions) {
     this.sim = sim;
+    this.turns = sim.turns;
     this.name = name;
     this.slot = slot;
     this.parent = parent;
     // A child's slot depends on the interleaving, so it cannot name a CPU.
     this.cpu = o.cpu ?? parent?.cpu ?? slot;
     this.daemon = o.daemon ?? false;
-    this.priority = o.priority ?? 0;
     this.identity = mix(hashText(name), 0x70726f63);
     this.body = body;
     this.doneId = sim.allotIds(1, this);
     if (typeof body !== 'function') throw notABody(name, body);
-    this.top = body() as Steps<unknown>;
+    this.turns.add(new Access(), body() as Steps<unknown>, o.priority ?? 0);
+  }
+
+  /** The next step: announced, not yet acted. */
+  get announced(): Access {
+    return this.turns.announced[this.slot]!;
+  }
+
+  set announced(access: Access) {
+    this.turns.announced[this.slot] = access;
+  }
+
+  /** Steps acted so far. */
+  get stepCount(): number {
+    return this.turns.stepCount[this.slot]!;
+  }
+
+  get priority(): number {
+    return this.turns.priority[this.slot]!;
   }
 
   /** For object names in reports. */
@@ -108,21 +123,22 @@ export class Process {
     const { sharing } = sim;
     // The clock has yet to ask when the first step is due.
     sim.sharing = false;
-    this.resume();
+    this.turns.resume(this.slot);
     sim.sharing = sharing;
-    this.stepCount = 0;
+    this.turns.stepCount[this.slot] = 0;
   }
 
   /** Start over from the first line: a rewound world runs the same generator function again. */
   restart(): void {
-    if (this.stack.length > 0) this.stack.length = 0;
-    this.top = this.body() as Steps<unknown>;
+    const { turns, slot } = this;
+    if (this.callers.length > 0) this.callers.length = 0;
+    turns.top[slot] = this.body() as Steps<unknown>;
+    turns.stepCount[slot] = 0;
     this.state = 'live';
-    this.stepCount = 0;
     this.numbers = 0;
     this.spawned = 0;
     this.latencies = null;
-    this.announced.reset();
+    turns.announced[slot]!.reset();
   }
 
   /** Uniform integer below `limit` from this actor's latency stream, which no other draw shares. */
@@ -140,70 +156,16 @@ export class Process {
     return ++this.spawned;
   }
 
-  /**
-   * Look at what the next step will need. A clock that knows which thousands of processes come next has their memory
-   * fetched side by side, where a step would wait for each piece in turn.
-   */
-  fetch(): void {
-    if (typeof this.top !== 'object' || this.slot < 0) throw new Error(`${this.name} has nothing to resume`);
+  /** `caller` has called another function. */
+  called(caller: Steps<unknown>): void {
+    if (this.callers === NO_CALLERS) this.callers = [];
+    this.callers.push(caller);
   }
 
   /** May it act now? */
   get enabled(): boolean {
     const gate = this.announced.gate;
     return gate === null || gate.ready(this);
-  }
-
-  /**
-   * Act the announced step and run on to the next announcement. Only schedulers call this, through the sim. Returns what
-   * was announced now, with its times, until the next resume.
-   */
-  resume(): Access {
-    const sim = this.sim;
-    const acting = this.announced;
-    const building = sim.enter(this, acting);
-    if (acting.gate !== null) acting.gate.take(this);
-    let top = this.top;
-    let sent: unknown;
-    try {
-      for (;;) {
-        const result = top.next(sent);
-        if (result.done === true) {
-          const caller = this.stack.pop();
-          if (caller === undefined) {
-            this.state = 'ended';
-            sim.progress++;
-            break;
-          }
-          top = caller;
-          sent = result.value;
-        } else if (result.value === ANNOUNCED) {
-          break;
-        } else {
-          if (this.stack === NO_CALLERS) this.stack = [];
-          this.stack.push(top);
-          top = result.value as Steps<unknown>;
-          sent = undefined;
-        }
-      }
-    } catch (error) {
-      throw this.explained(error, top, acting);
-    }
-    if (sim.announced !== null && this.state === 'live') sim.announced(this, building);
-    // Written where they change only: a sleeper that loops keeps both.
-    if (this.top !== top) this.top = top;
-    const kept = sim.sharing ? sim.shared(building) : building;
-    if (this.announced !== kept) this.announced = kept;
-    this.stepCount++;
-    sim.leave(acting);
-    return building;
-  }
-
-  /** What escaped from `top`; when that is nothing that can be run, whose mistake it is. */
-  private explained(error: unknown, top: Steps<unknown>, acting: Access): unknown {
-    if (typeof (top as Partial<Steps<unknown>> | null | undefined)?.next === 'function') return error;
-    if (top === this.top) return notABody(this.name, this.body);
-    return notAStep(this.name, top, acting.step, this.stack.at(-1));
   }
 
   /** Start over with the body that its parent, started over itself, gives it this time. */
@@ -217,9 +179,9 @@ export class Process {
   cut(): void {
     const acting = this.announced;
     this.announced = new Access();
-    if (this.stack.length > 0) this.stack.length = 0;
+    if (this.callers.length > 0) this.callers.length = 0;
     this.state = 'cut';
-    this.stepCount++;
+    this.turns.stepCount[this.slot]!++;
     this.sim.leave(acting);
   }
 

@@ -25,6 +25,7 @@ import {
   WRITE,
 } from './step.ts';
 import { Streams } from './streams.ts';
+import { Turns } from './turns.ts';
 
 /** Anything whose writes the journal can undo. */
 export interface Undoable {
@@ -89,6 +90,7 @@ export class Sim {
   readonly latencies: LatencyModel;
   readonly streams: Streams;
   readonly processes: Process[] = [];
+  readonly turns = new Turns(this);
   /** Names of actors, so that thousands can start. */
   private readonly topNames = new Set<string>();
   readonly findings: Finding[] = [];
@@ -220,7 +222,7 @@ export class Sim {
 
   // ---- the step in progress ---------------------------------------------------------------------------------------
 
-  /** Only for Process.resume: what the next announcement is built in. */
+  /** Only for Turns: what the next announcement is built in. */
   enter(process: Process, acting: Access): Access {
     this.current = process;
     this.acting = acting;
@@ -230,7 +232,7 @@ export class Sim {
     return building;
   }
 
-  /** Only for Process: `acting` has acted, and stays readable until the next step has. */
+  /** Only for Turns and Process: `acting` has acted, and stays readable until the next step has. */
   leave(acting: Access): void {
     this.current = null;
     this.acting = null;
@@ -268,13 +270,21 @@ export class Sim {
     process.announced = own;
   }
 
-  /** Let `process` act its announced step. The one entry for every clock and search. */
-  act(process: Process): Access {
-    const observer = this.observer;
-    if (observer === null) return process.resume();
+  /** Let `process` act its announced step. */
+  act(process: Process): void {
+    this.actAt(process.slot);
+  }
+
+  /**
+   * Let the process of `slot` act its announced step: the one entry for every clock and search. Returns what it announced
+   * now, until the next turn of anybody; null when it has ended.
+   */
+  actAt(slot: number): Access | null {
+    const { observer, turns } = this;
+    if (observer === null) return turns.resume(slot);
     const changesFrom = this.journalLength;
-    const announced = process.resume();
-    observer.stepActed(process, changesFrom);
+    const announced = turns.resume(slot);
+    observer.stepActed(this.processes[slot]!, changesFrom);
     return announced;
   }
 
@@ -471,6 +481,7 @@ export class Sim {
     this.owners.truncate(base.owners);
     this.sparseOwners.truncate(base.sparseOwners);
     while (this.processes.length > base.processes) this.topNames.delete(this.processes.pop()!.name);
+    this.turns.truncate(base.processes);
     this.nowNs = 0;
     this.streams.restart();
     this.loops.clear();
@@ -517,10 +528,12 @@ export class Sim {
     this.processes.length = 0;
     this.topNames.clear();
     for (const daemon of daemons) {
+      this.turns.move(daemon.slot, this.processes.length);
       daemon.slot = this.processes.length;
       this.processes.push(daemon);
       this.topNames.add(daemon.name);
     }
+    this.turns.truncate(daemons.length);
     this.nowNs = 0;
     this.streams.restart();
     this.journalLength = 0;

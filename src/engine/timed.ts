@@ -30,8 +30,9 @@ const PROGRESS_EVERY = 1 << 16;
  * digest) a livelock.
  */
 export function runTimed(sim: Sim, limits: TimedLimits = {}): TimedResult {
+  const { turns } = sim;
   const queue = new LadderQueue((slots, count) => {
-    for (let i = 0; i < count; i++) sim.processes[slots[i]!]!.fetch();
+    for (let i = 0; i < count; i++) turns.fetch(slots[i]!);
   });
   const waiting: Process[] = [];
   let sequence = 0;
@@ -42,14 +43,14 @@ export function runTimed(sim: Sim, limits: TimedLimits = {}): TimedResult {
   const maxSteps = limits.maxSteps ?? Number.POSITIVE_INFINITY;
   const maxTimeNs = limits.maxTimeNs ?? Number.POSITIVE_INFINITY;
 
-  const schedule = (process: Process, announced: Access): void => {
+  const schedule = (process: Process, slot: number, announced: Access): void => {
     const at = sim.nowNs + sim.latencies.durationNs(process, announced);
-    queue.push(at, process.priority, sequence++, process.slot);
+    queue.push(at, turns.priority[slot]!, sequence++, slot);
   };
   const admit = (process: Process): void => {
     if (process.state === 'ended') return;
     if (!process.daemon) unfinished++;
-    schedule(process, process.announced);
+    schedule(process, process.slot, process.announced);
     process.announced = sim.shared(process.announced);
   };
   for (const process of sim.processes) admit(process);
@@ -76,22 +77,21 @@ export function runTimed(sim: Sim, limits: TimedLimits = {}): TimedResult {
         end = 'step-limit';
         break;
       }
-      const timeNs = queue.peekTime();
-      if (timeNs > maxTimeNs) {
+      if (maxTimeNs !== Number.POSITIVE_INFINITY && queue.peekTime() > maxTimeNs) {
         end = 'time-limit';
         break;
       }
-      const process = sim.processes[queue.pop()]!;
-      sim.nowNs = timeNs;
-      if (process.announced.gate !== null && !process.enabled) {
+      const slot = queue.pop();
+      const process = sim.processes[slot]!;
+      sim.nowNs = queue.poppedTimeNs;
+      if (turns.announced[slot]!.gate !== null && !process.enabled) {
         waiting.push(process);
         continue;
       }
-      const announced = sim.act(process);
+      const announced = sim.actAt(slot);
       steps++;
-      if (process.state === 'ended') {
-        if (!process.daemon) unfinished--;
-      } else schedule(process, announced);
+      if (announced !== null) schedule(process, slot, announced);
+      else if (!process.daemon) unfinished--;
       if (waiting.length > 0) wake(process);
       const livelock = livelocks?.stepActed(process) ?? null;
       if (livelock !== null) {
