@@ -75,7 +75,8 @@ function engine(pending: number, holds: number): Contender {
   };
   for (let i = 0; i < pending; i++) sim.spawn(`p${i}`, body);
   const work = (): void => {
-    runTimed(sim, { maxSteps: holds });
+    const { steps } = runTimed(sim, { maxSteps: holds });
+    if (steps < holds) throw new Error(`${steps} of ${holds} holds`);
   };
   return { name: 'engine with processes', run: () => nsPer(holds, work) };
 }

@@ -32,16 +32,18 @@ function engine(name: string, options: SimOptions): Contender {
   const turn = new Cell(sim, 'turn', 0);
   const player = (me: number) =>
     function* () {
-      const mine = () => turn.peek() === me;
+      const mine = () => turn.peek() % 2 === me;
       for (;;) {
         yield until(sim, [turn], mine, MOVE, { update: true });
-        turn.value = 1 - me;
+        // Counted on: a state that came back would be a livelock, and end the run.
+        turn.value++;
       }
     };
   sim.spawn('ping', player(0));
   sim.spawn('pong', player(1));
   const work = (): void => {
-    runTimed(sim, { maxSteps: MOVES });
+    const { steps, end } = runTimed(sim, { maxSteps: MOVES });
+    if (steps < MOVES) throw new Error(`${name} ended after ${steps} of ${MOVES} moves: ${end}`);
     sim.dropJournal();
   };
   return { name, run: () => nsPer(MOVES, work) };
