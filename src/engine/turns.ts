@@ -3,7 +3,10 @@
 import type { Process, Steps } from './process.ts';
 import type { Sim } from './sim.ts';
 import { type Access, ANNOUNCED } from './step.ts';
-import { notABody, notAStep } from './yielded.ts';
+import { isGenerator, notABody, notAStep } from './yielded.ts';
+
+// Looked up once: every generator function has a prototype of its own, on which looking for it at every turn is slow.
+const { next: NEXT } = Object.getPrototypeOf(function* () {}).prototype as { next: Steps<unknown>['next'] };
 
 const LEAST_PRIORITY = -(2 ** 20);
 
@@ -81,7 +84,7 @@ export class Turns {
     let ended = false;
     try {
       for (;;) {
-        const result = top.next(sent);
+        const result = NEXT.call(top, sent);
         if (result.done === true) {
           const caller = process.callers.pop();
           if (caller === undefined) {
@@ -116,8 +119,8 @@ export class Turns {
 
   /** What escaped from `top`; when that is nothing that can be run, whose mistake it is. */
   private explained(error: unknown, process: Process, before: unknown, top: Steps<unknown>, acting: Access): unknown {
-    if (typeof (top as Partial<Steps<unknown>> | null | undefined)?.next === 'function') return error;
-    if (top === before) return notABody(process.name, process.body);
+    if (isGenerator(top)) return error;
+    if (top === before) return notABody(process.name, process.body, top);
     return notAStep(process.name, top, acting.step, process.callers.at(-1));
   }
 }

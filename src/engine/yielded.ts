@@ -7,24 +7,31 @@ export class NotAStep extends Error {
   override readonly name = 'NotAStep';
 }
 
-/** `name` was spawned with something that gives `body`. */
-export function notABody(name: string, body: unknown): NotAStep {
+/** `name` was spawned with `body`, which made `made` when it was called. */
+export function notABody(name: string, body: unknown, made?: unknown): NotAStep {
   const expected = 'expected a generator function: function* () { yield x.willRead(); ... }';
   if (typeof body !== 'function') {
     const hint = isGenerator(body) ? 'it is run anew in every execution: pass the function, without calling it; ' : '';
     return new NotAStep(`${name} is spawned with ${inWords(body)}; ${hint}${expected}`);
   }
+  if (isAsync(made)) return runsAsync(name);
   return new NotAStep(`the function that ${name} is spawned with is no generator function; ${expected}`);
 }
 
 /** `name` yielded `what`, having acted at `acted`; `from` is the generator that did. */
 export function notAStep(name: string, what: unknown, acted: Step, from: unknown): NotAStep {
-  if (typeof from === 'object' && from !== null && Symbol.asyncIterator in from) {
-    return new NotAStep(`${name} runs an async function; expected a generator function without async: function* () {}`);
-  }
+  if (isAsync(from) || isAsync(what)) return runsAsync(name);
   const where = acted === START ? 'first of all' : `after ${acted.label}`;
   const expected = 'expected an announcement such as x.willRead()';
   return new NotAStep(`${name} yielded ${inWords(what)} ${where}; ${expected}${hintFor(what)}`);
+}
+
+function runsAsync(name: string): NotAStep {
+  return new NotAStep(`${name} runs an async function; expected a generator function without async: function* () {}`);
+}
+
+function isAsync(made: unknown): boolean {
+  return typeof made === 'object' && made !== null && Symbol.asyncIterator in made;
 }
 
 function hintFor(what: unknown): string {
@@ -50,6 +57,7 @@ function inWords(what: unknown): string {
   }
 }
 
-function isGenerator(what: unknown): boolean {
-  return typeof what === 'object' && what !== null && typeof (what as { next?: unknown }).next === 'function';
+/** Made by a generator function that is not async: other iterators cannot be resumed as these are. */
+export function isGenerator(what: unknown): boolean {
+  return Object.prototype.toString.call(what) === '[object Generator]';
 }

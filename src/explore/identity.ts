@@ -8,6 +8,10 @@ const MADE_FROM = 2 ** 50;
 const PER_ACTOR = 65536;
 // Ids below this are small numbers as they are.
 const SMALL = 1024;
+// Ids below this are looked up by pages.
+const PAGED = 2 ** 24;
+const PAGE_BITS = 8;
+const PAGE_MASK = 2 ** PAGE_BITS - 1;
 // Where the engine takes the ids of sparse stores from.
 const SPARSE_FROM = 2 ** 40;
 
@@ -43,6 +47,10 @@ export class Identity {
   private readonly allotments: Allotment[] = [];
   private readonly allottedBy: number[] = [];
   private nextLasting = MADE_FROM;
+  /** The ids that have a dense number, in the order in which they got it. */
+  private readonly denseIds: number[] = [];
+  // Dense numbers by id: a page of them at a time, where ids lie close together; else in a map.
+  private readonly densePages: (Int32Array | undefined)[] = [];
   private readonly denseOf = new Map<number, number>();
   // Ids below these were there before the execution.
   private denseFrom = Number.POSITIVE_INFINITY;
@@ -134,10 +142,19 @@ export class Identity {
   /** A small number for a lasting id. */
   dense(id: number): number {
     if (id < SMALL) return id;
-    let number = this.denseOf.get(id);
-    if (number === undefined) {
-      number = SMALL + this.denseOf.size;
-      this.denseOf.set(id, number);
+    if (id >= PAGED) return this.denseOf.get(id) ?? this.numberNext(id);
+    const page = this.densePages[id >>> PAGE_BITS];
+    const number = page === undefined ? 0 : page[id & PAGE_MASK]!;
+    return number > 0 ? number : this.numberNext(id);
+  }
+
+  private numberNext(id: number): number {
+    const number = SMALL + this.denseIds.push(id) - 1;
+    if (id >= PAGED) this.denseOf.set(id, number);
+    else {
+      const page = id >>> PAGE_BITS;
+      this.densePages[page] ??= new Int32Array(PAGE_MASK + 1);
+      this.densePages[page][id & PAGE_MASK] = number;
     }
     return number;
   }
@@ -154,8 +171,8 @@ export class Identity {
   }
 
   save(): SavedIdentity {
-    const { names, bases, nextLasting, denseOf } = this;
-    return { names: [...names], bases: [...bases], nextLasting, dense: [...denseOf.keys()] };
+    const { names, bases, nextLasting, denseIds } = this;
+    return { names: [...names], bases: [...bases], nextLasting, dense: [...denseIds] };
   }
 
   /** Before the first execution: give again what was given in another process. */

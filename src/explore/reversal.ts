@@ -85,7 +85,7 @@ export class Reversals {
       row = [];
       this.gates[at] = row;
     }
-    row.length = 0;
+    for (let actor = 0; actor < row.length; actor++) row[actor] = 0;
     for (const process of processes) {
       const known = process.state === 'live' && process.announced.gate !== null;
       row[this.identity.numberOf(process)] = known ? (process.enabled ? 2 : 1) : 0;

@@ -23,6 +23,13 @@ export class TraceEvent extends Action {
   announced: Action = this;
   private readonly open = new Action();
 
+  /** Which access is to the object of this dense number; it must be among them. */
+  placeOf(key: number): number {
+    let at = 0;
+    while (this.keys[at] !== key) at++;
+    return at;
+  }
+
   /** Set `announced` from the acted step. */
   keepAnnouncement(acted: Access, identity: Identity): void {
     this.announced = this;
@@ -196,7 +203,7 @@ export class Trace {
       if (key >= this.lastTouch.length) this.growObjects(key);
       const last = this.lastTouch[key]!;
       event.keys[i] = key;
-      event.touchedBefore[i] = last === at ? event.touchedBefore[event.keys.indexOf(key)]! : last;
+      event.touchedBefore[i] = last === at ? event.touchedBefore[event.placeOf(key)]! : last;
       this.lastTouch[key] = at;
     }
   }
@@ -211,7 +218,7 @@ export class Trace {
         this.racing[this.raceCount++] = i;
         this.follow(event, row, i);
       }
-      const at = earlier.key >= 0 ? 0 : earlier.keys.indexOf(key);
+      const at = earlier.key >= 0 ? 0 : earlier.placeOf(key);
       const kind = earlier.kind[at];
       if (kind === WROTE) return;
       // Whoever only reads, and has only read before, follows what that followed.
@@ -231,7 +238,7 @@ export class Trace {
         for (; at > 0 && met[at - 1]! < i; at--) met[at] = met[at - 1]!;
         met[at] = i;
         const earlier = events[i]!;
-        const there = earlier.key >= 0 ? 0 : earlier.keys.indexOf(key);
+        const there = earlier.key >= 0 ? 0 : earlier.placeOf(key);
         if (earlier.kind[there] === WROTE) break;
         i = earlier.touchedBefore[there]!;
       }
