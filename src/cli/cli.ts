@@ -55,11 +55,21 @@ async function dispatch(argv: readonly string[], io: Io, parts: Parts): Promise<
   const command = COMMANDS.find((one) => one.name === first);
   const known: Known = { commands: NAMES, options: [...(command?.options ?? []), 'help', 'version'] };
   let code: ExitCode = 0;
-  const parser = parserOf(argv, io, known, async (chosen, args) => {
-    code = await chosen.run(args, io, parts);
-  });
+  const chosen: Chosen = async (one, args) => {
+    code = await one.run(args, io, parts);
+  };
+  const parser = parserOf(argv, io, known);
+  let words = argv;
+  if (command === undefined || argv.some((word) => word === '--help' || /^-[^-]*h/.test(word))) {
+    for (const one of COMMANDS) addCommand(parser, one.name, one, chosen);
+  } else {
+    // yargs writes the help of a command by name before it runs it, which takes longer than to load it: as the default
+    // command it is run at once.
+    addCommand(parser, '$0', command, chosen);
+    words = argv.toSpliced(argv.indexOf(command.name), 1);
+  }
   let printed = '';
-  await parser.parseAsync([...argv], {}, (_error: unknown, _args: unknown, output: string) => {
+  await parser.parseAsync([...words], {}, (_error: unknown, _args: unknown, output: string) => {
     printed += output;
   });
   if (printed !== '') io.stdout.write(`${printed}\n`);
@@ -70,8 +80,8 @@ async function dispatch(argv: readonly string[], io: Io, parts: Parts): Promise<
 
 type Chosen = (command: Command, args: Readonly<Record<string, unknown>>) => Promise<void>;
 
-function parserOf(argv: readonly string[], io: Io, known: Known, chosen: Chosen): Argv {
-  const parser = yargs([...argv])
+function parserOf(argv: readonly string[], io: Io, known: Known): Argv {
+  return yargs([...argv])
     .scriptName('pinsim')
     .usage('pinsim <command>\n\nSimulates what Linux does with memory that guests and devices use.')
     .detectLocale(false)
@@ -88,9 +98,9 @@ function parserOf(argv: readonly string[], io: Io, known: Known, chosen: Chosen)
       if (error !== undefined && error !== null && error.name !== 'YError') throw error;
       throw translateUsage(message ?? error.message, argv, known);
     });
-  for (const command of COMMANDS) {
-    const usage = command.positionals === '' ? command.name : `${command.name} ${command.positionals}`;
-    parser.command(usage, command.summary, command.declare, (args) => chosen(command, args));
-  }
-  return parser;
+}
+
+function addCommand(parser: Argv, name: string, command: Command, chosen: Chosen): void {
+  const usage = command.positionals === '' ? name : `${name} ${command.positionals}`;
+  parser.command(usage, command.summary, command.declare, (args) => chosen(command, args));
 }

@@ -7,7 +7,7 @@ import { describe, expect, it } from 'vitest';
 import { zReport } from '../../src/scenario/result-schema.ts';
 import { type Ended, pinsim, temporaryFolder } from './program.ts';
 
-const PROGRAM = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
+const PROGRAM = fileURLToPath(new URL('../../dist/cli/main.cjs', import.meta.url));
 const LIBRARY = fileURLToPath(new URL('../../scenarios/', import.meta.url));
 
 /** Two threads of a process write a page while a third looks: which word is seen is left open. */
