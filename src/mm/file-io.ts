@@ -139,9 +139,11 @@ export function* writePage(core: CoreMm, inode: Inode, index: number, token: num
 
 function* writeLocked(core: CoreMm, inode: Inode, index: number, token: number): Steps<'ok' | Errno> {
   if (inode.superBlock !== null) inode.superBlock.readOnly.willRead(CHECKS);
-  yield inode.sealedWrite.willRead(CHECKS);
+  if (inode.kind === 'shmem') inode.sizePages.willRead(CHECKS);
+  yield inode.seals.willRead(CHECKS);
   if (inode.superBlock?.readOnly.value === true) return 'EROFS';
-  if (inode.sealedWrite.value) return 'EPERM';
+  if (inode.sealed('write', 'future_write')) return 'EPERM';
+  if (inode.sealed('grow') && index >= inode.sizePages.value) return 'EPERM';
   if (inode.kind === 'fsdax') return yield* call(daxWrite(core, inode, index, token));
   // shmem allots beyond the end and then grows; here it grows first, which only i_rwsem keeps apart.
   if (inode.kind === 'shmem') yield* call(grow(inode, index));

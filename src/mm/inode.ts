@@ -15,6 +15,9 @@ import type { SuperBlock } from './super-block.ts';
  */
 export type InodeKind = 'shmem' | 'hugetlb' | 'file' | 'secret' | 'fsdax' | 'special' | 'guest_memfd';
 
+/** F_SEAL_*; `seal` refuses further ones. */
+export type Seal = 'write' | 'future_write' | 'shrink' | 'grow' | 'seal';
+
 export interface InodeOptions {
   readonly kind: InodeKind;
   readonly name: string;
@@ -22,8 +25,8 @@ export interface InodeOptions {
   readonly sizePages: number;
   /** Filesystem of a `file`. */
   readonly fs?: 'ext4' | 'xfs' | 'btrfs';
-  /** F_SEAL_WRITE and friends. */
-  readonly sealedWrite?: boolean;
+  /** Seals of a memfd from the start. */
+  readonly seals?: readonly Seal[];
   /** Order of hugetlb pages (9 or 18), or of THP for shmem with huge=. */
   readonly hugeOrder?: number;
   /** Device behind a file needs stable pages under writeback (checksums). */
@@ -49,7 +52,7 @@ export class Inode {
   readonly superBlock: SuperBlock | null;
   /** i_size [pages] */
   readonly sizePages: Cell<number>;
-  readonly sealedWrite: Cell<boolean>;
+  readonly seals: Cell<readonly Seal[]>;
   /** Page cache: index -> head pfn + 1; negative: -(swap slot + 1) of shmem; 0: absent. Large folios fill every index. */
   readonly pages: Column;
   /** What is on disk: content token per page. Only `file` and `fsdax`. */
@@ -86,7 +89,7 @@ export class Inode {
     this.identity = mix(hashText(options.name), 0x696e6f64);
     this.id = (this.identity & 0x7ffffffe) + 1;
     this.sizePages = new Cell(sim, `i_size of ${this.name}`, options.sizePages);
-    this.sealedWrite = new Cell(sim, `seals of ${this.name}`, options.sealedWrite ?? false);
+    this.seals = new Cell<readonly Seal[]>(sim, `seals of ${this.name}`, options.seals ?? []);
     const rows = (what: string) => ({
       rows: INDEX_ROWS,
       sparse: true,
@@ -104,6 +107,11 @@ export class Inode {
     this.linked = new Cell(sim, `i_nlink of ${this.name}`, options.linked ?? false);
     this.opened = new Cell(sim, `descriptor of ${this.name}`, true);
     this.writeError = new Cell<Errno | null>(sim, `wb_err of ${this.name}`, null);
+  }
+
+  /** Has it one of these seals? In a step that announced reading `seals`. */
+  sealed(...seals: readonly Seal[]): boolean {
+    return this.seals.value.some((seal) => seals.includes(seal));
   }
 
   /** mapping_can_writeback / vm_ops->page_mkwrite: does the filesystem track dirty pages? */

@@ -40,7 +40,7 @@ interface Free {
 
 /** EINVAL: not anonymous, locked, hugetlb or raw frames. mmap_lock is held for read. */
 export function* madviseFree(core: CoreMm, mm: Mm, vma: Vma, from: number, to: number): Steps<'ok' | Errno> {
-  if (!vma.anonymous || vma.fields.shared || dontneedEnd(vma, from, to, false) === null) return 'EINVAL';
+  if (!vma.anonymous || vma.fields.shared || dontneedEnd(core, vma, from, to, false) === null) return 'EINVAL';
   const range = notifierRange(core, mm, vma, from, to, 'CLEAR');
   yield* call(lruAddDrain(core));
   const gather = yield* call(tlbGather(core, mm));

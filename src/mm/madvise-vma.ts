@@ -46,14 +46,14 @@ export function* adviseVma(
 
 /** The new flags; null: accepted, but without effect. */
 function changeOf(vma: Vma, advice: VmaAdvice): Partial<VmaFields> | 'EINVAL' | null {
-  const { io, pfnMapping, file, shared } = vma.fields;
+  const { io, pfnMapping, file, vmFile, shared } = vma.fields;
   switch (advice) {
     case 'DONTFORK':
       return { dontFork: true };
     case 'DOFORK':
       return io ? 'EINVAL' : { dontFork: false };
     case 'WIPEONFORK':
-      return file !== null || shared ? 'EINVAL' : { wipeOnFork: true };
+      return file !== null || vmFile !== null || shared ? 'EINVAL' : { wipeOnFork: true };
     case 'KEEPONFORK':
       return { wipeOnFork: false };
     case 'MERGEABLE':

@@ -16,18 +16,25 @@ export function* madviseDontneed(
   to: number,
   evenLocked: boolean,
 ): Steps<'ok' | Errno> {
-  const end = dontneedEnd(vma, from, to, evenLocked);
+  const end = dontneedEnd(core, vma, from, to, evenLocked);
   if (end === null) return 'EINVAL';
   if (from < end) yield* call(zapVmaRange(core, mm, vma, from, end, 'CLEAR'));
   return 'ok';
 }
 
 /** madvise_dontneed_free_valid_vma: where the range really ends, or null. hugetlb ranges are cut to whole pages. */
-export function dontneedEnd(vma: Vma, from: number, to: number, evenLocked: boolean): number | null {
+export function dontneedEnd(
+  { kernel }: CoreMm,
+  vma: Vma,
+  from: number,
+  to: number,
+  evenLocked: boolean,
+): number | null {
   if (vma.hugetlb) {
     const huge = 2 ** vma.fields.file!.hugeOrder;
-    if (from % huge !== 0) return null;
-    return Math.floor(to / huge) * huge;
+    const way = kernel.way('madvise.dontneed-hugetlb');
+    if (way === 'refused' || from % huge !== 0) return null;
+    return (way === 'rounds-up' ? Math.ceil(to / huge) : Math.floor(to / huge)) * huge;
   }
   if (vma.fields.pfnMapping !== null || (vma.fields.locked && !evenLocked)) return null;
   return to;

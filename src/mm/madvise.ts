@@ -133,11 +133,13 @@ function* adviseOne(core: CoreMm, mm: Mm, vma: Vma, from: number, to: number, ad
 
 /** madvise_remove: a hole in the file, with mmap_lock dropped meanwhile. */
 function* madviseRemove(core: CoreMm, mm: Mm, vma: Vma, from: number, to: number): Steps<'ok' | Errno> {
-  const { file, locked, shared, mayWrite } = vma.fields;
-  if (locked || file === null) return 'EINVAL';
+  const { file, vmFile, pfnMapping, locked, shared, mayWrite } = vma.fields;
+  if (locked || (file === null && vmFile === null)) return 'EINVAL';
   // vma_is_shared_maywrite; until 6.7 the mapping had to be writable now.
   const may = core.kernel.has('madvise.remove-maywrite') ? mayWrite : vma.fields.write;
   if (!shared || !may) return 'EACCES';
+  // vfs_fallocate: devices are no regular files.
+  if (file === null || pfnMapping !== null) return 'ENODEV';
   yield mm.mmapLock.up();
   const result = yield* call(fallocate(core, file, 'punch-hole', vma.indexOf(from), to - from));
   yield* call(mm.mmapLock.read());

@@ -51,7 +51,7 @@ export interface MmapRequest {
   /** MAP_LOCKED */
   readonly locked?: boolean;
   /** A vm_file that is not where the pages come from (see VmaFields.vmFile). */
-  readonly vmFile?: 'dev-zero' | 'sysv';
+  readonly vmFile?: 'dev-zero' | 'sysv' | 'device';
   /** A driver's mapping of raw frames. */
   readonly pfnMapping?: PfnMapping;
 }
@@ -82,27 +82,29 @@ function* doMmap(core: CoreMm, mm: Mm, request: MmapRequest): Steps<MmapResult> 
   const { pages, file } = request;
   mm.lockedVm.willRead(CHECK);
   task.memlockBytes.willRead(CHECK);
-  file?.sealedWrite.willRead(CHECK);
+  file?.seals.willRead(CHECK);
   yield mm.vmas.willRead(CHECK);
   if (mm.vmas.size > MAX_MAP_COUNT || pages > TASK_SIZE_PAGES) return { errno: 'ENOMEM' };
   // No f_op->mmap.
   if (file?.kind === 'guest_memfd') return { errno: 'ENODEV' };
   const vpn = place(mm, request);
   if (vpn === undefined) return { errno: 'ENOMEM' };
-  if (!mayMapAt(task, vpn)) return { errno: 'EPERM' };
   if (file?.kind === 'hugetlb' && (vpn % 2 ** file.hugeOrder !== 0 || pages % 2 ** file.hugeOrder !== 0)) {
     return { errno: 'EINVAL' };
   }
+  if (!mayMapAt(task, vpn)) return { errno: 'EPERM' };
   if (request.noReplace === true && mm.vmasIn(vpn, vpn + pages).length > 0) return { errno: 'EEXIST' };
   if (request.locked === true && !canMlock(task)) return { errno: 'EPERM' };
   if (request.locked === true && !mlockFutureOk(task, mm, pages)) return { errno: 'EAGAIN' };
-  const rights = fileRights(request);
+  const rights = fileRights(core, request);
   if ('errno' in rights) return rights;
   if (mm.vmasIn(vpn, vpn + pages).length > 0) {
     // mmap_region: what is there goes first.
     const unmapped = yield* call(doMunmap(core, mm, vpn, vpn + pages, false));
     if (unmapped !== 'ok') return { errno: unmapped };
   }
+  // hugetlbfs_file_mmap
+  if (file?.kind === 'hugetlb' && (request.pgoff ?? 0) % 2 ** file.hugeOrder !== 0) return { errno: 'EINVAL' };
   // memfd_secret is always locked (secretmem_mmap), and may refuse for the limit.
   const secret = file?.kind === 'secret';
   const locked = request.locked === true || secret;
@@ -156,8 +158,8 @@ function hugeAligned(request: MmapRequest): boolean {
 
 type Rights = { readonly shared: boolean; readonly mayWrite: boolean; readonly mayRead: boolean };
 
-/** The checks of do_mmap on the descriptor, and memfd_check_seals_mmap. */
-function fileRights(request: MmapRequest): Rights | { readonly errno: Errno } {
+/** The checks of do_mmap on the descriptor, memfd_check_seals_mmap and mapping_map_writable. */
+function fileRights({ kernel }: CoreMm, request: MmapRequest): Rights | { readonly errno: Errno } {
   const { file, pfnMapping } = request;
   const shared = request.shared === true;
   const write = request.write ?? true;
@@ -169,8 +171,10 @@ function fileRights(request: MmapRequest): Rights | { readonly errno: Errno } {
     // VM_SHARED goes with VM_MAYWRITE: nothing can ever be written through it.
     return { shared: false, mayRead: true, mayWrite: false };
   }
-  if (file.sealedWrite.value) {
+  if (file.sealed('write', 'future_write')) {
     if (write) return { errno: 'EPERM' };
+    // Every shared mapping counted as one that writes.
+    if (file.sealed('write') && !kernel.has('memfd.sealed-maps-read-only')) return { errno: 'EPERM' };
     return { shared: true, mayRead: true, mayWrite: false };
   }
   return { shared, mayRead: true, mayWrite: true };

@@ -78,8 +78,14 @@ export interface MoveTo {
   readonly node: number;
 }
 
-/** do_pages_move: ENODEV: no such node; per page EFAULT, ENOENT, EACCES (shared), EBUSY (cannot be isolated). */
+/**
+ * kernel_move_pages. EPERM: MOVE_ALL without CAP_SYS_NICE; ENODEV: no such node; per page EFAULT, ENOENT, EACCES (shared),
+ * EBUSY (cannot be isolated).
+ */
 export function* movePages(core: CoreMm, mm: Mm, pages: readonly MoveTo[], flags: MoveFlags = {}): Steps<MovedPages> {
+  if (flags.all === true && !core.current.task.capable('CAP_SYS_NICE')) {
+    return { result: 'EPERM', status: pages.map(() => null) };
+  }
   // lru_cache_disable
   yield* call(lruAddDrainAll(core));
   const moving = new Moving(core, pages);
@@ -288,10 +294,12 @@ function* mbindRange(mm: Mm, from: number, to: number, bindNode: number | null):
 
 /** do_mbind. EFAULT: a hole in the range; EIO: with `strict`; EPERM: MOVE_ALL without CAP_SYS_NICE; EINVAL: no nodes. */
 export function* mbind(core: CoreMm, mm: Mm, what: MbindRequest): Steps<'ok' | Errno> {
-  const { vpn, pages, nodes, strict, move } = what;
-  if (nodes.length === 0 || nodes.some((node) => node < 0 || node >= core.machine.nodes)) return 'EINVAL';
+  const { vpn, pages, strict, move } = what;
   if (move?.all === true && !core.current.task.capable('CAP_SYS_NICE')) return 'EPERM';
   if (pages === 0) return 'ok';
+  // mpol_set_nodemask: nodes that have no memory do not count.
+  const nodes = what.nodes.filter((node) => node < core.machine.nodes);
+  if (nodes.length === 0) return 'EINVAL';
   if (move !== undefined) yield* call(lruAddDrainAll(core));
   yield* call(mm.mmapLock.write());
   yield mm.vmas.willRead(VMA);
@@ -325,24 +333,29 @@ export function* mbind(core: CoreMm, mm: Mm, what: MbindRequest): Steps<'ok' | E
   return error ?? 'ok';
 }
 
-/** migrate_pages(2): every page of the mm that is on a node of `from` to the node of `to` in the same place. */
+/**
+ * migrate_pages(2): every page of the mm that is on a node of `from` to the node of `to` in the same place. EPERM: nodes
+ * that are not there, without CAP_SYS_NICE; EINVAL: no others. Who has it moves shared pages too.
+ */
 export function* migrateProcess(
   core: CoreMm,
   mm: Mm,
   from: readonly number[],
   to: readonly number[],
-  flags: MoveFlags = {},
 ): Steps<number | Errno> {
-  if (to.length === 0 || [...from, ...to].some((node) => node < 0 || node >= core.machine.nodes)) return 'EINVAL';
+  const flags: MoveFlags = { all: core.current.task.capable('CAP_SYS_NICE') };
+  const there = to.filter((node) => node < core.machine.nodes);
+  if (there.length < to.length && flags.all !== true) return 'EPERM';
+  if (there.length === 0) return 'EINVAL';
   yield* call(lruAddDrainAll(core));
   let notMoved = 0;
   const sources = [...from].sort((a, b) => a - b);
   const left = [...sources];
-  const targets = [...to].sort((a, b) => a - b);
+  const targets = [...there].sort((a, b) => a - b);
   for (;;) {
     // node_remap; a destination that is no source itself any more is best.
     const pairs = left
-      .filter((source) => from.length === to.length || !to.includes(source))
+      .filter((source) => from.length === there.length || !there.includes(source))
       .map((source) => ({ source, dest: targets[sources.indexOf(source) % targets.length]! }))
       .filter(({ source, dest }) => source !== dest);
     const pair = pairs.find(({ dest }) => !left.includes(dest)) ?? pairs[pairs.length - 1];

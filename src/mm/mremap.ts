@@ -6,6 +6,7 @@ import { PMD_PAGES } from '../hw/machine.ts';
 import { mayMapAt, mlockFutureOk, TASK_SIZE_PAGES, unmappedArea } from './address-space.ts';
 import type { CoreMm } from './core.ts';
 import type { Errno } from './errno.ts';
+import { madviseHooks } from './madvise-hooks.ts';
 import type { Mm } from './mm.ts';
 import { chargeLocked, doMunmap, type MmapResult } from './mmap.ts';
 import { movePageTables } from './move-page-tables.ts';
@@ -64,14 +65,17 @@ export function* mremap(core: CoreMm, request: MremapRequest): Steps<MmapResult>
 }
 
 function* doMremap(core: CoreMm, mm: Mm, request: MremapRequest): Steps<MmapResult> {
-  const { at, pages, newPages, fixedAt, dontUnmap = false, mayMove = false } = request;
+  const { at, fixedAt, dontUnmap = false, mayMove = false } = request;
+  let { pages, newPages } = request;
   const vma = (yield* call(findVmas(mm, at, at + 1)))[0];
   if (vma === undefined) return { errno: 'EFAULT' };
-  if (vma.hugetlb) {
+  if (vma.hugetlb && core.kernel.has('mremap.hugetlb')) {
     const huge = 2 ** vma.fields.file!.hugeOrder;
+    pages = Math.ceil(pages / huge) * huge;
+    newPages = Math.ceil(newPages / huge) * huge;
     if (at % huge !== 0 || (fixedAt ?? 0) % huge !== 0 || newPages > pages) return { errno: 'EINVAL' };
   }
-  if (fixedAt !== undefined || dontUnmap) return yield* call(mremapTo(core, mm, request));
+  if (fixedAt !== undefined || dontUnmap) return yield* call(mremapTo(core, mm, { ...request, pages, newPages }));
   if (newPages <= pages) {
     if (newPages === pages) return { vpn: at };
     const unmapped = yield* call(doMunmap(core, mm, at + newPages, at + pages, true));
@@ -92,6 +96,7 @@ function* vmaToResize(core: CoreMm, mm: Mm, vma: Vma, request: MremapRequest): S
   // VM_MAYSHARE: only a shared mapping can be duplicated.
   if (pages === 0 && vma.cow) return 'EINVAL';
   if (dontUnmap && vma.fields.pfnMapping !== null) return 'EINVAL';
+  if (vma.hugetlb && !core.kernel.has('mremap.hugetlb')) return 'EINVAL';
   const anonymous = vma.fields.file === null && !vma.fields.shared;
   if (dontUnmap && !anonymous && !core.kernel.has('mremap.dontunmap-files')) return 'EINVAL';
   if (pages > vma.end - at) return 'EFAULT';
@@ -147,6 +152,13 @@ function* mremapTo(core: CoreMm, mm: Mm, request: MremapRequest): Steps<MmapResu
 function* moveVma(core: CoreMm, mm: Mm, request: MremapRequest, pages: number, target: number): Steps<MmapResult> {
   const { at, newPages, dontUnmap = false } = request;
   if (core.sim.unwatched(() => mm.vmas.size) >= MAX_MAP_COUNT - 3) return { errno: 'ENOMEM' };
+  // Merged pages become the process's own before they move: others of KSM may be at the new place.
+  const { ksmUnmerge } = madviseHooks(core);
+  const old = lookVma(mm, at)!;
+  if (old.fields.mergeable && ksmUnmerge !== undefined) {
+    const unmerged = yield* call(ksmUnmerge(core, mm, old, at, at + pages));
+    if (unmerged !== 'ok') return { errno: unmerged };
+  }
   if (dontUnmap && lookVma(mm, at)!.fields.locked) {
     yield* call(splitVma(mm, at));
     yield* call(splitVma(mm, at + pages));

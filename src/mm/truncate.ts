@@ -27,16 +27,18 @@ const PREALLOCATE = step('ext4_alloc_file_blocks', 'op');
 /** One past every page that a file can have. */
 const END = 2 ** 32;
 
-/** ftruncate. EPERM: sealed; EINVAL: not a multiple of the huge page size, or a secret file sized twice; EINTR never. */
+/** ftruncate. EPERM: sealed against shrinking or growing; EINVAL: not a multiple of the huge page size, or a secret file sized twice; EINTR never. */
 export function* truncate(core: CoreMm, inode: Inode, pages: number): Steps<'ok' | Errno> {
   // kvm_gmem_setattr
   if (inode.kind === 'guest_memfd') return 'EINVAL';
   if (inode.kind === 'hugetlb' && pages % 2 ** inode.hugeOrder !== 0) return 'EINVAL';
   yield* call(inode.rwsem.write());
+  inode.seals.willRead(CHECK);
   yield inode.sizePages.willRead(CHECK);
   const old = inode.sizePages.value;
   let result: 'ok' | Errno = 'ok';
   if (inode.kind === 'secret' && old !== 0) result = 'EINVAL';
+  else if ((pages < old && inode.sealed('shrink')) || (pages > old && inode.sealed('grow'))) result = 'EPERM';
   else yield* call(setSize(core, inode, old, pages));
   yield inode.rwsem.up();
   return result;
@@ -152,7 +154,7 @@ export type FallocateMode = 'allocate' | 'punch-hole' | 'zero-range' | 'collapse
 
 /**
  * fallocate of pages [from, from + pages). EINVAL: nothing, or a collapse that reaches the end; EOPNOTSUPP: this kind of
- * file cannot; EPERM: sealed against writing.
+ * file cannot; EPERM: sealed against writing, or against growing.
  */
 export function* fallocate(
   core: CoreMm,
@@ -166,10 +168,11 @@ export function* fallocate(
   if (!onDisk(inode) && (mode === 'zero-range' || mode === 'collapse-range')) return 'EOPNOTSUPP';
   yield* call(inode.rwsem.write());
   inode.sizePages.willRead(CHECK);
-  yield inode.sealedWrite.willRead(CHECK);
+  yield inode.seals.willRead(CHECK);
   const size = inode.sizePages.value;
   let result: 'ok' | Errno = 'ok';
-  if (mode === 'punch-hole' && inode.sealedWrite.value) result = 'EPERM';
+  if (mode === 'punch-hole' && inode.sealed('write', 'future_write')) result = 'EPERM';
+  else if (mode === 'allocate' && from + pages > size && inode.sealed('grow')) result = 'EPERM';
   else if (mode === 'collapse-range' && from + pages >= size) result = 'EINVAL';
   else yield* call(doFallocate(core, inode, mode, from, from + pages, size));
   yield inode.rwsem.up();

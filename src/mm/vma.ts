@@ -51,10 +51,10 @@ export interface VmaFields {
   readonly shared: boolean;
   readonly file: Inode | null;
   /**
-   * A vm_file that is not where the pages come from: /dev/zero mapped private (the memory is anonymous), or the file
-   * that SysV puts around its shmem file. Only looks at vm_file and vm_ops see it (io_uring before 6.5).
+   * A vm_file that is not where the pages come from: /dev/zero mapped private (the memory is anonymous), the file that
+   * SysV puts around its shmem file, or that of a driver. Only looks at vm_file and vm_ops see it.
    */
-  readonly vmFile: 'dev-zero' | 'sysv' | null;
+  readonly vmFile: 'dev-zero' | 'sysv' | 'device' | null;
   /** vm_pgoff: page offset in the file; for anon the linear index (initially the start page). */
   readonly pgoff: number;
   readonly anonVma: AnonVma | null;

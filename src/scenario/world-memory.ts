@@ -9,7 +9,7 @@ import type { CoreMm } from '../mm/core.ts';
 import { Inode, type InodeOptions } from '../mm/inode.ts';
 import { type Advice, madvise } from '../mm/madvise.ts';
 import { mlock } from '../mm/mlock.ts';
-import { mmap } from '../mm/mmap.ts';
+import { type MmapRequest, mmap } from '../mm/mmap.ts';
 import { mprotect } from '../mm/mprotect.ts';
 import { mmapReadahead, unlockFolio } from '../mm/page-cache.ts';
 import { mmPopulate } from '../mm/populate.ts';
@@ -173,9 +173,9 @@ export function* fillObjects(world: World): Steps<void> {
       for (let index = 0; index < pages; index++) yield* call(fillShmem(world.core, inode, index, token));
     }
     const seals = 'sealed' in spec ? (spec.sealed ?? []) : [];
-    if (seals.includes('write') || seals.includes('future_write')) {
-      yield inode.sealedWrite.willWrite(SEAL);
-      inode.sealedWrite.value = true;
+    if (seals.length > 0) {
+      yield inode.seals.willWrite(SEAL);
+      inode.seals.value = seals;
     }
   }
 }
@@ -203,7 +203,6 @@ function* setUpMapping(world: World, process: Process, mapping: Mapping): Steps<
   const pgoff = Number(mapping.offset / PAGE);
   const file = fileOf(world, process, mapping, object);
   const backed = file !== null || object.pfnMapping !== null;
-  const readOnlyFd = 'readonly_fd' in object.spec && object.spec.readonly_fd === true;
   // A page that is written before its protection is lowered: the kind's content, or populate by writing.
   const token = object.spec.content === undefined || backed ? undefined : contentOf(world, object.spec.content);
   const writes = token !== undefined || mapping.populate === 'write';
@@ -222,7 +221,7 @@ function* setUpMapping(world: World, process: Process, mapping: Mapping): Steps<
       ...(object.pfnMapping === null ? {} : { pfnMapping: object.pfnMapping }),
       ...vmFileOf(object, mapping.shared),
       ...(backed || object.spec.kind === 'dev-zero' ? { pgoff } : {}),
-      readOnlyFd,
+      readOnlyFd: readOnlyFd(object),
     }),
   );
   if ('errno' in result)
@@ -243,8 +242,14 @@ function* setUpMapping(world: World, process: Process, mapping: Mapping): Steps<
   if (mapping.uffd.length > 0) yield* call(registerUffd(world, vpn, mapping));
 }
 
-/** The vm_file of a mapping whose pages come from elsewhere: /dev/zero mapped private, SysV shared memory. */
-export function vmFileOf({ spec }: MemoryObject, shared: boolean): { readonly vmFile?: 'dev-zero' | 'sysv' } {
+/** Was the descriptor opened O_RDONLY? */
+export function readOnlyFd({ spec }: MemoryObject): boolean {
+  return 'readonly_fd' in spec && spec.readonly_fd === true;
+}
+
+/** The vm_file of a mapping whose pages come from elsewhere: /dev/zero mapped private, SysV shared memory, drivers. */
+export function vmFileOf({ spec }: MemoryObject, shared: boolean): Pick<MmapRequest, 'vmFile'> {
+  if (spec.kind === 'driver' || spec.kind === 'dmabuf') return { vmFile: 'device' };
   if (spec.kind === 'dev-zero' && !shared) return { vmFile: 'dev-zero' };
   return spec.kind === 'sysv' ? { vmFile: 'sysv' } : {};
 }

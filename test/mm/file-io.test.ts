@@ -67,7 +67,7 @@ describe('write(2) of a file', () => {
 
   it('is EPERM on a sealed memfd, EROFS on a read-only filesystem, EINVAL on hugetlb', () => {
     const write = (b: FileBench) => run(b, b.task, () => writePage(b.core, b.file, 0, F));
-    expect(write(fileBench({ file: { kind: 'shmem', sealedWrite: true } }))).toBe('EPERM');
+    expect(write(fileBench({ file: { kind: 'shmem', seals: ['write'] } }))).toBe('EPERM');
     const readOnly = fileBench();
     readOnly.superBlock.readOnly.value = true;
     expect(write(readOnly)).toBe('EROFS');

@@ -58,7 +58,7 @@ describe('mmap', () => {
   it('refuses nothing, too much, write through a read-only descriptor, and a sealed memfd', () => {
     const lab = new Lab();
     const file = lab.inode({ kind: 'shmem' });
-    const sealed = lab.inode({ kind: 'shmem', name: 'sealed', sealedWrite: true });
+    const sealed = lab.inode({ kind: 'shmem', name: 'sealed', seals: ['write'] });
     const map = (options: object) => lab.do(() => mmap(lab.core, { name: 'mem', pages: 8, ...options }));
     expect(map({ pages: 0 })).toEqual({ errno: 'EINVAL' });
     expect(map({ pages: 2 ** 36 })).toEqual({ errno: 'ENOMEM' });

@@ -157,7 +157,7 @@ describe('truncation', () => {
 
   it('refuses nonsense and what the file cannot', () => {
     const lab = new Lab({ params: { hugePages: { 9: 1 } } });
-    const shmem = lab.inode({ kind: 'shmem', sealedWrite: true });
+    const shmem = lab.inode({ kind: 'shmem', seals: ['write'] });
     const ext4 = lab.inode({ kind: 'file', fs: 'ext4', name: 'e' });
     const secret = lab.inode({ kind: 'secret', name: 's' });
     const huge = lab.inode({ kind: 'hugetlb', name: 'h', sizePages: 512, hugeOrder: 9 });

@@ -79,7 +79,7 @@ const MAKERS = {
   },
   memfd_shared_ro: (lab: Lab) => lab.map({ shared: true, write: false, file: lab.inode({ kind: 'shmem' }) }),
   memfd_write_sealed_ro: (lab: Lab) =>
-    lab.map({ shared: true, write: false, file: lab.inode({ kind: 'shmem', sealedWrite: true }) }),
+    lab.map({ shared: true, write: false, file: lab.inode({ kind: 'shmem', seals: ['write'] }) }),
   memfd_private_rw: (lab: Lab) => lab.map({ file: lab.inode({ kind: 'shmem' }) }),
   memfd_private_ro: (lab: Lab) => lab.map({ write: false, file: lab.inode({ kind: 'shmem' }) }),
   ext4_shared_rw: (lab: Lab) => lab.map({ shared: true, file: lab.inode({ kind: 'file', fs: 'ext4' }) }),

@@ -138,6 +138,25 @@ export const cowFork = subject({
     in: { since: '5.18' },
     note: 'recorded on 6.1.192 and 6.12.117; the first release is from memory',
   },
+  'madvise.dontneed-hugetlb': {
+    summary: 'What MADV_DONTNEED does to hugetlb memory.',
+    source: 'reclaim-migration-writeback.md 2.13',
+    evidence: 'source',
+    ways: {
+      refused: { summary: 'EINVAL, as for mlocked memory.' },
+      'rounds-up': {
+        summary: 'Drops huge pages, and the last one whole where the range ends inside it.',
+        commit: '90e7e7f5ef3f',
+        in: { since: '5.18', until: '6.1, 6.0.6' },
+      },
+      'whole-pages': {
+        summary: 'Drops the huge pages that lie whole in the range.',
+        commit: '8ebe0a5eaaeb',
+        in: { since: '6.1, 6.0.6' },
+      },
+    },
+    note: 'the last way read in 6.1.192 and 6.12.117; the others and all first releases are from memory',
+  },
   'madvise.populate': {
     summary: 'MADV_POPULATE_READ and MADV_POPULATE_WRITE fault a range in.',
     commit: '4ca9b3859dac',
@@ -162,6 +181,23 @@ export const cowFork = subject({
     in: { since: '5.13' },
     note: 'commit and release are from memory',
     requires: ['mremap.dontunmap'],
+  },
+  'mremap.hugetlb': {
+    summary: 'mremap moves hugetlb memory; before, all but shrinking is EINVAL.',
+    commit: '550a7d60bd5e',
+    source: 'man mremap(2)',
+    evidence: 'unverified',
+    in: { since: '5.16' },
+    note: 'commit and release are from memory',
+  },
+  'memfd.sealed-maps-read-only': {
+    summary:
+      'A memfd with F_SEAL_WRITE can be mapped shared for reading; before, through a writable descriptor, EPERM.',
+    commit: '8ec396d05d1b',
+    source: 'man fcntl(2)',
+    evidence: 'observed',
+    in: [{ since: '6.7, 5.4.297, 5.10.241, 5.15.190, 6.1.148, 6.6.102', until: '6.12' }, { since: '6.13, 6.12.9' }],
+    note: 'recorded on 6.1.192 and 6.12.117; 5de195060b2e took it out of 6.12 for a while; the releases are from memory',
   },
   'madvise.remove-maywrite': {
     summary: 'MADV_REMOVE asks whether the shared mapping may become writable, not whether it is writable now.',
