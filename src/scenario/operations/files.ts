@@ -15,6 +15,7 @@ import { defineOperation, type Outcome } from '../operation.ts';
 import { type Ref, zRef } from '../reference.ts';
 import { zAddress, zContent, zSize } from '../scalar.ts';
 import { fileNamed } from '../world-devices.ts';
+import { readOnlyFd } from '../world-memory.ts';
 import { ownContent, tokensOf } from './access.ts';
 import { outcome } from './mapping.ts';
 import { mustRange, processOf, WHERE } from './place.ts';
@@ -39,6 +40,13 @@ export function inodeOf(context: OperationContext, ref: Ref): Inode {
   const inode = world.memory.get(ref.name)?.inode ?? place?.memory.inode ?? mapped?.fields.file ?? null;
   if (inode === null) throw new ScriptMistake(`${ref.name} has no file behind it`);
   return inode;
+}
+
+/** Was the descriptor behind that memory opened O_RDONLY? */
+function notForWriting(context: OperationContext, ref: Ref): boolean {
+  const { world } = context.performance;
+  const object = world.memory.get(ref.name) ?? world.place(processOf(context), ref.name)?.memory;
+  return object !== undefined && readOnlyFd(object);
 }
 
 interface PartArgs {
@@ -66,6 +74,7 @@ export const fileOperations = [
     args: z.strictObject({ ...FILE, size: zSize }),
     *run(context, args) {
       const { core } = context.performance.world;
+      if (notForWriting(context, args.memory)) return { errno: 'EINVAL' };
       return outcome(
         yield* call(truncate(core, inodeOf(context, args.memory), Number((args.size + PAGE - 1n) / PAGE))),
       );
@@ -86,6 +95,11 @@ export const fileOperations = [
       if (gmem instanceof GuestMemfd) {
         const vm = world.vms.get(gmem.vm.name)!;
         return outcome(yield* call(gmemFallocate(vm, gmem, args.mode ?? 'allocate', from, pages)));
+      }
+      if (pages > 0 && notForWriting(context, args.memory)) return { errno: 'EBADF' };
+      if (((args.offset ?? 0n) | (args.length ?? 0n)) % PAGE !== 0n) {
+        if (args.mode === 'collapse-range') return { errno: 'EINVAL' };
+        throw new ScriptMistake('fallocate of parts of pages is not modelled: offset and length in multiples of 4KiB');
       }
       return outcome(
         yield* call(fallocate(context.performance.world.core, inode, args.mode ?? 'allocate', from, pages)),
@@ -118,6 +132,7 @@ export const fileOperations = [
     args: z.strictObject({ ...PART, value: zContent.optional() }),
     *run(context, args) {
       const { inode, from, pages } = partOf(context, { ...args, length: args.length ?? 1n });
+      if (notForWriting(context, args.memory)) return { errno: 'EBADF' };
       // Files that were not opened by path have no position for pread and pwrite unless they ask for one.
       if (inode.unevictable) return { errno: 'ESPIPE' };
       const token = tokensOf(context).of(args.value ?? ownContent(context));
@@ -145,7 +160,8 @@ export const fileOperations = [
     on: ['process'],
     args: z.strictObject({ ...WHERE, async: z.boolean().optional(), invalidate: z.boolean().optional() }),
     *run(context, args) {
-      const { vpn, pages } = mustRange(context, args);
+      const { address, vpn, pages } = mustRange(context, args);
+      if (address % PAGE !== 0n) return { errno: 'EINVAL' };
       const flags = { sync: args.async !== true, invalidate: args.invalidate ?? false };
       return outcome(yield* call(msync(context.performance.world.core, vpn, pages, flags)));
     },

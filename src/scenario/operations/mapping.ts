@@ -10,7 +10,7 @@ import { mprotect } from '../../mm/mprotect.ts';
 import { defineOperation, type Outcome } from '../operation.ts';
 import { zDeclares, zRef } from '../reference.ts';
 import { zAddress, zProt, zSize } from '../scalar.ts';
-import { vmFileOf } from '../world-memory.ts';
+import { readOnlyFd, vmFileOf } from '../world-memory.ts';
 import { mustRange, processOf, WHERE, zWhere } from './place.ts';
 
 const PAGE = 4096n;
@@ -26,6 +26,12 @@ const ADVICE = [
 /** `ok` or an errno as an outcome. */
 export function outcome(result: string): Outcome {
   return result === 'ok' ? { returns: 0 } : { errno: result };
+}
+
+/** The length of a mapping: whole pages, and whole huge pages of hugetlb (ksys_mmap_pgoff). */
+function mmapPages(bytes: bigint, file: Inode | null): number {
+  const unit = file?.kind === 'hugetlb' ? 2n ** BigInt(file.hugeOrder) : 1n;
+  return Number(((bytes + unit * PAGE - 1n) / (unit * PAGE)) * unit);
 }
 
 /** A system call on a range: EINVAL when the address is not page aligned. */
@@ -58,10 +64,12 @@ export const mappingOperations = [
       const process = processOf(context);
       const object = args.memory === undefined ? undefined : world.objectOf(process, args.memory.name);
       const bytes = args.size ?? object?.spec.size ?? 0n;
-      const pages = Number((bytes + PAGE - 1n) / PAGE);
-      const fixed = args.at !== undefined;
+      const fixed = args.at !== undefined || args.noreplace === true;
       const at = args.at ?? args.hint;
       if (at !== undefined && at % PAGE !== 0n && fixed) return { errno: 'EINVAL' };
+      // x86's sys_mmap
+      if ((args.offset ?? 0n) % PAGE !== 0n) return { errno: 'EINVAL' };
+      const pages = mmapPages(bytes, object?.inode ?? null);
       const shared = args.shared ?? (object !== undefined && object.inode !== null);
       const pgoff = Number((args.offset ?? 0n) / PAGE);
       const own = `${context.actor}#${world.sim.current!.nextNumber()}`;
@@ -77,7 +85,7 @@ export const mappingOperations = [
           name: args.name?.name ?? args.memory?.name ?? `anonymous of ${context.actor}`,
           pages,
           ...(at === undefined ? {} : { at: Number(at / PAGE) }),
-          fixed,
+          fixed: args.at !== undefined,
           noReplace: args.noreplace ?? false,
           read: args.prot?.read ?? true,
           write: args.prot?.write ?? true,
@@ -87,6 +95,7 @@ export const mappingOperations = [
           ...(object?.pfnMapping ? { pfnMapping: object.pfnMapping } : {}),
           ...(object === undefined ? {} : vmFileOf(object, shared)),
           ...(backed || object?.spec.kind === 'dev-zero' ? { pgoff } : {}),
+          readOnlyFd: object !== undefined && readOnlyFd(object),
           populate: args.populate ?? false,
           locked: args.locked ?? false,
         }),

@@ -60,7 +60,7 @@ export const movingOperations = [
     *run(context, args) {
       const { world } = context.performance;
       const range = mustRange(context, args);
-      if (range.address % PAGE !== 0n) return { errno: 'EINVAL' };
+      if (range.address % PAGE !== 0n || (args.to ?? 0n) % PAGE !== 0n) return { errno: 'EINVAL' };
       const over = args.to_memory === undefined ? undefined : mustRange(context, { memory: args.to_memory });
       const to = args.to === undefined ? over?.vpn : Number(args.to / PAGE);
       const newPages = args.new_size === undefined ? range.pages : Number((args.new_size + PAGE - 1n) / PAGE);
@@ -109,7 +109,8 @@ export const movingOperations = [
       move_all: z.boolean().optional().describe('MPOL_MF_MOVE_ALL'),
     }),
     *run(context, args) {
-      const { vpn, pages, task } = mustRange(context, args);
+      const { address, vpn, pages, task } = mustRange(context, args);
+      if (address % PAGE !== 0n) return { errno: 'EINVAL' };
       return outcome(
         yield* call(
           mbind(context.performance.world.core, task.mm.peek()!, {
@@ -132,8 +133,13 @@ export const movingOperations = [
     args: z.strictObject({ process: zRef('process').optional(), from: z.array(zCount()), to: z.array(zCount()) }),
     *run(context, args) {
       const { world } = context.performance;
-      const mm = world.task(args.process?.name ?? processOf(context)).mm.peek();
-      if (mm === null) return { errno: 'ESRCH' };
+      const task = world.task(args.process?.name ?? processOf(context));
+      const { task: self } = world.core.current;
+      if (task.reaped.peek()) return { errno: 'ESRCH' };
+      // ptrace_may_access
+      if (task.user !== self.user && !self.capable('CAP_SYS_PTRACE')) return { errno: 'EPERM' };
+      const mm = task.mm.peek();
+      if (mm === null) return { errno: 'EINVAL' };
       const result = yield* call(migrateProcess(world.core, mm, args.from, args.to));
       return typeof result === 'number' ? { returns: result } : { errno: result };
     },

@@ -2,6 +2,7 @@
 import * as z from 'zod';
 import { call, type Steps } from '../../engine/process.ts';
 import { ZERO_TOKEN } from '../../hw/token.ts';
+import { MMAP_MIN_PAGE, TASK_SIZE_PAGES } from '../../mm/address-space.ts';
 import type { CoreMm } from '../../mm/core.ts';
 import type { Errno } from '../../mm/errno.ts';
 import type { Mm } from '../../mm/mm.ts';
@@ -13,12 +14,20 @@ import { defineOperation, type Outcome } from '../operation.ts';
 import { zContent } from '../scalar.ts';
 import { tokensOf } from './access.ts';
 import { outcome } from './mapping.ts';
-import { mustRange, processOf, WHERE } from './place.ts';
+import { mustRange, processOf, type Range, WHERE } from './place.ts';
+
+const PAGE = 4096n;
 
 const zMode = z.enum(['missing', 'wp', 'minor']);
 const FILLED = { pages: 'How many pages were filled in.' };
 
 type WhereArgs = Parameters<typeof mustRange>[1];
+
+/** validate_range: whole pages, some of them, above mmap_min_addr and within the address space. */
+function validRange({ address, bytes, vpn, pages }: Range): boolean {
+  if (address % PAGE !== 0n || bytes % PAGE !== 0n || pages === 0) return false;
+  return vpn >= MMAP_MIN_PAGE && vpn + pages <= TASK_SIZE_PAGES;
+}
 
 /** One ioctl that fills in a range page by page: EAGAIN when it stops after the first. */
 function* fillRange(
@@ -26,10 +35,12 @@ function* fillRange(
   args: WhereArgs,
   fill: (core: CoreMm, mm: Mm, vpn: number) => Steps<Errno | null>,
 ): Steps<Outcome> {
-  const { vpn, pages, task } = mustRange(context, args);
+  const range = mustRange(context, args);
+  const { vpn, pages, task } = range;
   const { core } = context.performance.world;
   const mm = task.mm.peek();
   if (mm === null) return { errno: 'ESRCH' };
+  if (!validRange(range)) return { errno: 'EINVAL' };
   for (let done = 0; done < pages; done++) {
     const errno = yield* call(fill(core, mm, vpn + done));
     if (errno !== null) return { errno: done === 0 ? errno : 'EAGAIN', shows: { pages: done } };
@@ -50,7 +61,9 @@ export const uffdOperations = [
       fill: zContent.optional().describe('What a handler that answers at once fills in; without it nobody does.'),
     }),
     *run(context, args) {
-      const { vpn, pages, task } = mustRange(context, args);
+      const range = mustRange(context, args);
+      if (!validRange(range)) return { errno: 'EINVAL' };
+      const { vpn, pages, task } = range;
       const { core } = context.performance.world;
       const modes = Array.isArray(args.mode) ? args.mode : [args.mode];
       const fill = args.fill === undefined ? null : tokensOf(context).of(args.fill);
@@ -66,7 +79,9 @@ export const uffdOperations = [
     on: ['process'],
     args: z.strictObject(WHERE),
     *run(context, args) {
-      const { vpn, pages, task } = mustRange(context, args);
+      const range = mustRange(context, args);
+      if (!validRange(range)) return { errno: 'EINVAL' };
+      const { vpn, pages, task } = range;
       const { core } = context.performance.world;
       return outcome(yield* call(userfaultfdUnregister(core, task.mm.peek()!, vpn, vpn + pages)));
     },
@@ -108,7 +123,9 @@ export const uffdOperations = [
     on: ['process'],
     args: z.strictObject({ ...WHERE, protect: z.boolean().optional().describe('Default: true.') }),
     *run(context, args) {
-      const { vpn, pages, task } = mustRange(context, args);
+      const range = mustRange(context, args);
+      if (!validRange(range)) return { errno: 'EINVAL' };
+      const { vpn, pages, task } = range;
       const { core } = context.performance.world;
       const errno = yield* call(uffdWriteProtect(core, task.mm.peek()!, vpn, vpn + pages, args.protect ?? true));
       return errno === null ? { returns: 0 } : { errno };

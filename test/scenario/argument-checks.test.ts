@@ -1,0 +1,257 @@
+// What system calls on memory refuse before they do anything, as scenario files ask it: alignment, descriptors, seals,
+// nodes, capabilities.
+import { describe, expect, it } from 'vitest';
+import { failures } from './failures.ts';
+
+/** A process of a user without capabilities that performs `steps` over `memory`. */
+const story = (kernel: string, memory: string, maps: string, steps: string) => `
+title: arguments
+kernel: ${kernel}
+host: {memlock: 64KiB, hugepages: {2MiB: 4}, memory: {normal: 64MiB}}
+memory:
+${memory}
+processes: {p: {uid: 1000, maps: {${maps}}}}
+actors:
+  p:
+${steps}
+`;
+
+describe('mmap', () => {
+  it('takes whole pages of a file, and whole huge pages of hugetlb', () => {
+    const memory = `
+  f: {kind: file, size: 16KiB}
+  huge: {kind: hugetlb, size: 4MiB, memfd: true}`;
+    const steps = `
+    - mmap: {memory: f, offset: 0x1001}
+      expect: EINVAL
+    - mmap: {memory: f, hint: 0x10000001, noreplace: true}
+      expect: EINVAL
+    - mmap: {memory: huge, offset: 4KiB, size: 2MiB}
+      expect: EINVAL
+    - mmap: {memory: huge, size: 4KiB}
+    - touch: {memory: huge}
+    - munmap: {memory: huge, length: 2MiB}
+`;
+    expect(failures(story('v6.12.117', memory, '', steps))).toEqual([]);
+  });
+
+  it('of a descriptor opened O_RDONLY never writes', () => {
+    const memory = '  ro: {kind: shmem, size: 16KiB, readonly_fd: true}';
+    const steps = `
+    - mmap: {memory: ro, shared: true}
+      expect: EACCES
+    - mmap: {memory: ro, prot: r, shared: true}
+    - mprotect: {memory: ro, prot: rw}
+      expect: EACCES
+    - truncate: {memory: ro, size: 4KiB}
+      expect: EINVAL
+    - fallocate: {memory: ro, mode: punch-hole}
+      expect: EBADF
+    - file.write: {memory: ro}
+      expect: EBADF
+`;
+    expect(failures(story('v6.12.117', memory, '', steps))).toEqual([]);
+  });
+
+  it.each([
+    ['v5.15', 'expect: EPERM'],
+    ['v6.1', 'expect: EPERM'],
+    ['v6.1.192', 'returns: 0'],
+    ['v6.8', 'returns: 0'],
+    ['v6.12', 'expect: EPERM'],
+    ['v6.12.117', 'returns: 0'],
+  ])('of a write-sealed memfd, shared for reading, on %s: %s', (kernel, outcome) => {
+    const memory = `
+  sealed: {kind: shmem, size: 16KiB, sealed: [write]}
+  future: {kind: shmem, size: 16KiB, sealed: [future_write]}`;
+    const steps = `
+    - mmap: {memory: sealed, prot: r, shared: true}
+      ${outcome}
+    - mmap: {memory: future, prot: r, shared: true}
+    - mmap: {memory: future, prot: rw, shared: true}
+      expect: EPERM
+`;
+    expect(failures(story(kernel, memory, '', steps))).toEqual([]);
+  });
+});
+
+describe('mremap, msync, mbind and userfaultfd', () => {
+  it('want addresses of pages', () => {
+    const steps = `
+    - mremap: {memory: a, to: 0x10000001}
+      expect: EINVAL
+    - msync: {memory: a, offset: 1}
+      expect: EINVAL
+    - mbind: {memory: a, offset: 1, nodes: [0]}
+      expect: EINVAL
+    - uffd.register: {memory: a, offset: 1, length: 4KiB, mode: missing}
+      expect: EINVAL
+    - uffd.register: {memory: a, mode: missing}
+    - uffd.copy: {memory: a, length: 0, value: A}
+      expect: EINVAL
+    - uffd.copy: {memory: a, offset: 1, length: 4KiB, value: A}
+      expect: EINVAL
+    - uffd.zeropage: {memory: a, length: 1}
+      expect: EINVAL
+    - uffd.unregister: {memory: a, length: 0}
+      expect: EINVAL
+`;
+    expect(failures(story('v6.12.117', '  a: {kind: anon, size: 16KiB}', 'a: {}', steps))).toEqual([]);
+  });
+});
+
+describe('hugetlb memory', () => {
+  const memory = '  huge: {kind: hugetlb, size: 4MiB, memfd: true, populate: write}';
+
+  it('is given back by MADV_DONTNEED since 5.18, whole pages of the range since 6.1', () => {
+    const drop = (kernel: string, outcome: string, left: number) =>
+      failures(
+        story(
+          kernel,
+          memory,
+          'huge: {}',
+          `
+    - madvise: {memory: huge, length: 2MiB + 4KiB, advice: DONTNEED}
+      ${outcome}
+    - pagemap: {memory: huge}
+      shows: {present_pages: ${left}}
+`,
+        ),
+      );
+    expect(drop('v5.15', 'expect: EINVAL', 1024)).toEqual([]);
+    expect(drop('v5.19', 'returns: 0', 0)).toEqual([]);
+    expect(drop('v6.12.117', 'returns: 0', 512)).toEqual([]);
+  });
+
+  it('moves since 5.16', () => {
+    const move = (kernel: string, outcome: string) =>
+      failures(story(kernel, memory, 'huge: {}', `    - mremap: {memory: huge, to: 0x7e0000000000}\n      ${outcome}`));
+    expect(move('v5.15', 'expect: EINVAL')).toEqual([]);
+    expect(move('v6.1', 'returns: 0')).toEqual([]);
+  });
+});
+
+describe('seals', () => {
+  it('against shrinking and growing hold for truncate, fallocate and write', () => {
+    const memory = '  sealed: {kind: shmem, size: 16KiB, sealed: [shrink, grow]}';
+    const steps = `
+    - truncate: {memory: sealed, size: 4KiB}
+      expect: EPERM
+    - truncate: {memory: sealed, size: 64KiB}
+      expect: EPERM
+    - truncate: {memory: sealed, size: 16KiB}
+    - fallocate: {memory: sealed, length: 20KiB}
+      expect: EPERM
+    - file.write: {memory: sealed, offset: 16KiB}
+      expect: EPERM
+    - file.write: {memory: sealed, offset: 12KiB}
+    - fallocate: {memory: sealed, mode: punch-hole}
+`;
+    expect(failures(story('v6.12.117', memory, '', steps))).toEqual([]);
+  });
+});
+
+describe('madvise', () => {
+  it('looks at vm_file, be the memory behind it anonymous or a device', () => {
+    const text = `
+title: files that hold no pages
+kernel: v6.12.117
+memory:
+  zero: {kind: dev-zero, size: 16KiB, shared: false}
+  bar: {kind: bar, size: 16KiB, device: nic}
+devices: {nic: {process: p, attach: vfio-type1, bars: [{size: 16KiB}]}}
+processes: {p: {maps: {zero: {}, bar: {}}}}
+actors:
+  p:
+    - madvise: {memory: zero, advice: REMOVE}
+      expect: EACCES
+    - madvise: {memory: zero, advice: WIPEONFORK}
+      expect: EINVAL
+    - madvise: {memory: bar, advice: REMOVE}
+      expect: ENODEV
+`;
+    expect(failures(text)).toEqual([]);
+  });
+});
+
+describe('nodes', () => {
+  const numa = (who: string, steps: string) => `
+title: two nodes
+kernel: v6.12.117
+host: {nodes: 2, memory: [{normal: 32MiB}, {normal: 32MiB}]}
+memory:
+  a: {kind: anon, size: 8KiB, populate: write}
+  s: {kind: shmem, size: 4KiB, populate: write}
+processes:
+  p: {${who}, maps: {a: {}, s: {}}}
+  q: {uid: 1001, maps: {s: {}}}
+actors:
+  p:
+${steps}
+`;
+
+  it('that are not there are left out by mbind and migrate_pages', () => {
+    const steps = `
+    - mbind: {memory: a, nodes: [5]}
+      expect: EINVAL
+    - mbind: {memory: a, length: 0, nodes: [5]}
+    - mbind: {memory: a, nodes: [1, 5], move: true}
+    - pagemap: {memory: a}
+      shows: {zone: node1/Normal}
+    - migrate_pages: {from: [9], to: [0]}
+      returns: 0
+`;
+    expect(failures(numa('uid: 1000', steps))).toEqual([]);
+  });
+
+  it('of shared pages, and of other processes, want a capability', () => {
+    const steps = `
+    - move_pages: {memory: s, node: 1, all: true}
+      expect: EPERM
+    - migrate_pages: {process: q, from: [0], to: [1]}
+      expect: EPERM
+    - migrate_pages: {from: [0], to: [7]}
+      expect: EPERM
+    - migrate_pages: {from: [0], to: [1]}
+      returns: 0
+    - pagemap: {memory: s}
+      shows: {zone: node0/Normal}
+`;
+    expect(failures(numa('uid: 1000', steps))).toEqual([]);
+  });
+
+  it('of shared pages change with CAP_SYS_NICE', () => {
+    const steps = `
+    - migrate_pages: {from: [0], to: [7]}
+      expect: EINVAL
+    - migrate_pages: {from: [0], to: [1]}
+      returns: 0
+    - pagemap: {memory: s}
+      shows: {zone: node1/Normal}
+`;
+    expect(failures(numa('uid: 0', steps))).toEqual([]);
+  });
+});
+
+describe('KSM', () => {
+  it('pages are the own of the process again before mremap moves them', () => {
+    const text = `
+title: merged pages move
+kernel: v6.12.117
+memory: {a: {kind: anon, size: 8KiB, content: A, populate: write, advice: [MERGEABLE]}}
+processes: {p: {maps: {a: {}}}}
+actors:
+  p:
+    - ksm.scan: {}
+    - ksm.scan: {}
+    - pagemap: {memory: a}
+      shows: {mapcount: 2}
+    - mremap: {memory: a, to: 0x7e0000000000}
+    - pagemap: {memory: a}
+      shows: {present_pages: 2, mapcount: 1}
+    - cpu.read: {memory: a, length: 8KiB}
+      shows: {value: A}
+`;
+    expect(failures(text)).toEqual([]);
+  });
+});
