@@ -99,7 +99,7 @@ export function* makeShmemPages(core: CoreMm, fault: Fault, inode: Inode): Steps
   const pages = Math.min(bulkPages(core, fault), uncachedFrom(core, fault, inode));
   // A write fault that may drop mmap_lock does so after every page.
   if (pages < 2 || (write && mayDropLock(fault))) return false;
-  const frames = yield* call(allocFrames(core, userGfp(core, flags.memallocPin, true), pages));
+  const frames = yield* call(allocFrames(core, { ...userGfp(core, flags.memallocPin, true), ...inode.policy }, pages));
   if (frames.length === 0) return false;
   const index = vma.indexOf(vpn);
   const count = Math.min(frames.length, absentFrom(fault, vpn + frames.length), uncachedFrom(core, fault, inode));

@@ -93,7 +93,7 @@ function* hugetlbNoPage(core: CoreMm, fault: Fault, inode: Inode): Steps<Outcome
   if (fault.vma.userfaults(UFFD_MISSING)) return (yield* call(stable(fault))) ? 'uffd-missing' : 'ok';
   if (!shared) fault.vma = yield* call(anonVmaPrepare(core, fault.mm, fault.vma));
   const movable = !pinnableOnly(core, fault.flags.memallocPin);
-  const head = yield* call(allocHugetlb(core, { order: inode.hugeOrder, movable, zero: true }));
+  const head = yield* call(allocHugetlb(core, { order: inode.hugeOrder, movable, zero: true, ...inode.policy }));
   // ENOSPC, unless a migration put the entry back meanwhile.
   if (head === undefined) return (yield* call(stable(fault))) ? 'sigbus' : 'ok';
   if (shared) {
@@ -215,7 +215,7 @@ function* copyHuge(core: CoreMm, fault: Fault, inode: Inode, old: number): Steps
   getNow(core, old, 1);
   fault.unlockNow();
   const movable = !pinnableOnly(core, fault.flags.memallocPin);
-  const head = yield* call(allocHugetlb(core, { order: inode.hugeOrder, movable, zero: false }));
+  const head = yield* call(allocHugetlb(core, { order: inode.hugeOrder, movable, zero: false, ...inode.policy }));
   if (head === undefined) {
     yield* call(folioPut(core, old, 1, 'hugetlb_wp'));
     if (!ownsReservation(fault, inode, core, old)) return 'sigbus';

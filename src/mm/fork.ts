@@ -60,6 +60,7 @@ export function* fork(
     memlockBytes: parent.memlockBytes.peek(),
     memlockHardBytes: parent.memlockHardBytes.peek(),
     oomScoreAdj: parent.oomScoreAdj.peek(),
+    homeNode: parent.homeNode,
     parent,
   });
   // Nobody else can reach the child yet.

@@ -33,6 +33,8 @@ export interface InodeOptions {
   readonly stablePages?: boolean;
   /** The mounted filesystem it belongs to; absent: one that is never frozen or remounted. */
   readonly superBlock?: SuperBlock;
+  /** MPOL_BIND of a file in memory to this node (shared policy); absent: that of the task. */
+  readonly bindNode?: number;
   /** It has a name in a directory, which `unlink` takes away; default: no. */
   readonly linked?: boolean;
 }
@@ -50,6 +52,8 @@ export class Inode {
   readonly hugeOrder: number;
   readonly stablePages: boolean;
   readonly superBlock: SuperBlock | null;
+  /** Where pages of shmem and hugetlb have to come from, as Gfp has it. */
+  readonly policy: { readonly node?: number };
   /** i_size [pages] */
   readonly sizePages: Cell<number>;
   readonly seals: Cell<readonly Seal[]>;
@@ -86,6 +90,7 @@ export class Inode {
     this.hugeOrder = options.hugeOrder ?? 0;
     this.stablePages = options.stablePages ?? false;
     this.superBlock = options.superBlock ?? null;
+    this.policy = options.bindNode === undefined ? {} : { node: options.bindNode };
     this.identity = mix(hashText(options.name), 0x696e6f64);
     this.id = (this.identity & 0x7ffffffe) + 1;
     this.sizePages = new Cell(sim, `i_size of ${this.name}`, options.sizePages);

@@ -52,6 +52,8 @@ export interface MmapRequest {
   readonly locked?: boolean;
   /** A vm_file that is not where the pages come from (see VmaFields.vmFile). */
   readonly vmFile?: 'dev-zero' | 'sysv' | 'device';
+  /** The policy that mbind would give it. */
+  readonly bindNode?: number;
   /** A driver's mapping of raw frames. */
   readonly pfnMapping?: PfnMapping;
 }
@@ -125,6 +127,7 @@ function* doMmap(core: CoreMm, mm: Mm, request: MmapRequest): Steps<MmapResult> 
     vmFile: request.vmFile ?? null,
     pgoff: request.pgoff ?? (file === undefined && request.pfnMapping === undefined ? vpn : 0),
     pfnMapping: request.pfnMapping ?? null,
+    bindNode: request.bindNode ?? null,
     io: request.pfnMapping !== undefined,
     // VM_LOCKED is not kept on raw frames and hugetlb, which do not need it (mmap_region).
     locked: locked && request.pfnMapping === undefined && file?.kind !== 'hugetlb' && file?.kind !== 'fsdax',

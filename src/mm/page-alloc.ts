@@ -26,7 +26,7 @@ export interface Gfp {
   readonly zero: boolean;
   /** Only from this node (__GFP_THISNODE, MPOL_BIND). */
   readonly node?: number;
-  /** This node first (preferred_nid); default: node 0, where all CPUs are. */
+  /** This node first (preferred_nid); default: that of the task. */
   readonly near?: number;
   /** Fail instead of reclaiming (THP faults, __GFP_NORETRY). */
   readonly noReclaim?: boolean;
@@ -128,19 +128,20 @@ function zonelist(core: CoreMm, gfp: Gfp): readonly ZoneState[] {
   const built = zonelists.get(core) ?? [[], []];
   zonelists.set(core, built);
   const byNode = built[gfp.movable ? 1 : 0];
-  const place = (gfp.node ?? -1) + 1 + ((gfp.near ?? -1) + 1) * (core.machine.nodes + 1);
+  const near = gfp.near ?? core.current.task.homeNode;
+  const place = (gfp.node ?? -1) + 1 + near * (core.machine.nodes + 1);
   const known = byNode[place];
   if (known !== undefined) return known;
   const rank = (z: ZoneState) => core.params.userZones.indexOf(z.zone.kind);
   const list = core.zones
     .filter((z) => rank(z) >= 0 && suits(z.zone.kind, z.zone.node, gfp))
-    .sort((a, b) => distance(gfp, a) - distance(gfp, b) || rank(a) - rank(b));
+    .sort((a, b) => distance(near, a) - distance(near, b) || rank(a) - rank(b));
   byNode[place] = list;
   return list;
 }
 
 /** Where a zone's node stands in the node order: the preferred one first, the others by number. */
-function distance({ near }: Gfp, { zone }: ZoneState): number {
+function distance(near: number, { zone }: ZoneState): number {
   return zone.node === near ? -1 : zone.node;
 }
 

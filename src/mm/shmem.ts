@@ -91,7 +91,7 @@ function* shmemAllocFolio(
   movable: boolean,
   { inFault, write }: Purpose,
 ): Steps<GotFolio | 'again'> {
-  const head = yield* call(allocFolio(core, { order: 0, movable, zero: true }));
+  const head = yield* call(allocFolio(core, { order: 0, movable, zero: true, ...inode.policy }));
   if (head === undefined) return 'oom';
   const flags = write ? PG_UPTODATE | PG_REFERENCED : PG_UPTODATE;
   if (!(yield* call(filemapAddFolio(core, inode, index, head, flags)))) {

@@ -73,6 +73,8 @@ export interface TaskFields {
   readonly parent?: Task;
   /** oom_score_adj; default 0. */
   readonly oomScoreAdj?: number;
+  /** The node of the CPUs that it runs on; default 0. */
+  readonly homeNode?: number;
 }
 
 /** A thread group. */
@@ -87,6 +89,8 @@ export class Task {
   readonly memlockHardBytes: Cell<number>;
   readonly kernelThread: boolean;
   readonly parent: Task | null;
+  /** numa_node_id(): where its memory comes from first. */
+  readonly homeNode: number;
   /** signal->oom_score_adj, -1000 to 1000 */
   readonly oomScoreAdj: Cell<number>;
   /** task->mm; null after exit_mm. exec replaces it. */
@@ -112,6 +116,7 @@ export class Task {
     this.memlockHardBytes = new Cell(sim, `hard RLIMIT_MEMLOCK of ${fields.name}`, hard);
     this.kernelThread = fields.kernelThread ?? false;
     this.parent = fields.parent ?? null;
+    this.homeNode = fields.homeNode ?? 0;
     this.oomScoreAdj = new Cell(sim, `oom_score_adj of ${fields.name}`, fields.oomScoreAdj ?? 0);
     this.mm = new Cell<Mm | null>(sim, `mm of ${fields.name}`, mm);
     this.files = new Cell<readonly OpenFile[]>(sim, `files of ${fields.name}`, []);

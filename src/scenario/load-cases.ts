@@ -126,11 +126,22 @@ function checkHost(
     const there = source.has([...path, 'host', 'latencies', name]) ? path : [];
     complain(source.diagnostic([...there, 'host', 'latencies', name], what, 'key'));
   }
+  checkNodes(spec, Array.isArray(memory) ? entries : nodes, source, complain);
   checkZones(host, source, source.has([...path, 'host', 'memory']) ? path : [], complain);
   if (host.cpus === undefined) return;
   for (const [name, actor] of Object.entries(spec.actors))
     if (actor.cpu !== undefined && actor.cpu >= host.cpus)
       complain(source.diagnostic(['actors', name, 'cpu'], { message: `the host has ${host.cpus} CPUs, from 0` }));
+}
+
+/** Nodes that memory and processes name must be there. */
+function checkNodes(spec: ScenarioSpec, nodes: number, source: Source, complain: (d: Diagnostic) => void): void {
+  for (const what of ['memory', 'processes'] as const)
+    for (const [name, { node }] of Object.entries(spec[what] ?? {}))
+      if (node !== undefined && node >= nodes) {
+        const expected = nodes === 1 ? '0, or more `nodes` of the host' : `0 to ${nodes - 1}`;
+        complain(source.diagnostic([what, name, 'node'], { message: `there is no node ${node}`, expected }));
+      }
 }
 
 /** The kernel itself needs some memory that is neither movable nor far away. */

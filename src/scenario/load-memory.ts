@@ -9,6 +9,9 @@ import { formatSize } from './units.ts';
 /** Kinds that may be mapped past the end of what backs them. */
 const FILE_KINDS = ['file', 'tmpfs', 'fsdax', 'shmem'];
 
+/** Kinds whose pages mbind can send to a node before they exist. */
+const POLICY_KINDS = ['anon', 'heap', 'stack', 'dev-zero', 'shmem', 'tmpfs', 'sysv', 'hugetlb'];
+
 /** Resolve every mapping of every process; what cannot be resolved is left out after a complaint. */
 export function buildProcesses(
   spec: ScenarioSpec,
@@ -16,9 +19,15 @@ export function buildProcesses(
   source: Source,
   complain: (d: Diagnostic) => void,
 ): readonly Process[] {
-  for (const { name, spec: object } of memory)
+  for (const { name, spec: object } of memory) {
     if (object.size === 0n)
       complain(source.diagnostic(['memory', name, 'size'], { message: 'this memory has no bytes' }));
+    if (object.node !== undefined && !POLICY_KINDS.includes(object.kind)) {
+      const message = `memory of kind \`${object.kind}\` has no policy of its own`;
+      const expected = `\`node\` with kind ${nameList(POLICY_KINDS)}; others follow the \`node\` of the process`;
+      complain(source.diagnostic(['memory', name, 'node'], { message, expected }, 'key'));
+    }
+  }
   return Object.entries(spec.processes ?? {}).map(([name, process]) => {
     const maps: Mapping[] = [];
     for (const [mapName, map] of Object.entries(process.maps ?? {})) {

@@ -126,17 +126,18 @@ function inodeOptions(world: World, { name, spec }: Memory): InodeOptions | null
   const sizePages = toPages('file_size' in spec && spec.file_size !== undefined ? spec.file_size : spec.size);
   // Files that were opened by a path have a name that can be unlinked.
   const linked = true;
+  const bound = spec.node === undefined ? {} : { bindNode: spec.node };
   switch (spec.kind) {
     case 'shmem':
     case 'sysv':
-      return { kind: 'shmem', name, sizePages };
+      return { kind: 'shmem', name, sizePages, ...bound };
     case 'tmpfs':
-      return { kind: 'shmem', name, sizePages, linked };
+      return { kind: 'shmem', name, sizePages, linked, ...bound };
     case 'dev-zero':
     case 'anon':
-      return spec.shared === true ? { kind: 'shmem', name, sizePages } : null;
+      return spec.shared === true ? { kind: 'shmem', name, sizePages, ...bound } : null;
     case 'hugetlb':
-      return { kind: 'hugetlb', name, sizePages, hugeOrder: spec.page_size === '1GiB' ? 18 : 9 };
+      return { kind: 'hugetlb', name, sizePages, hugeOrder: spec.page_size === '1GiB' ? 18 : 9, ...bound };
     case 'file':
       return { kind: 'file', name, sizePages, linked, fs: spec.fs ?? 'ext4', ...mountOf(world, spec.mount) };
     case 'text':
@@ -222,6 +223,7 @@ function* setUpMapping(world: World, process: Process, mapping: Mapping): Steps<
       ...vmFileOf(object, mapping.shared),
       ...(backed || object.spec.kind === 'dev-zero' ? { pgoff } : {}),
       readOnlyFd: readOnlyFd(object),
+      ...policyOf(object),
     }),
   );
   if ('errno' in result)
@@ -242,6 +244,11 @@ function* setUpMapping(world: World, process: Process, mapping: Mapping): Steps<
   if (mapping.uffd.length > 0) yield* call(registerUffd(world, vpn, mapping));
 }
 
+/** The policy of memory without a file goes with its mapping; a file has its own. */
+export function policyOf({ spec, inode }: MemoryObject): Pick<MmapRequest, 'bindNode'> {
+  return spec.node === undefined || inode !== null ? {} : { bindNode: spec.node };
+}
+
 /** Was the descriptor opened O_RDONLY? */
 export function readOnlyFd({ spec }: MemoryObject): boolean {
   return 'readonly_fd' in spec && spec.readonly_fd === true;
@@ -260,7 +267,8 @@ function fileOf(world: World, process: Process, mapping: Mapping, object: Memory
   const { spec } = object;
   if (mapping.shared && (spec.kind === 'anon' || spec.kind === 'dev-zero')) {
     const name = `${process.name}:${mapping.name}`;
-    return world.core.addInode(new Inode(world.sim, { kind: 'shmem', name, sizePages: toPages(spec.size) }));
+    const bound = spec.node === undefined ? {} : { bindNode: spec.node };
+    return world.core.addInode(new Inode(world.sim, { kind: 'shmem', name, sizePages: toPages(spec.size), ...bound }));
   }
   return null;
 }

@@ -223,7 +223,8 @@ export class World {
       (spec.capabilities as readonly Capability[] | undefined) ?? (user.uid === 0 ? ROOT_CAPABILITIES : []);
     const mm = new Mm(this.sim, this.kernel, name);
     const oomScoreAdj = spec.oom_score_adj ?? 0;
-    const fields = { name, user, capabilities, memlockBytes, memlockHardBytes, oomScoreAdj };
+    const homeNode = spec.node ?? 0;
+    const fields = { name, user, capabilities, memlockBytes, memlockHardBytes, oomScoreAdj, homeNode };
     this.tasks.set(name, new Task(this.sim, mm, fields));
   }
 

@@ -255,3 +255,43 @@ actors:
     expect(failures(text)).toEqual([]);
   });
 });
+
+describe('the node of memory and of a process', () => {
+  const numa = (memory: string, process: string, steps: string) => `
+title: two nodes
+kernel: v6.12.117
+host: {nodes: 2, memory: [{normal: 32MiB}, {normal: 32MiB}], hugepages: {2MiB: 2}}
+memory: {a: {size: 2MiB, populate: write, ${memory}}}
+processes: {p: {${process}maps: {a: {}}}}
+actors:
+  p:
+${steps}
+`;
+  const zoneOfFirst = (zone: string) => `
+    - pagemap: {memory: a}
+      shows: {zone: ${zone}}
+`;
+
+  it.each(['anon', 'shmem', 'tmpfs', 'sysv', 'hugetlb', 'heap'])('is where pages of %s come from', (kind) => {
+    expect(failures(numa(`kind: ${kind}, node: 1`, '', zoneOfFirst('node1/Normal')))).toEqual([]);
+    expect(failures(numa(`kind: ${kind}`, 'node: 1, ', zoneOfFirst('node1/Normal')))).toEqual([]);
+    expect(failures(numa(`kind: ${kind}, node: 0`, 'node: 1, ', zoneOfFirst('node0/Normal')))).toEqual([]);
+  });
+
+  it('binds what mmap maps later, and pages of a file follow the process', () => {
+    const steps = `
+    - mmap: {memory: a, name: again, populate: true}
+    - pagemap: {memory: again}
+      shows: {zone: node1/Normal}
+`;
+    expect(failures(numa('kind: anon, node: 1', '', steps))).toEqual([]);
+    expect(() => failures(numa('kind: file, node: 1', '', zoneOfFirst('node1/Normal')))).toThrow(
+      /no policy of its own/,
+    );
+  });
+
+  it('must be there', () => {
+    expect(() => failures(numa('kind: anon, node: 2', '', zoneOfFirst('node1/Normal')))).toThrow(/there is no node 2/);
+    expect(() => failures(numa('kind: anon', 'node: 7, ', zoneOfFirst('node1/Normal')))).toThrow(/there is no node 7/);
+  });
+});

@@ -10,7 +10,7 @@ import { mprotect } from '../../mm/mprotect.ts';
 import { defineOperation, type Outcome } from '../operation.ts';
 import { zDeclares, zRef } from '../reference.ts';
 import { zAddress, zProt, zSize } from '../scalar.ts';
-import { readOnlyFd, vmFileOf } from '../world-memory.ts';
+import { policyOf, readOnlyFd, vmFileOf } from '../world-memory.ts';
 import { mustRange, processOf, WHERE, zWhere } from './place.ts';
 
 const PAGE = 4096n;
@@ -96,6 +96,7 @@ export const mappingOperations = [
           ...(object === undefined ? {} : vmFileOf(object, shared)),
           ...(backed || object?.spec.kind === 'dev-zero' ? { pgoff } : {}),
           readOnlyFd: object !== undefined && readOnlyFd(object),
+          ...(object === undefined ? {} : policyOf(object)),
           populate: args.populate ?? false,
           locked: args.locked ?? false,
         }),
