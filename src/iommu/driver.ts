@@ -177,6 +177,11 @@ const DRIVERS: Readonly<Record<DriverName, IommuDriver>> = {
   generic: GENERIC,
 };
 
-export function iommuDriver(name: DriverName): IommuDriver {
-  return DRIVERS[name];
+/** A driver; `pageSizes`: of an IOMMU that has only these of its entry sizes [bytes]. */
+export function iommuDriver(name: DriverName, pageSizes?: readonly bigint[]): IommuDriver {
+  const driver = DRIVERS[name];
+  if (pageSizes === undefined) return driver;
+  const pgsizeBitmap = pageSizes.reduce((bits, size) => bits | size, 0n) & driver.pgsizeBitmap;
+  const orders = driver.orders.filter((order) => (pgsizeBitmap & (4096n << BigInt(order))) !== 0n);
+  return { ...driver, orders, pgsizeBitmap };
 }

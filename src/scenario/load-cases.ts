@@ -1,5 +1,6 @@
 // The cases of a scenario: kernels judged by the kernel room, machines merged, expectations inherited.
 import { LATENCY_DEFAULTS } from '../hw/latency-defaults.ts';
+import { iommuDriver } from '../iommu/driver.ts';
 import { checkAsked, Kernel, KernelError } from '../kernel/index.ts';
 import { type Diagnostic, didYouMean, nameList } from './diagnostic.ts';
 import type { ExpectedFindings, ScenarioCase } from './scenario.ts';
@@ -126,12 +127,36 @@ function checkHost(
     const there = source.has([...path, 'host', 'latencies', name]) ? path : [];
     complain(source.diagnostic([...there, 'host', 'latencies', name], what, 'key'));
   }
+  checkIommu(host, source, source.has([...path, 'host', 'iommu']) ? path : [], complain);
   checkNodes(spec, Array.isArray(memory) ? entries : nodes, source, complain);
   checkZones(host, source, source.has([...path, 'host', 'memory']) ? path : [], complain);
   if (host.cpus === undefined) return;
   for (const [name, actor] of Object.entries(spec.actors))
     if (actor.cpu !== undefined && actor.cpu >= host.cpus)
       complain(source.diagnostic(['actors', name, 'cpu'], { message: `the host has ${host.cpus} CPUs, from 0` }));
+}
+
+/** An IOMMU can have fewer entry sizes than its driver knows, but no others, and never without 4 KiB. */
+function checkIommu(host: HostSpec, source: Source, path: Path, complain: (d: Diagnostic) => void): void {
+  const { driver = 'vtd', page_sizes: sizes, aperture } = host.iommu ?? {};
+  const { orders } = iommuDriver(driver);
+  for (const [index, size] of (sizes ?? []).entries())
+    if (!orders.some((order) => 4096n << BigInt(order) === size)) {
+      const known =
+        orders.length > 8
+          ? 'every power of two from 4KiB'
+          : orders.map((o) => formatSize(4096n << BigInt(o))).join(', ');
+      const what = { message: `\`${driver}\` has no entries of ${formatSize(size)}`, expected: known };
+      complain(source.diagnostic([...path, 'host', 'iommu', 'page_sizes', index], what));
+    }
+  if (sizes !== undefined && !sizes.includes(4096n)) {
+    const what = { message: 'an IO page table without entries of 4KiB', expected: '4KiB among them' };
+    complain(source.diagnostic([...path, 'host', 'iommu', 'page_sizes'], what));
+  }
+  if (aperture !== undefined && aperture.end <= aperture.start)
+    complain(
+      source.diagnostic([...path, 'host', 'iommu', 'aperture'], { message: 'this aperture ends before it starts' }),
+    );
 }
 
 /** Nodes that memory and processes name must be there. */
@@ -189,6 +214,11 @@ export function kernelDiagnostic(error: KernelError): Diagnostic {
 
 function offendingPath(error: KernelError, spec: ScenarioSpec, source: Source, path: Path): Path {
   if (error.kind === 'unknown-kernel') return source.has([...path, 'kernel']) ? [...path, 'kernel'] : ['kernel'];
+  if (error.kind === 'config')
+    for (const base of [path, []]) {
+      const option = [...base, 'host', 'config', error.offending];
+      if (source.has(option)) return option;
+    }
   for (const base of [path, []])
     for (const key of ['with', 'without'] as const) {
       const list = source.get([...base, key]);

@@ -24,7 +24,7 @@ const zZones = z
 
 /** `2MiB: 8`: a count by page size. */
 const zHugepages = z
-  .strictObject({ '2MiB': zCount().optional(), '1GiB': zCount().optional(), '1MiB': zCount().optional() })
+  .strictObject({ '2MiB': zCount().optional(), '1GiB': zCount().optional() })
   .describe('Huge pages in the hugetlb pool, by size.');
 
 const zRange = z.strictObject({ start: zAddress, end: zAddress }).describe('Addresses, the end included.');

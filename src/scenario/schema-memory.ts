@@ -30,7 +30,7 @@ const COMMON = {
   ...MAP_OPTIONS,
 };
 
-const HUGE_PAGE_SIZE = z.enum(['2MiB', '1GiB', '1MiB']).optional().describe('Default 2MiB.');
+const HUGE_PAGE_SIZE = z.enum(['2MiB', '1GiB']).optional().describe('Default 2MiB.');
 const SEALS = z
   .array(z.enum(['write', 'future_write', 'shrink', 'grow', 'seal']))
   .optional()

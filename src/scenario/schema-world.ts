@@ -77,7 +77,9 @@ export const zDevice = z
       .optional()
       .describe('A mediated device: no DMA of its own; its driver pins pages (mdev.pin).'),
     bars: z.array(zBar).optional(),
-    dma_mask_bits: zCount(1, 64).optional().describe('Width of the addresses that it can emit.'),
+    dma_mask_bits: zCount(1, 64)
+      .optional()
+      .describe('Width of the addresses that it can emit: of wider ones the upper bits are lost. Default 64.'),
   })
   .describe('A device that does DMA.');
 export type DeviceSpec = z.output<typeof zDevice>;

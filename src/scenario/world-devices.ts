@@ -4,7 +4,7 @@ import { call, type Steps } from '../engine/process.ts';
 import { step } from '../engine/step.ts';
 import { DmaDevice } from '../hw/dma-device.ts';
 import { IommuUnit } from '../hw/iommu-unit.ts';
-import { iommuDriver, type ReservedRegion } from '../iommu/driver.ts';
+import { type IommuDriver, iommuDriver, type ReservedRegion } from '../iommu/driver.ts';
 import { IommuGroup } from '../iommu/group.ts';
 import type { Errno } from '../mm/errno.ts';
 import { OpenFile } from '../mm/task.ts';
@@ -29,29 +29,43 @@ export interface WorldDevice {
   readonly dma: DmaDevice;
   readonly group: VfioGroup;
   readonly vfio: VfioDevice;
+  /** What it can put on the bus of an address: higher bits are lost. */
+  readonly addressMask: bigint;
 }
 
 /** The aperture of `host.iommu` as an address width: IOVAs up to 2^bits. */
 function addressBits(host: HostSpec): number {
   const end = host.iommu?.aperture?.end;
-  return end === undefined ? 48 : (end + 1n).toString(2).length - 1;
+  return end === undefined ? 48 : end.toString(2).length;
+}
+
+/** What `host.iommu` takes from the user: reserved windows, and what an aperture leaves of what the driver offers. */
+function reservedOf(host: HostSpec, driver: IommuDriver): readonly ReservedRegion[] {
+  const { reserved = [], aperture } = host.iommu ?? {};
+  const windows = [...reserved];
+  if (aperture !== undefined) {
+    if (aperture.start > 0n) windows.push({ start: 0n, end: aperture.start - 1n });
+    const last = BigInt(driver.aperturePages(addressBits(host))) * PAGE - 1n;
+    if (aperture.end < last) windows.push({ start: aperture.end + 1n, end: last });
+  }
+  return windows.map(({ start, end }) => ({
+    kind: 'reserved',
+    firstPage: Number(start / PAGE),
+    pages: Number((end + 1n) / PAGE - start / PAGE),
+  }));
 }
 
 /** Make the devices; nothing is attached yet. */
 export function addDevices(world: World, frames: DeviceFrames): void {
   const { host } = world.one;
   const { sim, core } = world;
-  const driver = iommuDriver(host.iommu?.driver ?? 'vtd');
+  const driver = iommuDriver(host.iommu?.driver ?? 'vtd', host.iommu?.page_sizes);
   const unit = new IommuUnit(sim, core.frames, core.folios, {
     name: 'iommu0',
     addressBits: addressBits(host),
     snoopControl: host.iommu?.coherent ?? false,
   });
-  const reserved: readonly ReservedRegion[] = (host.iommu?.reserved ?? []).map(({ start, end }) => ({
-    kind: 'reserved',
-    firstPage: Number(start / PAGE),
-    pages: Number((end + 1n) / PAGE - start / PAGE),
-  }));
+  const reserved = reservedOf(host, driver);
   const members = new Map<string, { device: Device; dma: DmaDevice }[]>();
   for (const device of world.scenario.devices) {
     const name = device.spec.group ?? `group of ${device.name}`;
@@ -77,7 +91,8 @@ export function addDevices(world: World, frames: DeviceFrames): void {
       const bars = barsOf(world, device, frames);
       const emulated = device.spec.emulated === true ? { emulated: new EmulatedDevice(core, device.name) } : {};
       const vfio = new VfioDevice(core, { name: device.name, group, dma, bars, ...emulated });
-      world.devices.set(device.name, { name: device.name, dma, group, vfio });
+      const addressMask = (1n << BigInt(device.spec.dma_mask_bits ?? 64)) - 1n;
+      world.devices.set(device.name, { name: device.name, dma, group, vfio, addressMask });
     }
   }
 }

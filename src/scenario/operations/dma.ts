@@ -37,12 +37,14 @@ function* transfer(
   args: { readonly device?: Ref | undefined; readonly iova: bigint; readonly length?: bigint | undefined },
   text: string | null,
 ): Steps<Outcome> {
-  const { dma } = deviceOf(context, args.device);
+  const { dma, addressMask } = deviceOf(context, args.device);
   const first = Number(args.iova / PAGE);
   const last = Number((args.iova + (args.length ?? 1n) - 1n) / PAGE);
   const seen: string[] = [];
   let fault: string | null = null;
-  for (let page = first; page <= last; page++) {
+  const lastPage = Number(addressMask / PAGE);
+  for (let at = first; at <= last; at++) {
+    const page = at > lastPage ? Number(((BigInt(at) * PAGE) & addressMask) / PAGE) : at;
     const result = yield* call(text === null ? dmaRead(dma, page) : dmaWrite(dma, page, tokensOf(context).of(text)));
     fault ??= result.fault;
     const value = tokensOf(context).text(result.token);
