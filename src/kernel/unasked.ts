@@ -1,9 +1,11 @@
 // Behaviours that are recorded and that no part of the model asks about yet: switching one changes nothing, so that
 // nobody may. test/kernel/unasked.test.ts keeps the list true.
 
-import { findBehaviour } from './catalogue.ts';
+import { BEHAVIOURS, findBehaviour } from './catalogue.ts';
+import { isSet } from './config.ts';
 import { KernelError } from './error.ts';
 import { Kernel, type KernelChanges } from './kernel.ts';
+import { resolveProfile } from './profile.ts';
 
 const UNASKED: ReadonlySet<string> = new Set([
   'accounting.pinned-vm-apart',
@@ -166,6 +168,17 @@ export function checkAsked(profile: string, changes: KernelChanges): void {
     const what = `the model does not ask about \`${id}\` yet`;
     throw new KernelError('unasked', argument, what, 'switching it would change nothing');
   }
+  const usual = resolveProfile(profile).config;
+  for (const [option, value] of Object.entries(changes.config ?? {})) {
+    if (isSet({ [option]: value }, option) === isSet(usual, option) || decides(option)) continue;
+    const what = `the model does not ask about CONFIG_${option} yet`;
+    throw new KernelError('unasked', option, what, 'setting it would change nothing');
+  }
+}
+
+/** Does a behaviour that the model asks about depend on the option? */
+function decides(option: string): boolean {
+  return BEHAVIOURS.some(({ id, config }) => config === option && isAsked(id));
 }
 
 function canBe(profile: string, changes: KernelChanges): boolean {

@@ -67,10 +67,27 @@ export function* madvise(core: CoreMm, vpn: number, pages: number, advice: Advic
 
 /** madvise_behavior_valid */
 function known(core: CoreMm, advice: Advice): boolean {
-  if (advice === 'COLLAPSE') return core.kernel.has('thp.madv-collapse');
-  if (advice === 'DONTNEED_LOCKED') return core.kernel.has('madvise.dontneed-locked');
-  if (advice === 'POPULATE_READ' || advice === 'POPULATE_WRITE') return core.kernel.has('madvise.populate');
-  return true;
+  const { kernel } = core;
+  switch (advice) {
+    case 'COLLAPSE':
+      return kernel.has('thp.madv-collapse');
+    case 'HUGEPAGE':
+    case 'NOHUGEPAGE':
+      return kernel.has('thp.present');
+    case 'MERGEABLE':
+    case 'UNMERGEABLE':
+      return kernel.has('ksm.present');
+    case 'HWPOISON':
+    case 'SOFT_OFFLINE':
+      return kernel.has('hwpoison.present');
+    case 'DONTNEED_LOCKED':
+      return kernel.has('madvise.dontneed-locked');
+    case 'POPULATE_READ':
+    case 'POPULATE_WRITE':
+      return kernel.has('madvise.populate');
+    default:
+      return true;
+  }
 }
 
 /** madvise_inject_error */

@@ -214,7 +214,7 @@ export function kernelDiagnostic(error: KernelError): Diagnostic {
 
 function offendingPath(error: KernelError, spec: ScenarioSpec, source: Source, path: Path): Path {
   if (error.kind === 'unknown-kernel') return source.has([...path, 'kernel']) ? [...path, 'kernel'] : ['kernel'];
-  if (error.kind === 'config')
+  if (error.kind === 'config' || error.kind === 'unasked')
     for (const base of [path, []]) {
       const option = [...base, 'host', 'config', error.offending];
       if (source.has(option)) return option;

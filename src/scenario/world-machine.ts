@@ -89,7 +89,13 @@ function hugeBytes(host: HostSpec): bigint {
   return BigInt(pool['2MiB'] ?? 0) * (2n << 20n) + BigInt(pool['1GiB'] ?? 0) * (1n << 30n);
 }
 
-export function buildParams(scenario: Scenario, host: HostSpec): Partial<CoreMmParams> {
+/** transparent_hugepage/enabled */
+function thpOf(kernel: Kernel, host: HostSpec): CoreMmParams['thp'] {
+  if (!kernel.has('thp.present')) return 'never';
+  return host.thp ?? (kernel.has('thp.enabled-always') ? 'always' : 'madvise');
+}
+
+export function buildParams(kernel: Kernel, scenario: Scenario, host: HostSpec): Partial<CoreMmParams> {
   const pool = host.hugepages ?? {};
   const hugePages: Record<number, number> = {};
   if (pool['2MiB'] !== undefined) hugePages[9] = pool['2MiB'];
@@ -97,7 +103,7 @@ export function buildParams(scenario: Scenario, host: HostSpec): Partial<CoreMmP
   return {
     stepPages: host.step_pages ?? (mappedBytes(scenario) > BULK_BYTES ? BULK_STEP_PAGES : 1),
     ...(host.migrate_passes === undefined ? {} : { migratePasses: host.migrate_passes }),
-    ...(host.thp === undefined ? {} : { thp: host.thp }),
+    thp: thpOf(kernel, host),
     ...(host.swap === undefined ? {} : { swapSlots: pagesOf(host.swap) }),
     hugePages,
   };

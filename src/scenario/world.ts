@@ -129,7 +129,8 @@ export class World {
     this.one = one;
     this.mortal = mortals(scenario, one);
     const { host } = one;
-    const params = buildParams(scenario, host);
+    this.kernel = buildKernel(one);
+    const params = buildParams(this.kernel, scenario, host);
     const small = (params.stepPages ?? 1) === 1;
     this.sim = new Sim({
       seed: options.seed,
@@ -138,7 +139,6 @@ export class World {
       digested: options.digested ?? (options.rewindable || small),
       latencies: buildLatencies(host),
     });
-    this.kernel = buildKernel(one);
     this.machine = buildMachine(scenario, host, archOf(this.kernel));
     // Every actor has a CPU of its own unless the scenario says otherwise; one more builds the world.
     const cpus = Math.max(

@@ -295,3 +295,81 @@ ${steps}
     expect(() => failures(numa('kind: anon', 'node: 7, ', zoneOfFirst('node1/Normal')))).toThrow(/there is no node 7/);
   });
 });
+
+describe('options of the kernel', () => {
+  const built = (config: string, steps: string) => `
+title: options
+kernel: v6.12.117
+host: {config: {${config}}}
+memory: {a: {kind: anon, size: 4MiB}}
+processes: {p: {maps: {a: {}}}}
+actors:
+  p:
+${steps}
+`;
+
+  it('take what they stand for out of madvise', () => {
+    const refused = (advice: string) => `
+    - madvise: {memory: a, advice: ${advice}}
+      expect: EINVAL
+`;
+    expect(failures(built('KSM: n', refused('MERGEABLE')))).toEqual([]);
+    expect(failures(built('MEMORY_FAILURE: n', refused('SOFT_OFFLINE')))).toEqual([]);
+    expect(failures(built('TRANSPARENT_HUGEPAGE: n', refused('HUGEPAGE') + refused('COLLAPSE')))).toEqual([]);
+  });
+
+  it('decide whether huge pages come by themselves', () => {
+    const touched = (huge: boolean) => `
+    - touch: {memory: a}
+    - pagemap: {memory: a}
+      shows: {huge: ${huge}}
+`;
+    expect(failures(built('KSM: y', touched(true)))).toEqual([]);
+    expect(failures(built('TRANSPARENT_HUGEPAGE: n', touched(false)))).toEqual([]);
+    expect(failures(built('TRANSPARENT_HUGEPAGE_ALWAYS: n', touched(false)))).toEqual([]);
+  });
+
+  it('that nothing asks about cannot be changed, and unknown ones are reported where they stand', () => {
+    const mistake = (config: string) => () => failures(built(config, '    - touch: {memory: a}'));
+    expect(mistake('CMA: y')).toThrow(/test.yaml:4:22: error: the model does not ask about CONFIG_CMA yet/);
+    expect(mistake('SWAP: n')).toThrow(/test.yaml:4:23: error: unknown option 'SWAP'/);
+  });
+});
+
+describe('the IOMMU', () => {
+  const io = (iommu: string, steps: string) => `
+title: an IOMMU
+kernel: v6.12.117
+host: {iommu: {${iommu}}}
+memory: {a: {kind: anon, size: 4MiB, populate: write, content: A}}
+processes: {p: {maps: {a: {}}}}
+devices: {d: {process: p, attach: vfio-type1, dma_mask_bits: 24}}
+actors:
+  p:
+${steps}
+expect: {possible: [pin-failure]}
+`;
+
+  it.each(['vtd', 'amd', 'smmu'])('of %s has the entry sizes and the aperture that the host says', (driver) => {
+    const steps = `
+    - vfio.info: {}
+      shows: {pgsizes: 4096}
+    - vfio.map: {memory: a, iova: 0, length: 4KiB}
+      expect: EINVAL
+    - vfio.map: {memory: a, iova: 0xc0000000, length: 4KiB}
+      expect: EINVAL
+    - vfio.map: {memory: a, iova: 0x200000}
+    - dma.read: {device: d, iova: 0x1200000}
+      shows: {value: A}
+`;
+    const iommu = `driver: ${driver}, page_sizes: [4KiB], aperture: {start: 0x10000, end: 0xbfffffff}`;
+    expect(failures(io(iommu, steps))).toEqual([]);
+  });
+
+  it('has no entries that its driver does not know', () => {
+    const mistake = (iommu: string) => () => failures(io(iommu, '    - vfio.info: {}'));
+    expect(mistake('page_sizes: [4KiB, 64KiB]')).toThrow(/`vtd` has no entries of 64KiB/);
+    expect(mistake('page_sizes: [2MiB]')).toThrow(/without entries of 4KiB/);
+    expect(mistake('aperture: {start: 0x1000, end: 0xfff}')).toThrow(/ends before it starts/);
+  });
+});

@@ -169,6 +169,13 @@ export const reclaim = subject({
     in: { since: '6.11' },
     note: 'read in 6.1.192 and 6.12.117; the release between is from memory',
   },
+  'ksm.present': {
+    summary: 'KSM exists; without it madvise does not know MADV_MERGEABLE.',
+    source: 'gup.md 2.14',
+    evidence: 'source',
+    in: 'always',
+    config: 'KSM',
+  },
   'ksm.refuses-extra-refs': {
     summary: 'KSM refuses to merge a page with any reference beyond its mappings and the swap cache.',
     source: 'gup.md 2.14',
@@ -181,6 +188,13 @@ export const reclaim = subject({
     source: 'reclaim-migration-writeback.md B33',
     evidence: 'source',
     in: 'always',
+  },
+  'hwpoison.present': {
+    summary: 'Memory failures are handled; without that madvise knows neither MADV_HWPOISON nor MADV_SOFT_OFFLINE.',
+    source: 'reclaim-migration-writeback.md 2.13',
+    evidence: 'source',
+    in: 'always',
+    config: 'MEMORY_FAILURE',
   },
   'hwpoison.madvise-signals-at-once': {
     summary: 'MADV_HWPOISON sends SIGBUS at once instead of at the next touch.',

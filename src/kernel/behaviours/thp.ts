@@ -3,6 +3,20 @@
 import { subject } from '../behaviour.ts';
 
 export const thp = subject({
+  'thp.present': {
+    summary: 'Transparent huge pages exist; without them madvise knows none of their advices.',
+    source: 'reclaim-migration-writeback.md 2.11',
+    evidence: 'source',
+    in: 'always',
+    config: 'TRANSPARENT_HUGEPAGE',
+  },
+  'thp.enabled-always': {
+    summary: 'transparent_hugepage/enabled starts as always; otherwise as madvise.',
+    source: 'reclaim-migration-writeback.md 2.11',
+    evidence: 'source',
+    in: 'always',
+    config: 'TRANSPARENT_HUGEPAGE_ALWAYS',
+  },
   'thp.madv-collapse': {
     summary: 'MADV_COLLAPSE collapses a range into huge pages at once.',
     source: 'reclaim-migration-writeback.md 2.11',
