@@ -14,6 +14,7 @@ import type { Memory, Scenario } from './scenario.ts';
 import { type ScenarioSpec, zScenario } from './schema.ts';
 import { readSource, type Source } from './source.ts';
 import type { ScriptStep } from './step.ts';
+import { threadsOf } from './threads.ts';
 
 /** Load the text of one scenario file. Throws ScenarioError with every mistake found. */
 export function loadScenario(file: string, text: string, registry: OperationRegistry): Scenario {
@@ -49,6 +50,14 @@ class Loader {
     const subjects = subjectsOf(spec, source, complain);
     const actors = bindActors(spec, subjects, source, complain);
     const stepNames = this.compileScripts(subjects, new Map(actors.map((actor) => [actor.name, actor.subjectKind])));
+    const vms = this.section('vms', spec.vms);
+    for (const process of processes) {
+      const needed = threadsOf({ actors, vms }, process.name);
+      if (process.spec.threads === undefined || process.spec.threads >= needed) continue;
+      const message = `${needed} actors are threads of \`${process.name}\``;
+      const path = ['processes', process.name, 'threads'];
+      complain(source.diagnostic(path, { message, expected: `at least ${needed}` }));
+    }
     const { cases, base } = buildCases(spec, stepNames, source, complain);
     if (this.diagnostics.length > 0) throw new ScenarioError(inOrder(this.diagnostics));
     return {
@@ -60,7 +69,7 @@ class Loader {
       seed: String(spec.seed ?? 1),
       memory,
       processes,
-      vms: this.section('vms', spec.vms),
+      vms,
       devices: this.section('devices', spec.devices),
       actors,
       reaches: (spec.reaches ?? []).map((label, index) => ({ label, where: source.where(['reaches', index]) })),

@@ -29,10 +29,15 @@ export const zProcess = z
     oom_score_adj: zCount(-1000, 1000)
       .optional()
       .describe('What the OOM killer adds to its badness, in thousandths of all memory; -1000: never. Default 0.'),
-    threads: zCount(1, 1024).optional().describe('Default: as many as actors need.'),
+    threads: zCount(1, 1024)
+      .optional()
+      .describe('At least as many as actors need, which is the default; others sleep.'),
     node: zCount(0, 63).optional().describe('NUMA node it runs on.'),
     maps: z.record(zName, orEmpty(zMap)).optional().describe('Its mappings, by name.'),
-    fds: z.record(zName, zFd).optional().describe('Descriptors that it holds, by name.'),
+    fds: z
+      .record(zName, zFd)
+      .optional()
+      .describe('Descriptors that it was given, by name; without one it has that with which the object was made.'),
   })
   .describe('A process.');
 export type ProcessSpec = z.output<typeof zProcess>;

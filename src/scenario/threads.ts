@@ -3,7 +3,7 @@ import type { Scenario } from './scenario.ts';
 import { operationsIn } from './wait-targets.ts';
 
 /** How many actors run as threads of a process: its own, and the vCPUs of its VMs. Of a forked child there is one. */
-export function threadsOf({ actors, vms }: Scenario, process: string): number {
+export function threadsOf({ actors, vms }: Pick<Scenario, 'actors' | 'vms'>, process: string): number {
   const threads = actors.filter(({ subjectKind, subject }) =>
     subjectKind === 'vcpu'
       ? vms.find(({ name }) => name === subject)?.spec.process.name === process

@@ -222,7 +222,7 @@ function* setUpMapping(world: World, process: Process, mapping: Mapping): Steps<
       ...(object.pfnMapping === null ? {} : { pfnMapping: object.pfnMapping }),
       ...vmFileOf(object, mapping.shared),
       ...(backed || object.spec.kind === 'dev-zero' ? { pgoff } : {}),
-      readOnlyFd: readOnlyFd(object),
+      readOnlyFd: readOnlyFd(world, process.name, object),
       ...policyOf(object),
     }),
   );
@@ -249,8 +249,11 @@ export function policyOf({ spec, inode }: MemoryObject): Pick<MmapRequest, 'bind
   return spec.node === undefined || inode !== null ? {} : { bindNode: spec.node };
 }
 
-/** Was the descriptor opened O_RDONLY? */
-export function readOnlyFd({ spec }: MemoryObject): boolean {
+/** Is the descriptor through which the process reaches the object open for reading only? */
+export function readOnlyFd(world: World, process: string, { name, spec }: MemoryObject): boolean {
+  const own = world.scenario.processes.find((one) => one.name === process)?.spec.fds ?? {};
+  const fds = Object.values(own).filter(({ memory }) => memory.name === name);
+  if (fds.length > 0) return fds.every(({ readonly }) => readonly === true);
   return 'readonly_fd' in spec && spec.readonly_fd === true;
 }
 

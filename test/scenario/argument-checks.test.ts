@@ -373,3 +373,33 @@ expect: {possible: [pin-failure]}
     expect(mistake('aperture: {start: 0x1000, end: 0xfff}')).toThrow(/ends before it starts/);
   });
 });
+
+describe('descriptors and threads of a process', () => {
+  const passed = (threads: number) => `
+title: a memfd is passed on for reading
+kernel: v6.12.117
+memory: {s: {kind: shmem, size: 16KiB}}
+processes:
+  p: {threads: ${threads}}
+  q: {fds: {given: {memory: s, readonly: true}}}
+actors:
+  p:
+    - mmap: {memory: s}
+  second:
+    on: p
+    do:
+      - wait: p
+      - touch: {memory: s}
+  q:
+    - mmap: {memory: s}
+      expect: EACCES
+    - mmap: {memory: s, prot: r}
+    - file.write: {memory: s}
+      expect: EBADF
+`;
+
+  it('are open for what they were given, and as many as actors need', () => {
+    expect(failures(passed(2))).toEqual([]);
+    expect(() => failures(passed(1))).toThrow(/2 actors are threads of `p`/);
+  });
+});

@@ -45,8 +45,9 @@ export function inodeOf(context: OperationContext, ref: Ref): Inode {
 /** Was the descriptor behind that memory opened O_RDONLY? */
 function notForWriting(context: OperationContext, ref: Ref): boolean {
   const { world } = context.performance;
-  const object = world.memory.get(ref.name) ?? world.place(processOf(context), ref.name)?.memory;
-  return object !== undefined && readOnlyFd(object);
+  const process = processOf(context);
+  const object = world.memory.get(ref.name) ?? world.place(process, ref.name)?.memory;
+  return object !== undefined && readOnlyFd(world, process, object);
 }
 
 interface PartArgs {

@@ -95,7 +95,7 @@ export const mappingOperations = [
           ...(object?.pfnMapping ? { pfnMapping: object.pfnMapping } : {}),
           ...(object === undefined ? {} : vmFileOf(object, shared)),
           ...(backed || object?.spec.kind === 'dev-zero' ? { pgoff } : {}),
-          readOnlyFd: object !== undefined && readOnlyFd(object),
+          readOnlyFd: object !== undefined && readOnlyFd(world, process, object),
           ...(object === undefined ? {} : policyOf(object)),
           populate: args.populate ?? false,
           locked: args.locked ?? false,
