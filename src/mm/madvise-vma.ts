@@ -6,7 +6,7 @@ import type { Errno } from './errno.ts';
 import { madviseHooks } from './madvise-hooks.ts';
 import type { Mm } from './mm.ts';
 import type { Vma, VmaFields } from './vma.ts';
-import { lookVma, mergeVmas, replaceVma, splitVma } from './vma-edit.ts';
+import { lookVma, maySplit, mergeVmas, replaceVma, splitVma } from './vma-edit.ts';
 
 export type VmaAdvice =
   | 'DONTFORK'
@@ -37,6 +37,7 @@ export function* adviseVma(
   if (advice === 'MERGEABLE' && change !== null && hooks.ksmEnter !== undefined) yield* call(hooks.ksmEnter(core, mm));
   if (advice === 'HUGEPAGE' && hooks.khugepagedEnter !== undefined) yield* call(hooks.khugepagedEnter(core, mm));
   if (change === null || already(vma, change)) return 'ok';
+  if (!maySplit(core, vma, from) || !maySplit(core, vma, to)) return 'EINVAL';
   yield* call(splitVma(mm, from));
   yield* call(splitVma(mm, to));
   yield* call(replaceVma(mm, lookVma(mm, from)!.with(change)));
@@ -46,7 +47,7 @@ export function* adviseVma(
 
 /** The new flags; null: accepted, but without effect. */
 function changeOf(vma: Vma, advice: VmaAdvice): Partial<VmaFields> | 'EINVAL' | null {
-  const { io, pfnMapping, file, vmFile, shared } = vma.fields;
+  const { io, file, vmFile, shared } = vma.fields;
   switch (advice) {
     case 'DONTFORK':
       return { dontFork: true };
@@ -58,7 +59,7 @@ function changeOf(vma: Vma, advice: VmaAdvice): Partial<VmaFields> | 'EINVAL' | 
       return { wipeOnFork: false };
     case 'MERGEABLE':
       // vma_ksm_compatible: KSM passes over shared, raw and hugetlb memory.
-      return shared || io || pfnMapping !== null || vma.hugetlb ? null : { mergeable: true };
+      return shared || io || vma.dontExpand ? null : { mergeable: true };
     case 'UNMERGEABLE':
       return { mergeable: false };
     case 'HUGEPAGE':

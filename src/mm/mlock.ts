@@ -88,8 +88,7 @@ function* applyLock(core: CoreMm, mm: Mm, from: number, to: number, flags: LockF
 /** mlock_fixup: raw frames, hugetlb, DAX and secretmem need no lock and keep what they have. */
 function* mlockFixup(core: CoreMm, mm: Mm, vma: Vma, from: number, to: number, flags: LockFlags): Steps<void> {
   const { fields } = vma;
-  const special = fields.pfnMapping !== null || fields.io;
-  if (special || vma.hugetlb || fields.file?.kind === 'fsdax' || fields.file?.kind === 'secret') return;
+  if (fields.io || vma.dontExpand || fields.file?.kind === 'fsdax' || fields.file?.kind === 'secret') return;
   if (fields.locked === flags.locked && fields.lockOnFault === flags.lockOnFault) return;
   yield* call(splitVma(mm, from));
   yield* call(splitVma(mm, to));

@@ -15,7 +15,7 @@ import { mmPopulate } from './populate.ts';
 import { PMD_TABLE, PTE_DIRTY, PTE_PRESENT, PTE_SPECIAL, PTE_WRITE, PTE_YOUNG } from './pte.ts';
 import { tlbFinish, tlbFlushMmu, tlbGather } from './tlb.ts';
 import { type PfnMapping, Vma } from './vma.ts';
-import { findVmas, linkVma, lookVmas, MAX_MAP_COUNT, mergeVmas, splitVma, unlinkVmas } from './vma-edit.ts';
+import { findVmas, linkVma, lookVmas, MAX_MAP_COUNT, maySplit, mergeVmas, splitVma, unlinkVmas } from './vma-edit.ts';
 import { freePgtables, unmapVmas } from './zap.ts';
 
 const CHECK = step('do_mmap:checks', 'op');
@@ -236,9 +236,7 @@ export function* doMunmap(core: CoreMm, mm: Mm, from: number, to: number, downgr
   const last = found[found.length - 1]!;
   if (first.start < from && last.end > to && first === last && mapCount(mm) >= MAX_MAP_COUNT) return 'ENOMEM';
   for (const vma of [first, last]) {
-    const huge = vma.hugetlb ? 2 ** vma.fields.file!.hugeOrder : 1;
-    // hugetlb_vm_op_split
-    if ((vma.start < from && from % huge !== 0) || (vma.end > to && to % huge !== 0)) return 'EINVAL';
+    if (!maySplit(core, vma, from) || !maySplit(core, vma, to)) return 'EINVAL';
   }
   yield* call(splitVma(mm, from));
   yield* call(splitVma(mm, to));

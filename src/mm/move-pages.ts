@@ -13,7 +13,7 @@ import { PG_HUGETLB } from './page-flags.ts';
 import { pmdOf } from './page-table.ts';
 import { PMD_LEAF, PMD_TABLE, PTE_MIGRATION, type Pte, ptePresent } from './pte.ts';
 import type { Vma } from './vma.ts';
-import { lookVmas, mergeVmas, replaceVma, splitVma } from './vma-edit.ts';
+import { lookVmas, maySplit, mergeVmas, replaceVma, splitVma } from './vma-edit.ts';
 
 const VMA = step('add_folio_for_migration:vma_lookup', 'op');
 const LOOK = step('folio_walk_start', 'pte-op');
@@ -283,13 +283,15 @@ export interface MbindRequest {
 }
 
 /** mbind_range: the part of each VMA gets the policy. mmap_lock is held for write. */
-function* mbindRange(mm: Mm, from: number, to: number, bindNode: number | null): Steps<void> {
+function* mbindRange(core: CoreMm, mm: Mm, from: number, to: number, bindNode: number | null): Steps<'EINVAL' | null> {
   const unlike = lookVmas(mm, from, to).filter(({ fields }) => fields.bindNode !== bindNode);
-  if (unlike.length === 0) return;
+  if (unlike.length === 0) return null;
+  if (unlike.some((vma) => !maySplit(core, vma, from) || !maySplit(core, vma, to))) return 'EINVAL';
   yield* call(splitVma(mm, from));
   yield* call(splitVma(mm, to));
   for (const vma of lookVmas(mm, from, to)) yield* call(replaceVma(mm, vma.with({ bindNode })));
   yield* call(mergeVmas(mm, from, to));
+  return null;
 }
 
 /** do_mbind. EFAULT: a hole in the range; EIO: with `strict`; EPERM: MOVE_ALL without CAP_SYS_NICE; EINVAL: no nodes. */
@@ -317,7 +319,8 @@ export function* mbind(core: CoreMm, mm: Mm, what: MbindRequest): Steps<'ok' | E
     if (error !== null) break;
   }
   if (error === null && at < vpn + pages) error = 'EFAULT';
-  if (error === null) yield* call(mbindRange(mm, vpn, vpn + pages, nodes.length === 1 ? nodes[0]! : null));
+  const bindNode = nodes.length === 1 ? nodes[0]! : null;
+  if (error === null) error = yield* call(mbindRange(core, mm, vpn, vpn + pages, bindNode));
   yield mm.mmapLock.up();
   let failed = queued.failed;
   let left: readonly number[] = queued.heads;

@@ -8,7 +8,7 @@ import { populateUserPages } from './gup.ts';
 import type { Mm } from './mm.ts';
 import { type MmuGather, tlbFinish, tlbGather } from './tlb.ts';
 import type { Vma } from './vma.ts';
-import { findVmas, lookVma, mergeVmas, replaceVma, splitVma } from './vma-edit.ts';
+import { findVmas, lookVma, maySplit, mergeVmas, replaceVma, splitVma } from './vma-edit.ts';
 
 /** PROT_*; all absent: PROT_NONE. */
 export interface Protection {
@@ -63,8 +63,7 @@ function* mprotectFixup(
   const old = vma.fields;
   if ((read && !old.mayRead) || (write && !old.mayWrite)) return 'EACCES';
   if (read === old.read && write === old.write && exec === old.exec) return 'ok';
-  const huge = vma.hugetlb ? 2 ** old.file!.hugeOrder : 1;
-  if (from % huge !== 0 || to % huge !== 0) return 'EINVAL';
+  if (!maySplit(core, vma, from) || !maySplit(core, vma, to)) return 'EINVAL';
   yield* call(splitVma(mm, from));
   yield* call(splitVma(mm, to));
   const changed = lookVma(mm, from)!.with({ read, write, exec });

@@ -19,6 +19,7 @@ import {
   lookVma,
   lookVmas,
   MAX_MAP_COUNT,
+  maySplit,
   mergeVmas,
   replaceVma,
   rmapLocksOf,
@@ -95,13 +96,13 @@ function* vmaToResize(core: CoreMm, mm: Mm, vma: Vma, request: MremapRequest): S
   const { at, pages, newPages, dontUnmap = false } = request;
   // VM_MAYSHARE: only a shared mapping can be duplicated.
   if (pages === 0 && vma.cow) return 'EINVAL';
-  if (dontUnmap && vma.fields.pfnMapping !== null) return 'EINVAL';
+  if (dontUnmap && vma.dontExpand) return 'EINVAL';
   if (vma.hugetlb && !core.kernel.has('mremap.hugetlb')) return 'EINVAL';
   const anonymous = vma.fields.file === null && !vma.fields.shared;
   if (dontUnmap && !anonymous && !core.kernel.has('mremap.dontunmap-files')) return 'EINVAL';
   if (pages > vma.end - at) return 'EFAULT';
   if (newPages === pages) return 'ok';
-  if (vma.fields.pfnMapping !== null) return 'EFAULT';
+  if (vma.dontExpand) return 'EFAULT';
   core.current.task.memlockBytes.willRead(CHECK);
   yield mm.lockedVm.willRead(CHECK);
   if (vma.fields.locked && !mlockFutureOk(core.current.task, mm, newPages - pages)) return 'EAGAIN';
@@ -155,6 +156,7 @@ function* moveVma(core: CoreMm, mm: Mm, request: MremapRequest, pages: number, t
   // Merged pages become the process's own before they move: others of KSM may be at the new place.
   const { ksmUnmerge } = madviseHooks(core);
   const old = lookVma(mm, at)!;
+  if (!maySplit(core, old, at) || !maySplit(core, old, at + pages)) return { errno: 'EINVAL' };
   if (old.fields.mergeable && ksmUnmerge !== undefined) {
     const unmerged = yield* call(ksmUnmerge(core, mm, old, at, at + pages));
     if (unmerged !== 'ok') return { errno: unmerged };

@@ -24,7 +24,7 @@ export function makeSpecialMapping(core: CoreMm, name: string, tokens: readonly 
 /** vvar: pages of the kernel image as raw frames of a VM_PFNMAP mapping that nobody can write through. */
 export function makeSpecialFrames(core: CoreMm, name: string, tokens: readonly number[]): PfnMapping {
   const pages = tokens.map((token) => kernelPage(core, name, token));
-  return { name, frameAt: (offset) => pages[offset], writable: false, eager: false };
+  return { name, frameAt: (offset) => pages[offset], writable: false, eager: false, special: true };
 }
 
 /**

@@ -54,6 +54,13 @@ export function* editVmas(mm: Mm, locks: readonly RwSem[], at: Step, edit: () =>
   for (const lock of rest) yield lock.up();
 }
 
+/** vm_ops->may_split of a border at `at`: hugetlb between its pages only, special mappings nowhere. */
+export function maySplit({ kernel }: CoreMm, vma: Vma, at: number): boolean {
+  if (at <= vma.start || at >= vma.end) return true;
+  if (vma.hugetlb) return at % 2 ** vma.fields.file!.hugeOrder === 0;
+  return !vma.special || !kernel.has('mmap.special-mapping-stays-whole');
+}
+
 /** __split_vma: the VMA over `at` becomes two. Nothing happens when `at` is a border already. */
 export function* splitVma(mm: Mm, at: number): Steps<void> {
   const vma = lookVma(mm, at);

@@ -13,6 +13,8 @@ export interface PfnMapping {
   readonly eager: boolean;
   /** What one fault inserts: the page (default), every page of the VMA, or the largest leaf that fits. */
   readonly inserts?: 'page' | 'area' | 'leaf';
+  /** Of install_special_mapping (vvar). */
+  readonly special?: boolean;
 }
 
 /** userfaultfd registration of a VMA. */
@@ -145,6 +147,16 @@ export class Vma {
 
   get hugetlb(): boolean {
     return this.fields.file?.kind === 'hugetlb';
+  }
+
+  /** install_special_mapping: [vdso] and [vvar] */
+  get special(): boolean {
+    return this.fields.file?.kind === 'special' || this.fields.pfnMapping?.special === true;
+  }
+
+  /** VM_DONTEXPAND or VM_PFNMAP */
+  get dontExpand(): boolean {
+    return this.fields.pfnMapping !== null || this.hugetlb || this.special;
   }
 
   /** Registered with a userfaultfd in this mode (UFFD_MISSING, UFFD_WP, UFFD_MINOR)? */

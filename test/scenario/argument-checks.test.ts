@@ -403,3 +403,46 @@ actors:
     expect(() => failures(passed(1))).toThrow(/2 actors are threads of `p`/);
   });
 });
+
+describe('special mappings', () => {
+  const memory = `
+  v: {kind: vdso, size: 8KiB}
+  vv: {kind: vvar, size: 16KiB}
+  huge: {kind: hugetlb, size: 4MiB, memfd: true}`;
+  const parts = (outcome: string) => `
+    - mprotect: {memory: v, length: 4KiB, prot: r}
+      ${outcome}
+    - madvise: {memory: v, offset: 4KiB, advice: DONTFORK}
+      ${outcome}
+    - mremap: {memory: vv, length: 4KiB, to: 0x7d0000000000}
+      ${outcome}
+    - munmap: {memory: vv, offset: 8KiB, length: 4KiB}
+      ${outcome}
+`;
+
+  it('stay whole since 5.11', () => {
+    expect(failures(story('v6.12.117', memory, 'v: {}, vv: {}', parts('expect: EINVAL')))).toEqual([]);
+    expect(failures(story('v5.10', memory, 'v: {}, vv: {}', parts('returns: 0')))).toEqual([]);
+  });
+
+  it('neither grow nor stay behind nor are locked, and hugetlb does not either', () => {
+    const steps = `
+    - mremap: {memory: v, new_size: 16KiB, may_move: true}
+      expect: EFAULT
+    - mremap: {memory: v, dontunmap: true}
+      expect: EINVAL
+    - mremap: {memory: huge, dontunmap: true}
+      expect: EINVAL
+    - madvise: {memory: huge, length: 4KiB, advice: DONTFORK}
+      expect: EINVAL
+    - mbind: {memory: huge, length: 4KiB, nodes: [0]}
+      expect: EINVAL
+    - mlock: {memory: v}
+    - status: {}
+      shows: {VmLck: 0}
+    - mremap: {memory: v, to: 0x7d0000000000}
+    - munmap: {memory: v}
+`;
+    expect(failures(story('v6.12.117', memory, 'v: {}, vv: {}, huge: {}', steps))).toEqual([]);
+  });
+});

@@ -190,6 +190,14 @@ export const cowFork = subject({
     in: { since: '5.16' },
     note: 'commit and release are from memory',
   },
+  'mmap.special-mapping-stays-whole': {
+    summary: 'A special mapping such as [vdso] cannot be unmapped, moved or changed in part: EINVAL.',
+    commit: '871402e05b24',
+    source: 'man munmap(2)',
+    evidence: 'source',
+    in: { since: '5.11' },
+    note: 'read in 6.1.192 and 6.12.117; commit and release are from memory',
+  },
   'memfd.sealed-maps-read-only': {
     summary:
       'A memfd with F_SEAL_WRITE can be mapped shared for reading; before, through a writable descriptor, EPERM.',
