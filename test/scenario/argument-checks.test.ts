@@ -446,3 +446,38 @@ describe('special mappings', () => {
     expect(failures(story('v6.12.117', memory, 'v: {}, vv: {}, huge: {}', steps))).toEqual([]);
   });
 });
+
+describe('io_uring', () => {
+  const ring = (steps: string) =>
+    story('v6.12.117', '  a: {kind: anon, size: 16KiB}', 'a: {}', `    - iouring.setup: {as: r}\n${steps}`);
+
+  it('takes addresses as well as names, and moves bytes of the buffer only', () => {
+    const steps = `
+    - iouring.register: {ring: r, buffers: [{at: 0x1000, length: 4KiB}]}
+      expect: EFAULT
+    - iouring.register: {ring: r, buffers: [{memory: a, offset: 100, length: 5000}]}
+    - iouring.read_fixed: {ring: r, memory: a, offset: 64, length: 100}
+      expect: EFAULT
+    - iouring.read_fixed: {ring: r, memory: a, offset: 100, length: 5001, value: A}
+      expect: EFAULT
+    - cpu.read: {memory: a}
+      shows: {value: zero}
+    - iouring.read_fixed: {ring: r, memory: a, offset: 100, length: 5000, value: A}
+`;
+    expect(failures(`${ring(steps)}expect: {possible: [pin-failure]}\n`)).toEqual([]);
+  });
+
+  it('that is closed, by hand or by exec, answers EBADF', () => {
+    const gone = `
+    - iouring.register: {ring: r, buffers: [{at: 0x10000, length: 4KiB}]}
+      expect: EBADF
+    - iouring.unregister: {ring: r}
+      expect: EBADF
+`;
+    expect(failures(ring(`    - close: {fd: r}${gone}`))).toEqual([]);
+    expect(failures(ring(`    - exec: {}${gone}`))).toEqual([]);
+    expect(
+      failures(ring('    - exec: {keep_open: true}\n    - iouring.unregister: {ring: r}\n      expect: ENXIO')),
+    ).toEqual([]);
+  });
+});

@@ -11,6 +11,7 @@ import { type Ref, zDeclares, zRef } from '../reference.ts';
 import { zAddress, zContent, zCount, zSize } from '../scalar.ts';
 import { fileNamed, installFile } from '../world-devices.ts';
 import { ownContent, tokensOf } from './access.ts';
+import { defineIoctl } from './descriptor.ts';
 import { mustRange, processOf, WHERE, type WhereArgs } from './place.ts';
 
 const PAGE = 4096n;
@@ -33,7 +34,9 @@ const zBuffer = z
   .describe('struct iovec: a mapping of the process or part of it, or a bare base and length.');
 
 function iovecOf(context: OperationContext, buffer: z.output<typeof zBuffer>): Iovec {
-  if (buffer.memory === undefined) return { base: buffer.base ?? 0n, bytes: buffer.bytes ?? 0n };
+  if (buffer.memory === undefined && buffer.at === undefined) {
+    return { base: buffer.base ?? 0n, bytes: buffer.bytes ?? 0n };
+  }
   const range = mustRange(context, buffer);
   return { base: range.address, bytes: buffer.length ?? range.bytes };
 }
@@ -41,15 +44,18 @@ function iovecOf(context: OperationContext, buffer: z.output<typeof zBuffer>): I
 /** One request on the pages of a range; they lie in buffer `buffer` or the request fails. */
 function* transfer(
   context: OperationContext,
-  args: WhereArgs & { readonly ring: Ref; readonly buffer?: number | undefined },
+  args: WhereArgs & { readonly buffer?: number | undefined },
+  ring: IoUring,
   text: string | null,
 ): Steps<Outcome> {
   const { core } = context.performance.world;
-  const ring = ringOf(context, args.ring);
   const slot = args.buffer ?? 0;
-  const { vpn, pages } = mustRange(context, { ...args, length: args.length ?? 1n });
+  const { address, bytes, vpn, pages } = mustRange(context, { ...args, length: args.length ?? 1n });
   // io_import_fixed counts from the start of the buffer; where none is, any page of it is as wrong.
-  const base = ring.buffers.peek()?.[slot]?.base ?? 0n;
+  const buffer = ring.buffers.peek()?.[slot];
+  const base = buffer?.base ?? 0n;
+  // All of it lies in the buffer, or nothing is moved.
+  if (buffer && (address < base || address + bytes > base + BigInt(buffer.bytes))) return { errno: 'EFAULT' };
   const write = text === null ? null : { token: tokensOf(context).of(text) };
   const seen: string[] = [];
   for (let page = vpn - Number(base / PAGE), i = 0; i < pages; i++) {
@@ -87,7 +93,7 @@ export const iouringOperations = [
       return { returns: 0 };
     },
   }),
-  defineOperation({
+  defineIoctl({
     name: 'iouring.register',
     summary: 'IORING_REGISTER_BUFFERS: pins buffers for as long as they are registered.',
     on: ['process'],
@@ -96,39 +102,43 @@ export const iouringOperations = [
       buffers: z.array(zBuffer),
       count: zCount().optional().describe('nr_args; default: as many as there are.'),
     }),
-    *run(context, args) {
+    target: (context, args) => ringOf(context, args.ring),
+    *run(context, args, ring) {
       const { core } = context.performance.world;
       const iovecs = args.buffers.map((buffer) => iovecOf(context, buffer));
       const count = args.count ?? iovecs.length;
       const given = Array.from({ length: count }, (_, i): Iovec => iovecs[i] ?? { base: 0n, bytes: 0n });
-      const errno = yield* call(registerBuffers(core, ringOf(context, args.ring), given));
+      const errno = yield* call(registerBuffers(core, ring, given));
       return errno === null ? { returns: 0 } : { errno };
     },
   }),
-  defineOperation({
+  defineIoctl({
     name: 'iouring.unregister',
     summary: 'IORING_UNREGISTER_BUFFERS: waits for requests that use the buffers, then unpins them.',
     on: ['process'],
     args: z.strictObject(RING),
-    *run(context, args) {
-      const errno = yield* call(unregisterBuffers(context.performance.world.core, ringOf(context, args.ring)));
+    target: (context, args) => ringOf(context, args.ring),
+    *run(context, _args, ring) {
+      const errno = yield* call(unregisterBuffers(context.performance.world.core, ring));
       return errno === null ? { returns: 0 } : { errno };
     },
   }),
-  defineOperation({
+  defineIoctl({
     name: 'iouring.read_fixed',
     summary: 'IORING_OP_READ_FIXED: data comes from outside and lands in the pinned pages of a buffer.',
     on: ['process'],
     args: z.strictObject({ ...TRANSFER_ARGS, value: zContent.optional().describe('What comes in.') }),
     shows: VALUE_SHOWN,
-    run: (context, args) => transfer(context, args, args.value ?? ownContent(context)),
+    target: (context, args) => ringOf(context, args.ring),
+    run: (context, args, ring) => transfer(context, args, ring, args.value ?? ownContent(context)),
   }),
-  defineOperation({
+  defineIoctl({
     name: 'iouring.write_fixed',
     summary: 'IORING_OP_WRITE_FIXED: what the pinned pages of a buffer hold goes out.',
     on: ['process'],
     args: z.strictObject(TRANSFER_ARGS),
     shows: VALUE_SHOWN,
-    run: (context, args) => transfer(context, args, null),
+    target: (context, args) => ringOf(context, args.ring),
+    run: (context, args, ring) => transfer(context, args, ring, null),
   }),
 ];

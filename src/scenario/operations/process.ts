@@ -29,6 +29,9 @@ const RLIMIT = step('do_prlimit', 'op');
 const WAITPID = step('do_wait', 'none');
 const SETUID = step('__sys_setresuid:commit_creds', 'op');
 
+/** Descriptors that the kernel makes with O_CLOEXEC, whatever the caller may want. */
+const CLOSED_ON_EXEC: readonly string[] = ['vfio-device', 'kvm-vm', 'guest_memfd', 'io_uring'];
+
 export const processOperations = [
   defineOperation({
     name: 'open',
@@ -101,12 +104,19 @@ export const processOperations = [
   }),
   defineOperation({
     name: 'exec',
-    summary: 'execve(): a new, empty address space; descriptors stay open, and with them what they pinned.',
+    summary:
+      'execve(): a new, empty address space. Descriptors that were opened by path stay open, and with them what they pinned; those that KVM, io_uring and VFIO_GROUP_GET_DEVICE_FD make are closed.',
     on: ['process'],
-    args: z.strictObject({}),
-    *run(context) {
+    args: z.strictObject({
+      keep_open: z
+        .boolean()
+        .optional()
+        .describe('FD_CLOEXEC of all descriptors was cleared before, for a live update.'),
+    }),
+    *run(context, args) {
       const { world } = context.performance;
-      const result = yield* call(exec(world.core));
+      const closed = args.keep_open === true ? [] : CLOSED_ON_EXEC;
+      const result = yield* call(exec(world.core, ({ kind }) => closed.includes(kind)));
       if (result !== 'ok') return { errno: result };
       world.forgetPlaces(processOf(context));
       return { returns: 0 };
