@@ -218,7 +218,7 @@ function* remapPfnRange(core: CoreMm, mm: Mm, vma: Vma, mapping: PfnMapping): St
 export function* munmap(core: CoreMm, vpn: number, pages: number): Steps<'ok' | Errno> {
   const { task } = core.current;
   const mm = task.mm.peek()!;
-  if (pages <= 0 || vpn + pages > TASK_SIZE_PAGES) return 'EINVAL';
+  if (pages <= 0) return 'EINVAL';
   if (!(yield* call(mm.mmapLock.killable(true, task.killed)))) return 'EINTR';
   const result = yield* call(doMunmap(core, mm, vpn, vpn + pages, true));
   yield mm.mmapLock.up();
@@ -226,10 +226,11 @@ export function* munmap(core: CoreMm, vpn: number, pages: number): Steps<'ok' | 
 }
 
 /**
- * do_vmi_align_munmap of [from, to), mmap_lock held for write. The VMAs leave the tree first; with `downgrade` the rest
+ * do_vmi_munmap of [from, to), mmap_lock held for write. The VMAs leave the tree first; with `downgrade` the rest
  * runs under mmap_lock for read, so that faults elsewhere go on.
  */
 export function* doMunmap(core: CoreMm, mm: Mm, from: number, to: number, downgrade: boolean): Steps<'ok' | Errno> {
+  if (to > TASK_SIZE_PAGES) return 'EINVAL';
   const found = yield* call(findVmas(mm, from, to));
   if (found.length === 0) return 'ok';
   const first = found[0]!;

@@ -481,3 +481,41 @@ describe('io_uring', () => {
     ).toEqual([]);
   });
 });
+
+describe('sizes beyond reason', () => {
+  const memory = `
+  a: {kind: anon, size: 16KiB, populate: write}
+  s: {kind: shmem, size: 16KiB}
+  f: {kind: file, size: 16KiB}`;
+
+  it('end in an errno, at once', () => {
+    const steps = `
+    - mremap: {memory: a, length: 15EiB, new_size: 4KiB}
+      expect: EINVAL
+    - munmap: {memory: a, length: 15EiB}
+      expect: EINVAL
+    - pagemap: {memory: a, length: 1EiB}
+      shows: {present_pages: 4}
+    - truncate: {memory: s, size: 8EiB}
+      expect: EINVAL
+    - fallocate: {memory: s, offset: 15EiB, length: 4KiB, mode: punch-hole}
+      expect: EINVAL
+`;
+    expect(failures(story('v6.12.117', memory, 'a: {}', steps))).toEqual([]);
+    const many = story('v6.12.117', memory, 'a: {}', '    - move_pages: {memory: a, length: 1EiB, node: 0}');
+    expect(() => failures(many)).toThrow(/at most 16777216 are modelled/);
+  });
+
+  it('and direct IO of parts of blocks is EINVAL', () => {
+    const steps = `
+    - dio.read: {file: f, memory: a, offset: 1, length: 512}
+      expect: EINVAL
+    - dio.write: {file: f, memory: a, length: 100}
+      expect: EINVAL
+    - dio.submit_read: {file: f, file_offset: 100, memory: a, length: 512, as: io}
+      expect: EINVAL
+    - dio.read: {file: f, memory: a, length: 512}
+`;
+    expect(failures(story('v6.12.117', memory, 'a: {}', steps))).toEqual([]);
+  });
+});

@@ -19,9 +19,16 @@ const ARGS = {
   ...WHERE,
 } as const;
 
+/** Logical blocks and the DMA alignment of most disks [bytes]. */
+const BLOCK = 512n;
+
+/** EINVAL: position, length or memory are not aligned to the blocks of the disk (iomap_dio_bio_iter); btrfs goes through the cache. */
 function request(context: OperationContext, args: WhereArgs & { file: Ref; file_offset?: bigint | undefined }) {
-  const { vpn, pages } = mustRange(context, args);
-  return { inode: inodeOf(context, args.file), index: Number((args.file_offset ?? 0n) / PAGE), vpn, pages };
+  const { address, bytes, vpn, pages } = mustRange(context, args);
+  const inode = inodeOf(context, args.file);
+  const position = args.file_offset ?? 0n;
+  const aligned = inode.fs === 'btrfs' || (position | bytes | address) % BLOCK === 0n;
+  return { inode, index: Number(position / PAGE), vpn, pages, aligned };
 }
 
 export const directIoOperations = [
@@ -31,7 +38,8 @@ export const directIoOperations = [
     on: ['process'],
     args: z.strictObject(ARGS),
     *run(context, args) {
-      const { inode, index, vpn, pages } = request(context, args);
+      const { inode, index, vpn, pages, aligned } = request(context, args);
+      if (!aligned) return { errno: 'EINVAL' };
       return outcome(yield* call(directRead(context.performance.world.core, inode, index, vpn, pages)));
     },
   }),
@@ -41,7 +49,8 @@ export const directIoOperations = [
     on: ['process'],
     args: z.strictObject(ARGS),
     *run(context, args) {
-      const { inode, index, vpn, pages } = request(context, args);
+      const { inode, index, vpn, pages, aligned } = request(context, args);
+      if (!aligned) return { errno: 'EINVAL' };
       return outcome(yield* call(directWrite(context.performance.world.core, inode, index, vpn, pages)));
     },
   }),
@@ -52,7 +61,8 @@ export const directIoOperations = [
     args: z.strictObject({ ...ARGS, as: zDeclares('io') }),
     *run(context, args) {
       const { world } = context.performance;
-      const { inode, index, vpn, pages } = request(context, args);
+      const { inode, index, vpn, pages, aligned } = request(context, args);
+      if (!aligned) return { errno: 'EINVAL' };
       const io = yield* call(submitDirectRead(world.core, inode, index, vpn, pages));
       if (typeof io === 'string') return { errno: io };
       world.named.set(`io:${args.as.name}`, io);

@@ -21,6 +21,7 @@ import { outcome } from './mapping.ts';
 import { mustRange, processOf, WHERE } from './place.ts';
 
 const PAGE = 4096n;
+const LOFF_END = 1n << 63n;
 const DISK = step('disk:read', 'none');
 const FILE = { memory: zRef('memory').describe('The file (or memfd) behind this memory.') } as const;
 const PART = {
@@ -75,7 +76,8 @@ export const fileOperations = [
     args: z.strictObject({ ...FILE, size: zSize }),
     *run(context, args) {
       const { core } = context.performance.world;
-      if (notForWriting(context, args.memory)) return { errno: 'EINVAL' };
+      // A negative loff_t
+      if (args.size >= LOFF_END || notForWriting(context, args.memory)) return { errno: 'EINVAL' };
       return outcome(
         yield* call(truncate(core, inodeOf(context, args.memory), Number((args.size + PAGE - 1n) / PAGE))),
       );
@@ -97,6 +99,7 @@ export const fileOperations = [
         const vm = world.vms.get(gmem.vm.name)!;
         return outcome(yield* call(gmemFallocate(vm, gmem, args.mode ?? 'allocate', from, pages)));
       }
+      if ((args.offset ?? 0n) >= LOFF_END || (args.length ?? 0n) >= LOFF_END) return { errno: 'EINVAL' };
       if (pages > 0 && notForWriting(context, args.memory)) return { errno: 'EBADF' };
       if (((args.offset ?? 0n) | (args.length ?? 0n)) % PAGE !== 0n) {
         if (args.mode === 'collapse-range') return { errno: 'EINVAL' };

@@ -3,6 +3,7 @@ import * as z from 'zod';
 import { call } from '../../engine/process.ts';
 import { mbind, migrateProcess, movePages } from '../../mm/move-pages.ts';
 import { mremap } from '../../mm/mremap.ts';
+import { ScriptMistake } from '../mistake.ts';
 import { defineOperation } from '../operation.ts';
 import { zDeclares, zRef } from '../reference.ts';
 import { zAddress, zCount, zSize } from '../scalar.ts';
@@ -11,6 +12,9 @@ import { outcome } from './mapping.ts';
 import { mustRange, processOf, type Range, WHERE } from './place.ts';
 
 const PAGE = 4096n;
+
+/** An array of more addresses would not fit the model. */
+const MOST_PAGES = 2 ** 24;
 
 /** After mremap of `range`, part or all of what is called `place`, to `to`: which name means what. */
 function rename(
@@ -90,6 +94,8 @@ export const movingOperations = [
     shows: { status: 'Per page: node, errno, or null where nothing was written.' },
     *run(context, args) {
       const { vpn, pages, task } = mustRange(context, args);
+      if (pages > MOST_PAGES)
+        throw new ScriptMistake(`move_pages of ${pages} pages, and at most ${MOST_PAGES} are modelled`);
       const wanted = Array.from({ length: pages }, (_, i) => ({ vpn: vpn + i, node: args.node }));
       const flags = args.all === true ? { all: true } : {};
       const moved = yield* call(movePages(context.performance.world.core, task.mm.peek()!, wanted, flags));

@@ -107,11 +107,13 @@ export const observeOperations = [
       let swapped = 0;
       // walk_page_test: a VM_PFNMAP mapping shows as a hole.
       const hidden = (at: number) => mm.vmaAt(at)?.fields.pfnMapping != null;
-      for (let i = 0; i < pages; i++) {
-        if (hidden(vpn + i)) continue;
-        const { pte } = pageTable.peekLeaf(vpn + i);
-        if (ptePresent(pte.bits)) present++;
-        if ((pte.bits & PTE_SWAP) !== 0) swapped++;
+      for (const vma of mm.vmasIn(vpn, vpn + pages)) {
+        if (vma.fields.pfnMapping !== null) continue;
+        for (let at = Math.max(vpn, vma.start); at < Math.min(vpn + pages, vma.end); at++) {
+          const { pte } = pageTable.peekLeaf(at);
+          if (ptePresent(pte.bits)) present++;
+          if ((pte.bits & PTE_SWAP) !== 0) swapped++;
+        }
       }
       const { pte, huge } = pageTable.peekLeaf(vpn);
       const here = ptePresent(pte.bits) && !hidden(vpn);
