@@ -1,5 +1,6 @@
 // soft_offline_page and the madvise entries (mm/memory-failure.c, mm/madvise.c madvise_inject_error): a page that shows
 // corrected errors is given up after its contents have moved. A pinned page cannot move, and stays in use.
+import type { Cell } from '../engine/cell.ts';
 import { call, type Steps } from '../engine/process.ts';
 import { step } from '../engine/step.ts';
 import type { CoreMm } from './core.ts';
@@ -61,6 +62,8 @@ export function* softOfflinePage(core: CoreMm, pfn: number): Steps<'ok' | Errno>
 }
 
 function* moveAway(core: CoreMm, head: number, huge: boolean): Steps<'ok' | Errno> {
+  // Where the old page goes once nobody has it.
+  const pool = huge ? core.hugePool.get(core.folios.orderOf(head)) : undefined;
   const isolated = yield* call(huge ? isolateHugetlb(core, head) : folioIsolateLru(core, head));
   yield* call(folioPut(core, head, 1, 'soft_offline_in_use_page'));
   if (!isolated) return 'EBUSY';
@@ -71,13 +74,12 @@ function* moveAway(core: CoreMm, head: number, huge: boolean): Steps<'ok' | Errn
     yield* call(putbackMovablePages(core, failed));
     return errno ?? 'EBUSY';
   }
-  yield* call(handlePoison(core, head));
+  yield* call(handlePoison(core, head, pool));
   return 'ok';
 }
 
 /** page_handle_poison: marked, and never given to the allocator: the last reference stays. */
-function* handlePoison(core: CoreMm, head: number): Steps<void> {
-  const pool = core.folios.has(head, PG_HUGETLB) ? core.hugePool.get(core.folios.orderOf(head)) : undefined;
+function* handlePoison(core: CoreMm, head: number, pool?: Cell<readonly number[]>): Steps<void> {
   pool?.willUpdate(POISON);
   yield core.folios.flags.willUpdate(head, POISON);
   core.folios.change(head, PG_HWPOISON);

@@ -225,3 +225,26 @@ actors:
     expect(failures(text)).toEqual([]);
   });
 });
+
+describe('MADV_SOFT_OFFLINE', () => {
+  it('of a huge page leaves the pool one page smaller', () => {
+    const text = `
+title: a page that shows corrected errors
+kernel: v6.12.117
+host: {memory: {normal: 64MiB}, hugepages: {2MiB: 3}}
+memory: {h: {kind: hugetlb, size: 2MiB, populate: write}}
+processes: {p: {maps: {h: {}}}}
+actors:
+  p:
+    - meminfo: {}
+      shows: {HugePages_Free: 2}
+    - madvise: {memory: h, advice: SOFT_OFFLINE, length: 4KiB}
+    - meminfo: {}
+      shows: {HugePages_Free: 1}
+    - munmap: {memory: h}
+    - meminfo: {}
+      shows: {HugePages_Free: 2}
+`;
+    expect(failures(text)).toEqual([]);
+  });
+});
