@@ -17,6 +17,11 @@ export function closesUnderThreads(scenario: Scenario, process: string): boolean
   return threadsOf(scenario, process) > 1 && closers(scenario).has(process);
 }
 
+/** Does any script close a descriptor at all? */
+export function closesAny(scenario: Scenario): boolean {
+  return closers(scenario).size > 0;
+}
+
 const closersOf = new WeakMap<Scenario, ReadonlySet<string>>();
 
 /** Processes whose scripts close descriptors. */

@@ -519,3 +519,32 @@ describe('sizes beyond reason', () => {
     expect(failures(story('v6.12.117', memory, 'a: {}', steps))).toEqual([]);
   });
 });
+
+describe('a closed file', () => {
+  it('answers EBADF, while its mappings stay', () => {
+    const memory = `
+  f: {kind: file, size: 16KiB, content: F}
+  shm: {kind: sysv, size: 4KiB}`;
+    const steps = `
+    - close: {fd: f}
+    - close: {fd: f}
+      expect: EBADF
+    - fsync: {memory: f}
+      expect: EBADF
+    - file.read: {memory: f}
+      expect: EBADF
+    - truncate: {memory: f, size: 4KiB}
+      expect: EBADF
+    - fallocate: {memory: f, mode: punch-hole}
+      expect: EBADF
+    - dio.read: {file: f, memory: shm}
+      expect: EBADF
+    - mmap: {memory: f, name: again}
+      expect: EBADF
+    - mmap: {memory: shm, name: attached}
+    - cpu.read: {memory: f}
+      shows: {value: F}
+`;
+    expect(failures(story('v6.12.117', memory, 'f: {}, shm: {}', steps))).toEqual([]);
+  });
+});

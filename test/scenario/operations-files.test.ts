@@ -36,7 +36,7 @@ ${end}
     - dma.read: {device: nic, iova: 0}
       shows: {value: A}
     - file.read: {memory: f}
-      expect: EINVAL
+      expect: EBADF
     - vfio.unmap: {device: nic, iova: 0, size: 8KiB}
 expect: {always: [incoherent-mapping]}
 `;

@@ -6,11 +6,12 @@ import { step } from '../../engine/step.ts';
 import { putVm } from '../../kvm/create.ts';
 import type { Vm } from '../../kvm/vm.ts';
 import { fput } from '../../mm/exit.ts';
+import type { Inode } from '../../mm/inode.ts';
 import type { OpenFile } from '../../mm/task.ts';
 import type { OperationContext } from '../context.ts';
 
 import { defineOperation, type Operation, type Outcome } from '../operation.ts';
-import { closesUnderThreads } from '../threads.ts';
+import { closesAny, closesUnderThreads } from '../threads.ts';
 import { processOf } from './place.ts';
 
 const FDGET = step('fdget', 'none');
@@ -46,6 +47,13 @@ export function defineIoctl<Args extends z.ZodType, Target extends object | null
       return outcome;
     },
   });
+}
+
+/** As above, of a file: is the descriptor of the file still open? Where no script closes one there is nothing to look at. */
+export function* isOpen(context: OperationContext, inode: Inode): Steps<boolean> {
+  if (!closesAny(context.performance.world.scenario)) return true;
+  yield inode.opened.willRead(FDGET);
+  return inode.opened.value;
 }
 
 /**

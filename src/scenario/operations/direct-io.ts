@@ -8,6 +8,7 @@ import { ScriptMistake } from '../mistake.ts';
 import { defineOperation } from '../operation.ts';
 import { type Ref, zDeclares, zRef } from '../reference.ts';
 import { zAddress } from '../scalar.ts';
+import { isOpen } from './descriptor.ts';
 import { inodeOf } from './files.ts';
 import { outcome } from './mapping.ts';
 import { mustRange, WHERE, type WhereArgs } from './place.ts';
@@ -39,6 +40,7 @@ export const directIoOperations = [
     args: z.strictObject(ARGS),
     *run(context, args) {
       const { inode, index, vpn, pages, aligned } = request(context, args);
+      if (!(yield* call(isOpen(context, inode)))) return { errno: 'EBADF' };
       if (!aligned) return { errno: 'EINVAL' };
       return outcome(yield* call(directRead(context.performance.world.core, inode, index, vpn, pages)));
     },
@@ -50,6 +52,7 @@ export const directIoOperations = [
     args: z.strictObject(ARGS),
     *run(context, args) {
       const { inode, index, vpn, pages, aligned } = request(context, args);
+      if (!(yield* call(isOpen(context, inode)))) return { errno: 'EBADF' };
       if (!aligned) return { errno: 'EINVAL' };
       return outcome(yield* call(directWrite(context.performance.world.core, inode, index, vpn, pages)));
     },
@@ -62,6 +65,7 @@ export const directIoOperations = [
     *run(context, args) {
       const { world } = context.performance;
       const { inode, index, vpn, pages, aligned } = request(context, args);
+      if (!(yield* call(isOpen(context, inode)))) return { errno: 'EBADF' };
       if (!aligned) return { errno: 'EINVAL' };
       const io = yield* call(submitDirectRead(world.core, inode, index, vpn, pages));
       if (typeof io === 'string') return { errno: io };

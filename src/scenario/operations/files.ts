@@ -17,6 +17,7 @@ import { zAddress, zContent, zSize } from '../scalar.ts';
 import { fileNamed } from '../world-devices.ts';
 import { readOnlyFd } from '../world-memory.ts';
 import { ownContent, tokensOf } from './access.ts';
+import { isOpen } from './descriptor.ts';
 import { outcome } from './mapping.ts';
 import { mustRange, processOf, WHERE } from './place.ts';
 
@@ -76,6 +77,7 @@ export const fileOperations = [
     args: z.strictObject({ ...FILE, size: zSize }),
     *run(context, args) {
       const { core } = context.performance.world;
+      if (!(yield* call(isOpen(context, inodeOf(context, args.memory))))) return { errno: 'EBADF' };
       // A negative loff_t
       if (args.size >= LOFF_END || notForWriting(context, args.memory)) return { errno: 'EINVAL' };
       return outcome(
@@ -99,6 +101,7 @@ export const fileOperations = [
         const vm = world.vms.get(gmem.vm.name)!;
         return outcome(yield* call(gmemFallocate(vm, gmem, args.mode ?? 'allocate', from, pages)));
       }
+      if (!(yield* call(isOpen(context, inode)))) return { errno: 'EBADF' };
       if ((args.offset ?? 0n) >= LOFF_END || (args.length ?? 0n) >= LOFF_END) return { errno: 'EINVAL' };
       if (pages > 0 && notForWriting(context, args.memory)) return { errno: 'EBADF' };
       if (((args.offset ?? 0n) | (args.length ?? 0n)) % PAGE !== 0n) {
@@ -118,6 +121,7 @@ export const fileOperations = [
     shows: { value: 'What the pages hold: words in order where it changes.' },
     *run(context, args): Steps<Outcome> {
       const { inode, from, pages } = partOf(context, { ...args, length: args.length ?? 1n });
+      if (!(yield* call(isOpen(context, inode)))) return { errno: 'EBADF' };
       if (inode.unevictable) return { errno: 'ESPIPE' };
       const seen: string[] = [];
       for (let i = 0; i < pages; i++) {
@@ -136,7 +140,7 @@ export const fileOperations = [
     args: z.strictObject({ ...PART, value: zContent.optional() }),
     *run(context, args) {
       const { inode, from, pages } = partOf(context, { ...args, length: args.length ?? 1n });
-      if (notForWriting(context, args.memory)) return { errno: 'EBADF' };
+      if (!(yield* call(isOpen(context, inode))) || notForWriting(context, args.memory)) return { errno: 'EBADF' };
       // Files that were not opened by path have no position for pread and pwrite unless they ask for one.
       if (inode.unevictable) return { errno: 'ESPIPE' };
       const token = tokensOf(context).of(args.value ?? ownContent(context));
@@ -176,7 +180,9 @@ export const fileOperations = [
     on: ['process'],
     args: z.strictObject(FILE),
     *run(context, args) {
-      return outcome(yield* call(fsync(context.performance.world.core, inodeOf(context, args.memory))));
+      const inode = inodeOf(context, args.memory);
+      if (!(yield* call(isOpen(context, inode)))) return { errno: 'EBADF' };
+      return outcome(yield* call(fsync(context.performance.world.core, inode)));
     },
   }),
   defineOperation({
@@ -206,6 +212,7 @@ export const fileOperations = [
     args: z.strictObject(PART),
     *run(context, args) {
       const { inode, from, pages } = partOf(context, args);
+      if (!(yield* call(isOpen(context, inode)))) return { errno: 'EBADF' };
       yield* call(fadviseDontneed(context.performance.world.core, inode, from, from + pages));
       return { returns: 0 };
     },

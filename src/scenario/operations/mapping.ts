@@ -11,10 +11,14 @@ import { defineOperation, type Outcome } from '../operation.ts';
 import { zDeclares, zRef } from '../reference.ts';
 import { zAddress, zProt, zSize } from '../scalar.ts';
 import { policyOf, readOnlyFd, vmFileOf } from '../world-memory.ts';
+import { isOpen } from './descriptor.ts';
 import { mustRange, processOf, WHERE, zWhere } from './place.ts';
 
 const PAGE = 4096n;
 const SIGNAL = step('exit_to_user_mode_loop:do_signal', 'none');
+
+/** Kinds that have an inode and are mapped without a descriptor of it: by shmat, by the kernel, anonymously. */
+const WITHOUT_DESCRIPTOR: readonly string[] = ['anon', 'dev-zero', 'sysv', 'vdso', 'text'];
 
 /** Every advice that madvise knows, in the kernel's groups. */
 const ADVICE = [
@@ -70,6 +74,8 @@ export const mappingOperations = [
       // x86's sys_mmap
       if ((args.offset ?? 0n) % PAGE !== 0n) return { errno: 'EINVAL' };
       const pages = mmapPages(bytes, object?.inode ?? null);
+      const byDescriptor = object?.inode != null && !WITHOUT_DESCRIPTOR.includes(object.spec.kind);
+      if (byDescriptor && !(yield* call(isOpen(context, object.inode)))) return { errno: 'EBADF' };
       const shared = args.shared ?? (object !== undefined && object.inode !== null);
       const pgoff = Number((args.offset ?? 0n) / PAGE);
       const own = `${context.actor}#${world.sim.current!.nextNumber()}`;
