@@ -68,12 +68,14 @@ export function* vfioIommuGetInfo(
   if ((arg.argsz ?? 4096) < INFO_ARGSZ) return { errno: 'EINVAL' };
   yield iommu.acquire(INFO);
   const { kernel } = iommu.core;
+  // The migration capability came with VFIO_IOMMU_DIRTY_PAGES; 0 and 0: there is none.
+  const tracks = kernel.has('type1.dirty-tracking');
   const info: VfioIommuInfo = {
     flags: 3,
     iovaPgsizes: pgsizeBitmap(iommu),
     iovaRanges: iommu.windows.value.map(bytesOf),
-    migrationPgsizes: 0x1000n,
-    maxDirtyBitmap: 256 << 20,
+    migrationPgsizes: tracks ? 0x1000n : 0n,
+    maxDirtyBitmap: tracks ? 256 << 20 : 0,
     dmaAvail: kernel.has('type1.dma-avail') ? iommu.dmaAvail.value : undefined,
   };
   iommu.lock.releaseNow();

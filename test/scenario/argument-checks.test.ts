@@ -548,3 +548,28 @@ describe('a closed file', () => {
     expect(failures(story('v6.12.117', memory, 'f: {}, shm: {}', steps))).toEqual([]);
   });
 });
+
+describe('old kernels', () => {
+  it('have neither the ioctls nor the capabilities that came later', () => {
+    const text = `
+title: v5.4
+kernel: v5.4
+memory: {a: {kind: anon, size: 16KiB}, s: {kind: shmem, size: 16KiB}}
+processes: {p: {maps: {a: {}, s: {}}}}
+devices: {d: {process: p, attach: vfio-type1}}
+actors:
+  p:
+    - uffd.register: {memory: a, mode: missing}
+    - uffd.register: {memory: s, mode: missing}
+    - uffd.writeprotect: {memory: a}
+      expect: EINVAL
+    - uffd.continue: {memory: s}
+      expect: EINVAL
+    - vfio.info: {}
+      shows: {migration_pgsizes: 0, max_dirty_bitmap: 0}
+    - vfio.dirty: {do: start}
+      expect: ENOTTY
+`;
+    expect(failures(text)).toEqual([]);
+  });
+});

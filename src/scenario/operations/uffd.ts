@@ -115,7 +115,11 @@ export const uffdOperations = [
     on: ['process'],
     args: z.strictObject(WHERE),
     shows: FILLED,
-    run: (context, args) => fillRange(context, args, uffdContinue),
+    *run(context, args) {
+      // No such ioctl
+      if (!context.performance.world.kernel.has('uffd.minor-hugetlb')) return { errno: 'EINVAL' };
+      return yield* call(fillRange(context, args, uffdContinue));
+    },
   }),
   defineOperation({
     name: 'uffd.writeprotect',
@@ -124,9 +128,9 @@ export const uffdOperations = [
     args: z.strictObject({ ...WHERE, protect: z.boolean().optional().describe('Default: true.') }),
     *run(context, args) {
       const range = mustRange(context, args);
-      if (!validRange(range)) return { errno: 'EINVAL' };
+      const { core, kernel } = context.performance.world;
+      if (!kernel.has('uffd.wp') || !validRange(range)) return { errno: 'EINVAL' };
       const { vpn, pages, task } = range;
-      const { core } = context.performance.world;
       const errno = yield* call(uffdWriteProtect(core, task.mm.peek()!, vpn, vpn + pages, args.protect ?? true));
       return errno === null ? { returns: 0 } : { errno };
     },

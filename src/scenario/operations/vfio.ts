@@ -203,7 +203,7 @@ export const vfioOperations = [
       pgsizes: 'iova_pgsizes',
       dma_avail: 'Entries that can still be made.',
       ranges: 'Usable IOVAs: first, last, first, last...',
-      migration_pgsizes: 'pgsize_bitmap of the migration capability.',
+      migration_pgsizes: 'pgsize_bitmap of the migration capability; 0 where there is none.',
       max_dirty_bitmap: 'max_dirty_bitmap_size',
     },
     target: containerOf,
