@@ -32,6 +32,9 @@ export class GatePromises {
     if (this.known) return;
     this.known = true;
     const { processes } = this.sim;
+    // The last execution may have had more actors: who is started later is seen for the first time.
+    this.gates.length = processes.length;
+    this.open.length = processes.length;
     for (let slot = 0; slot < processes.length; slot++) this.see(slot, processes[slot]!);
   }
 

@@ -379,6 +379,22 @@ describe('what gates promise', () => {
     expect(attempt).toThrow("the gate 'one' at which waiter waits (wait) promises that it stays open once it is");
   });
 
+  test('is not mistaken for broken: an actor comes to a gate at which another waited in the execution before', () => {
+    const { executions, complete, findings } = explore((sim) => {
+      const m = sim.mutex('m');
+      sim.spawn('a', function* () {
+        yield sim.local();
+        if (sim.choose(2) === 0) yield m.lock();
+        yield sim.local();
+        sim.spawn('c', function* () {
+          yield m.lock();
+        });
+      });
+    });
+    expect([executions, complete]).toEqual([2, true]);
+    expect(findings.map(({ message }) => message)).toEqual(['a/c.1 waits and nobody can run']);
+  });
+
   test('is checked: a condition that looks at what it does not announce', () => {
     const attempt = () =>
       explore((sim) => {
