@@ -78,6 +78,9 @@ interface Mark {
 // integers that V8 keeps unboxed.
 const SPARSE_IDS_FROM = 2 ** 40;
 
+/** As `spawn` calls who is started by an actor. */
+const LIKE_A_CHILD = /\/[^/]*\.\d+$/;
+
 /** Announcements kept for building the next ones in. */
 const SPARE = 64;
 
@@ -563,6 +566,7 @@ export class Sim {
   private freeName(name: string): string {
     if (name === '') throw new Error('an actor needs a name');
     if (this.rewinding) return name;
+    if (LIKE_A_CHILD.test(name)) throw new Error(`an actor cannot be called ${name}: actors started by actors are`);
     let free = name;
     for (let number = 2; this.topNames.has(free); number++) free = `${name}.${number}`;
     this.topNames.add(free);

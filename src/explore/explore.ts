@@ -6,13 +6,36 @@ import { type ExploreOptions, type ExploreResult, Search } from './search.ts';
 export type { Estimate } from './estimate.ts';
 export type { ExploreOptions, ExploreResult, FoundFinding, Strategy } from './search.ts';
 
+const OPTIONS: Readonly<Record<keyof ExploreOptions, true>> = {
+  strategy: true,
+  seed: true,
+  runs: true,
+  depth: true,
+  horizon: true,
+  bound: true,
+  jitterPercent: true,
+  token: true,
+  maxExecutions: true,
+  stopAtFinding: true,
+  checked: true,
+  maxSteps: true,
+  gatesChecked: true,
+  atEnd: true,
+};
+
 /**
  * Explore a program. `setup` builds it once; executions rewind it.
- * Throws Error when the set-up itself reports a failure, and for options that cannot be.
+ * Throws Error when the set-up itself reports a failure, for options that cannot be, and for those that nobody knows.
  */
 export function explore(setup: (sim: Program) => void, options: ExploreOptions = {}): ExploreResult {
+  checkCall(setup, options);
   const sim = new Sim({ seed: String(options.seed ?? '0'), checked: options.checked ?? true, journaled: true });
-  setup(new Program(sim));
+  const returned: unknown = setup(new Program(sim));
+  if (runsLater(returned)) {
+    throw new Error(
+      'the set-up has not run to its end when it returns (async, or a generator): some of it would be missing',
+    );
+  }
   const broken = sim.findings[0];
   if (broken !== undefined) throw new Error(`the set-up itself fails, before any actor steps: ${broken.message}`);
   const chosen = sim.setUpChoices;
@@ -25,6 +48,28 @@ export function explore(setup: (sim: Program) => void, options: ExploreOptions =
     complete: { value: false, enumerable: true },
     limits: { value: [...result.limits, limit], enumerable: true },
   });
+}
+
+/** What TypeScript would refuse: a misspelt option would be a search of another kind than was asked for. */
+function checkCall(setup: unknown, options: unknown): void {
+  if (typeof setup !== 'function') {
+    throw new Error(
+      `explore expects a function that sets the program up, as in explore((sim) => { ... }), not ${setup}`,
+    );
+  }
+  if (typeof options !== 'object' || options === null) {
+    throw new Error(`the options of explore are an object, as in { strategy: 'dpor' }, not ${options}`);
+  }
+  for (const name of Object.keys(options)) {
+    if (!Object.hasOwn(OPTIONS, name)) {
+      throw new Error(`there is no option '${name}': expected ${Object.keys(OPTIONS).join(', ')}`);
+    }
+  }
+}
+
+function runsLater(returned: unknown): boolean {
+  if (typeof returned !== 'object' || returned === null) return false;
+  return 'then' in returned || Object.prototype.toString.call(returned).endsWith('Generator]');
 }
 
 /** As `explore`, for a world that is already set up: its present state is where every execution starts. */

@@ -164,3 +164,36 @@ describe('joining', () => {
     expect(attempt).toThrow('p joins q; expected the actor that sim.spawn(...) has returned');
   });
 });
+
+describe('calling explore', () => {
+  const writer = (sim: World) => {
+    const x = sim.cell('x', 0);
+    sim.spawn('a', function* () {
+      yield x.willWrite();
+      x.value = 1;
+    });
+  };
+
+  test.each([
+    ['a set-up that is async', () => explore(async (sim) => writer(sim)), 'the set-up has not run to its end'],
+    [
+      'a set-up that is a generator',
+      () =>
+        explore(function* (sim: World) {
+          yield writer(sim);
+        } as never),
+      'the set-up has not run to its end when it returns (async, or a generator)',
+    ],
+    ['no set-up', () => explore(undefined as never), 'explore expects a function that sets the program up'],
+    ['options that are a text', () => explore(writer, 'dpor' as never), 'not dpor'],
+    ['options that are null', () => explore(writer, null as never), 'the options of explore are an object'],
+    ['an option that nobody knows', () => explore(writer, { strat: 'pct' } as never), "there is no option 'strat'"],
+  ])('%s', (_, attempt, message) => {
+    expect(attempt).toThrow(message);
+  });
+
+  test('an actor called as those that actors start', () => {
+    const attempt = () => explore((sim) => void sim.spawn('a/c.1', function* () {}));
+    expect(attempt).toThrow('an actor cannot be called a/c.1: actors started by actors are');
+  });
+});
