@@ -155,7 +155,8 @@ export function parseCaseToken(text: string): CaseToken {
       `end it in \` .\` if you mean it`,
     );
   const marked = whole.slice(5, -1);
-  const stray = marked.find((part) => !/^[-+~!?]./.test(part));
+  // The seed may be the empty text.
+  const stray = marked.find((part) => !/^([-+!?].|~)/.test(part));
   if (stray !== undefined)
     throw new TokenError(
       `\`${stray}\` is no part of a replay token`,

@@ -36,6 +36,10 @@ describe('a replay token', () => {
     expect(parseCaseToken(printCaseToken(absent))).toEqual(absent);
   });
 
+  it('holds a seed that is the empty text', () => {
+    expect(parseCaseToken(printCaseToken({ ...token, seed: '' }))).toEqual({ ...token, seed: '' });
+  });
+
   it('survives line breaks and quote marks of a mail', () => {
     const wrapped = text.replaceAll(' ', '\n> ');
     expect(parseCaseToken(`> ${wrapped}\n`)).toEqual(token);
