@@ -102,12 +102,13 @@ async function reportOf(
 
 /**
  * What is not as expected is so wherever it came from; what could not be looked at, or did not reach what it is to reach,
- * makes the rest incomplete. Cases that have not had a turn do not: in a short campaign there always are some.
+ * makes the rest incomplete. Cases that have not had a turn do not: in a short campaign there always are some. Where no
+ * case has had one, nothing was looked at.
  */
 function exitCode({ campaign, scenarios, interrupted }: FuzzRun): ExitCode {
   const { corpus, unexpected, absent } = campaign;
   if (unexpected > 0 || absent > 0 || corpus.some(({ outcome }) => outcome === 'shows')) return 1;
-  if (interrupted || corpus.some(({ outcome }) => outcome === 'broken')) return 3;
+  if (interrupted || campaign.runs === 0 || corpus.some(({ outcome }) => outcome === 'broken')) return 3;
   const cases = scenarios.flatMap((scenario) => scenario.cases);
   return cases.some(({ executions, missingLabels }) => executions > 0 && missingLabels.length > 0) ? 3 : 0;
 }
