@@ -70,6 +70,7 @@ async function run(args: Readonly<Record<string, unknown>>, io: Io, parts: Parts
   const { NO_PAINT } = await import('../report/paint.ts');
   const { paintFor } = await import('./colour.ts');
   const { CaseSearcher } = await import('../scenario/search/search-case.ts');
+  const { shrinkAbsence } = await import('../scenario/search/shrink-absence.ts');
   const { tellFinding } = await import('../scenario/search/tell.ts');
   const { selectCases } = await import('../scenario/select-cases.ts');
   const output = textOption(args, 'output');
@@ -108,7 +109,11 @@ async function run(args: Readonly<Record<string, unknown>>, io: Io, parts: Parts
       const findings = searched.findings.map((found) =>
         told(found) ? tellFinding(scenario, one, found, tellOptions) : found,
       );
-      cases.push({ ...searched, findings });
+      const absent = searched.absent.map((lacking) => ({
+        ...lacking,
+        ...shrinkAbsence(scenario, one, lacking.token, tellOptions.shrink),
+      }));
+      cases.push({ ...searched, findings, absent });
     }
     left -= cases.length;
     if (cases.length === 0) break;

@@ -53,6 +53,11 @@ async function run(args: Readonly<Record<string, unknown>>, io: Io, parts: Parts
   const tokens = await readTokens((args.token as readonly unknown[]).map(String), io);
   if (tokens.length > 1 && output !== undefined)
     throw new UsageError(`these are ${tokens.length} tokens, and -o writes one scenario`, 'give one of them');
+  if (output !== undefined && tokens[0]!.shows?.absent === true)
+    throw new UsageError(
+      'this token is kept for a finding that is absent, and -o writes what shows one',
+      'leave -o out',
+    );
   const options: TellOptions & CaseChanges = { shrink: budget, fixes: true, nearest: args.nearest === true };
   const results: ScenarioSearch[] = [];
   let text = '';

@@ -1,6 +1,6 @@
 // One finding as text: what went wrong, why, the steps in order, what would have been enough, how to see it again.
 import type { FindingStep, ReportedFinding } from '../scenario/result.ts';
-import type { SearchFinding } from '../scenario/search/result.ts';
+import type { Absent, SearchFinding } from '../scenario/search/result.ts';
 import type { Paint } from './paint.ts';
 import { fixInWords, renderNearest, renderStory, shrinkInWords } from './story.ts';
 import { formatDetail, formatTime, wrap } from './value.ts';
@@ -39,6 +39,12 @@ export function renderFinding(reported: ToldFinding, paint: Paint, width: number
   if (shrunk !== undefined) lines.push(...field('shrunk', shrinkInWords(shrunk), width));
   lines.push(...field('replay', replay, Number.POSITIVE_INFINITY));
   return lines.join('\n');
+}
+
+/** How to see a run again that lacks a finding, and what shrinking made of it. */
+export function renderAbsence({ token, shrunk }: Absent, width: number): string {
+  const lines = shrunk === undefined ? [] : field('shrunk', shrinkInWords(shrunk), width);
+  return [...lines, ...field('replay', `pinsim replay '${token}'`, Number.POSITIVE_INFINITY)].join('\n');
 }
 
 const LABEL_WIDTH = 9;

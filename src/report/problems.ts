@@ -108,7 +108,8 @@ function searchProblems(scenario: ScenarioSearch, one: CaseSearch): readonly Pro
     token,
   } of one.absent) {
     const message = `${plural(executions, executionWord(one))} did not show ${what}`;
-    problem('error', 'missing-finding', message, where, [`replay: pinsim replay '${token}'`], `absent|${what}`);
+    const level = one.replay !== undefined && one.status === 'as-expected' ? 'note' : 'error';
+    problem(level, 'missing-finding', message, where, [`replay: pinsim replay '${token}'`], `absent|${what}`);
   }
   for (const { what, where } of one.missingLabels)
     problem(missing(one), 'missing-label', `no ${executionWord(one)} reached ${what}`, where);

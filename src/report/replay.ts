@@ -1,6 +1,6 @@
 // What a replay showed, in words: whether the finding is still there, and where the schedule did not fit any more.
 import type { CaseSearch, ReplayDivergence, ReplayReport, ScenarioSearch } from '../scenario/search/result.ts';
-import { renderFinding } from './finding.ts';
+import { renderAbsence, renderFinding } from './finding.ts';
 import { NO_PAINT, type Paint } from './paint.ts';
 import type { TextOptions } from './text.ts';
 import { plural, wrap } from './value.ts';
@@ -22,6 +22,7 @@ export function renderReplay({ file, title }: ScenarioSearch, one: CaseSearch, o
     const text = renderFinding({ ...found, replay: `pinsim replay '${found.token}'` }, paint, width - 4);
     lines.push('', ...text.split('\n').map((line) => (line === '' ? '' : `    ${line}`)));
   }
+  for (const absent of one.absent) lines.push(...renderAbsence(absent, width - 2).split('\n'));
   return `${lines.join('\n')}\n`;
 }
 

@@ -2,7 +2,7 @@
 // found.
 import type { CaseStatus } from '../scenario/result.ts';
 import type { CaseSearch, ScenarioSearch } from '../scenario/search/result.ts';
-import { renderFinding } from './finding.ts';
+import { renderAbsence, renderFinding } from './finding.ts';
 import { NO_PAINT } from './paint.ts';
 import type { TextOptions } from './text.ts';
 import { formatCount, plural } from './value.ts';
@@ -84,12 +84,13 @@ function renderCase(one: CaseSearch, options: TextOptions): readonly string[] {
     block(
       `${where.file}:${where.line}:${where.column}: ${paint.bad('missing')}: no ${executionWord(one)} showed ${what}`,
     );
-  for (const { missing, executions, token } of one.absent) {
+  for (const absent of one.absent) {
+    const { missing, executions } = absent;
     const { what, where } = missing;
     block(
       `${where.file}:${where.line}:${where.column}: ${paint.bad('missing')}: ${plural(executions, executionWord(one))} did not show ${what}`,
     );
-    block(`  replay    pinsim replay '${token}'`);
+    block(renderAbsence(absent, (options.width ?? 100) - 4));
   }
   for (const { what, where } of one.missingLabels)
     block(

@@ -86,6 +86,16 @@ const zStory = z
 
 const zSize = z.strictObject({ actors: zCount, scriptSteps: zCount, steps: zCount, preemptions: zCount });
 
+const zShrunk = z
+  .strictObject({
+    before: zSize,
+    after: zSize,
+    executions: zCount,
+    minimal: z.boolean().describe('No further step, actor or preemption can go.'),
+    omitted: z.array(z.string()),
+  })
+  .optional();
+
 const zSearchFinding = z.strictObject({
   finding: zFinding,
   expected: zExpected,
@@ -95,15 +105,7 @@ const zSearchFinding = z.strictObject({
   executions: zCount.describe('How many executions showed it.'),
   preventedBy: z.array(zPrevention),
   where: zWhere.optional().describe('The line of the scenario that it belongs to.'),
-  shrunk: z
-    .strictObject({
-      before: zSize,
-      after: zSize,
-      executions: zCount,
-      minimal: z.boolean().describe('No further step, actor or preemption can go.'),
-      omitted: z.array(z.string()),
-    })
-    .optional(),
+  shrunk: zShrunk,
   story: zStory.optional().describe('The steps that matter.'),
   fixes: z
     .array(
@@ -166,7 +168,7 @@ const zSearchCase = z.looseObject({
   restsOn: z.array(z.string()).describe('What `verified` rests on.'),
   findings: z.array(zSearchFinding),
   missingFindings: z.array(zMissing),
-  absent: z.array(z.strictObject({ missing: zMissing, executions: zCount, token: z.string() })),
+  absent: z.array(z.strictObject({ missing: zMissing, executions: zCount, token: z.string(), shrunk: zShrunk })),
   missingLabels: z.array(zMissing),
   replay: zReplay.optional(),
 });

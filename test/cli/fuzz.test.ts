@@ -102,15 +102,19 @@ describe('a campaign', { timeout: 300_000 }, () => {
 
   it('fails when a finding that every run must show is absent from one, and tells which', async () => {
     const cwd = folder();
-    writeFileSync(join(cwd, 'race.yaml'), RACE.replace('expect: {}', 'expect: {always: [unexpected-outcome]}'));
+    const always = `${BYSTANDER}expect: {always: [unexpected-outcome]}`;
+    writeFileSync(join(cwd, 'race.yaml'), RACE.replace('expect: {}', always));
     const argv = ['race.yaml', '--runs', '64', '--corpus', 'corpus'];
     const [one, two] = [await fuzz([...argv, '--jobs', '1'], cwd), await fuzz([...argv, '--jobs', '2'], cwd)];
     expect([one.code, two.code]).toEqual([1, 1]);
     expect(one.out).toContain('1 FINDING ABSENT that every run must show in 64 runs');
-    expect(one.out).toMatch(/race\.yaml:17:1: missing: \d+ runs did not show unexpected-outcome/);
+    expect(one.out).toMatch(/race\.yaml:18:1: missing: \d+ runs did not show unexpected-outcome/);
+    expect(one.out).toMatch(/ 0\s+preemptions, \d+ steps; no more can go;\s+left out: bystander\n/);
     const token = /pinsim replay '(.*)'/.exec(one.out)![1]!;
     const replayed = await start(['replay', token], cwd).ended;
     expect(replayed.out).toContain('does not show unexpected-outcome, as before');
+    const [kept] = readdirSync(join(cwd, 'corpus'));
+    expect(readFileSync(join(cwd, 'corpus', kept!), 'utf8')).toContain(token);
     // The second campaign has replayed what the first one kept.
     expect(readdirSync(join(cwd, 'corpus'))).toEqual([
       expect.stringMatching(/^race--no-unexpected-outcome--[0-9a-f]{8}\.txt$/),
@@ -149,6 +153,11 @@ describe('a campaign', { timeout: 300_000 }, () => {
     const parts = [await runsOf('1/2'), await runsOf('2/2')];
     expect(parts[0]! + parts[1]!).toBe(101);
     expect(Math.abs(parts[0]! - parts[1]!)).toBeLessThan(10);
+  });
+
+  it('is incomplete when there was no time for a single run', async () => {
+    const { code, out } = await fuzz(['fine.yaml', '--for', '1ms', '--jobs', '1'], folder());
+    expect([code, out.split(' (')[0]]).toEqual([3, 'no finding in 0 runs']);
   });
 
   it('ends when its time is up', async () => {
@@ -225,6 +234,22 @@ describe('the corpus folder', { timeout: 300_000 }, () => {
     const fixed = await fuzz(['race.yaml', '--runs', '8', '--corpus', 'corpus'], cwd);
     expect(fixed.out).toContain('1 not shown any more');
     expect(fixed.code).toBe(0);
+  });
+
+  it('has all of them made small by the call that finds them in the state, told or not', async () => {
+    const cwd = folder();
+    const names = Array.from({ length: 24 }, (_, n) => `case ${n}`);
+    const cases = `cases: [${names.map((name) => `{name: ${name}, expect: {}}`).join(', ')}]`;
+    writeFileSync(join(cwd, 'race.yaml'), RACE.replace('expect: {}', `${BYSTANDER}${cases}`));
+    const argv = ['race.yaml', '--runs', '800', '--jobs', '2', '--corpus', 'corpus', '--state', 'state'];
+    const small = (): readonly boolean[] =>
+      readdirSync(join(cwd, 'corpus')).map((name) =>
+        readFileSync(join(cwd, 'corpus', name), 'utf8').includes(' !bystander '),
+      );
+    await fuzz([...argv, '--shrink', 'off'], cwd);
+    expect(small()).toEqual(names.map(() => false));
+    await fuzz(argv, cwd);
+    expect(small()).toEqual(names.map(() => true));
   });
 
   it('keeps what was made small, as the report shows it, instead of what was found', async () => {

@@ -3,12 +3,13 @@
 import { type Diagnostic, ScenarioError } from '../../scenario/diagnostic.ts';
 import type { BenchTask, FuzzBench, ReplayResult } from '../../scenario/search/fuzz-bench.ts';
 import type { UnitResult } from '../../scenario/search/fuzz-result.ts';
-import type { SearchFinding } from '../../scenario/search/result.ts';
+import type { Absent, SearchFinding } from '../../scenario/search/result.ts';
 
 export type Answer =
   | { readonly kind: 'unit'; readonly result: UnitResult }
   | { readonly kind: 'replay'; readonly result: ReplayResult }
   | { readonly kind: 'tell'; readonly result: SearchFinding }
+  | { readonly kind: 'absence'; readonly result: Pick<Absent, 'token' | 'shrunk'> | undefined }
   /** The scenario is at fault: its world cannot be built. */
   | { readonly kind: 'mistake'; readonly diagnostics: readonly Diagnostic[] }
   /** A token cannot be replayed. */
@@ -24,6 +25,8 @@ export function answer(bench: FuzzBench, task: BenchTask): Answer {
         return { kind: 'replay', result: bench.replay(task) };
       case 'tell':
         return { kind: 'tell', result: bench.tell(task) };
+      case 'absence':
+        return { kind: 'absence', result: bench.absence(task) };
     }
   } catch (error) {
     if (task.kind === 'replay') return { kind: 'broken', why: (error as Error).message };

@@ -61,6 +61,11 @@ export function smallEntryOf(
   return { ...entryOf({ ...found, finding, token }), from: found.token };
 }
 
+/** The same, made small. */
+export function smallEntryOfAbsence(lacking: FuzzAbsence, token: string): NewEntry & { readonly from: string } {
+  return { ...entryOfAbsence({ ...lacking, token }), from: lacking.token };
+}
+
 export function entryOfAbsence({ file, pattern, kind, token }: FuzzAbsence): NewEntry {
   const says = `a run does not show ${pattern}, which every run must show`;
   return { file, what: `no-${kind}`, says, kind, cause: `absent|${pattern}`, token };
@@ -141,6 +146,13 @@ export function keepSmall(
   if (!isFrom && !isSmaller(parseCaseToken(small.token), kept)) return;
   const text = entryText(small, join(folder, name), version);
   if (text !== readFileSync(path, 'utf8')) writeWhole(io, join(folder, name), text);
+}
+
+/** Is the case there as it was found with `token`, not made small yet? */
+export function isAsFound(io: Io, folder: string, name: string, token: string): boolean {
+  const path = join(resolve(io.cwd, folder), name);
+  const kept = existsSync(path) ? tokenIn(readFileSync(path, 'utf8')) : undefined;
+  return kept !== undefined && kept.schedule === parseCaseToken(token).schedule;
 }
 
 /** A shorter schedule; of two as long, the one that leaves more of the workload out. */

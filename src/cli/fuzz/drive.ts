@@ -2,7 +2,7 @@
 import { performance } from 'node:perf_hooks';
 import type { Scenario } from '../../scenario/scenario.ts';
 import type { CorpusReplay, FuzzAbsence, FuzzCampaign, FuzzFinding } from '../../scenario/search/fuzz-result.ts';
-import type { ScenarioSearch, SearchFinding } from '../../scenario/search/result.ts';
+import type { Absent, ScenarioSearch, SearchFinding } from '../../scenario/search/result.ts';
 import { scenarioDigest } from '../../scenario/search/token.ts';
 import { type CaseChanges, selectCases } from '../../scenario/select-cases.ts';
 import { readText } from '../files.ts';
@@ -14,11 +14,13 @@ import {
   entryName,
   entryOf,
   entryOfAbsence,
+  isAsFound,
   keep,
   keepSmall,
   type NewEntry,
   readCorpus,
   smallEntryOf,
+  smallEntryOfAbsence,
 } from './corpus.ts';
 import type { FuzzOptions } from './options.ts';
 import { campaignOf, plainFinding, searchesOf } from './outcome.ts';
@@ -102,6 +104,8 @@ class FuzzCall {
   private readonly progress: FuzzProgress;
   /** By cause: the making small of what the corpus folder keeps, done or under way. */
   private readonly small = new Map<string, Promise<void>>();
+  /** By token as found. */
+  private readonly smallAbsences = new Map<string, Pick<Absent, 'token' | 'shrunk'>>();
   private stopped: string | undefined;
   private interrupted = false;
   /** Resolved when the campaign is to stop. */
@@ -133,7 +137,7 @@ class FuzzCall {
     const found = (finding: FuzzFinding): void => {
       if (finding.expected === 'no') this.keepFound(finding);
     };
-    const lacked = (absence: FuzzAbsence): void => this.keep(entryOfAbsence(absence), lackOf(absence));
+    const lacked = (absence: FuzzAbsence): void => this.keepLacked(absence);
     this.campaign = new Campaign({ seed, mutate, plan, cases, found, lacked }, pool, state);
     const goal = { runs: runs / shard.count, endMs };
     this.progress = new FuzzProgress(io, goal, () => ({
@@ -162,6 +166,7 @@ class FuzzCall {
     try {
       const work = async (): Promise<void> => {
         await this.replayAll(entries, corpus);
+        this.keepRestored();
         if (this.stopped === undefined) await campaign.run();
       };
       const working = work();
@@ -228,6 +233,42 @@ class FuzzCall {
     this.small.set(cause, small);
   }
 
+  /** What the state file brought along and an earlier call had no time to keep, or to make small. */
+  private keepRestored(): void {
+    const { options } = this.setting;
+    const { corpus } = options;
+    if (corpus === undefined || this.stopped !== undefined) return;
+    const { found, lacked } = this.campaign.tally;
+    const isSmall = (entry: NewEntry, cause: string): boolean => {
+      this.keep(entry, cause);
+      return !isAsFound(this.io, corpus, entryName(entry, hashOfCause(cause)), entry.token);
+    };
+    for (const one of lacked.all) if (!isSmall(entryOfAbsence(one), lackOf(one))) this.keepLacked(one);
+    for (const one of found.all) if (one.expected === 'no' && !isSmall(entryOf(one), causeOf(one))) this.keepFound(one);
+  }
+
+  /** The same of a run that lacks a finding. */
+  private keepLacked(absence: FuzzAbsence): void {
+    const cause = lackOf(absence);
+    this.keep(entryOfAbsence(absence), cause);
+    const { options, shrink } = this.setting;
+    if (options.corpus === undefined || shrink === 0 || this.small.has(cause)) return;
+    const small = this.shrinkAbsence(absence).then(() => {});
+    small.catch(() => {});
+    this.small.set(cause, small);
+  }
+
+  private async shrinkAbsence(absence: FuzzAbsence): Promise<void> {
+    const { token } = absence;
+    const { shrink, options } = this.setting;
+    const answer = await this.pool.do({ kind: 'absence', token, shrink }).catch(() => undefined);
+    if (answer?.kind !== 'absence' || answer.result === undefined) return;
+    this.smallAbsences.set(token, answer.result);
+    if (options.corpus === undefined) return;
+    const entry = smallEntryOfAbsence(absence, answer.result.token);
+    keepSmall(this.io, options.corpus, entryName(entry, hashOfCause(lackOf(absence))), entry, programVersion());
+  }
+
   private keepSmall(found: FuzzFinding, story: SearchFinding | undefined): void {
     const { corpus } = this.setting.options;
     if (corpus === undefined || story?.shrunk === undefined) return;
@@ -245,7 +286,11 @@ class FuzzCall {
       this.keepSmall(found, story);
       if (story !== undefined) told.set(found.token, story);
     });
-    const whole = Promise.all([...stories, ...this.small.values()]).then(() => {});
+    const absences = this.campaign.tally.lacked.all
+      .filter(({ token }) => this.setting.shrink > 0 && !this.smallAbsences.has(token))
+      .slice(0, TOLD_MAX)
+      .map((absence) => this.shrinkAbsence(absence));
+    const whole = Promise.all([...stories, ...absences, ...this.small.values()]).then(() => {});
     if (!Number.isFinite(this.endMs)) await whole;
     else {
       let timer: NodeJS.Timeout | undefined;
@@ -276,7 +321,18 @@ class FuzzCall {
     const { tally, feedback } = campaign;
     const features = feedback.size;
     const { labelsKnown } = setting;
-    const known = { seed, shard, mutate, strategies, stopped, corpus, features, labelsKnown, told };
+    const known = {
+      seed,
+      shard,
+      mutate,
+      strategies,
+      stopped,
+      corpus,
+      features,
+      labelsKnown,
+      told,
+      small: this.smallAbsences,
+    };
     return {
       campaign: campaignOf(tally, cases, known),
       scenarios: searchesOf(tally, cases, known),

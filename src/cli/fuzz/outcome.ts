@@ -27,6 +27,8 @@ export interface Circumstances {
   readonly labelsKnown: ReadonlySet<string>;
   /** Findings with their stories, by token as found. */
   readonly told: ReadonlyMap<string, SearchFinding>;
+  /** Runs that lack a finding, made small, by token as found. */
+  readonly small: ReadonlyMap<string, Pick<Absent, 'token' | 'shrunk'>>;
 }
 
 export function campaignOf(tally: Tally, cases: readonly FuzzCase[], known: Circumstances): FuzzCampaign {
@@ -137,9 +139,9 @@ function searchOf({ scenario, one }: FuzzCase, done: Done, known: Circumstances)
       .map(formatPattern)
       .filter((what) => !lacked.some(({ pattern }) => pattern === what))
       .map(missing),
-    absent: lacked.map(
-      (one_): Absent => ({ missing: missing(one_.pattern), executions: one_.runs, token: one_.token }),
-    ),
+    absent: lacked.map(({ pattern, runs: times, token }): Absent => {
+      return { missing: missing(pattern), executions: times, token, ...known.small.get(token) };
+    }),
     missingLabels,
   };
 }

@@ -12,6 +12,7 @@ import { type FuzzSettings, FuzzSubject } from './fuzz-subject.ts';
 import { Mutator } from './mutate.ts';
 import { caseOfToken, replayToken } from './replay-token.ts';
 import type { ReplayReport, SearchFinding } from './result.ts';
+import { shrinkAbsence } from './shrink-absence.ts';
 import { type TellOptions, tellFinding } from './tell.ts';
 import { type CaseToken, hashOf, parseCaseToken } from './token.ts';
 
@@ -50,7 +51,15 @@ export interface TellTask {
   readonly options: TellOptions;
 }
 
-export type BenchTask = UnitTask | ReplayTask | TellTask;
+/** Shrink a run that lacks a finding. */
+export interface AbsenceTask {
+  readonly kind: 'absence';
+  readonly token: string;
+  /** Executions to spend. */
+  readonly shrink: number;
+}
+
+export type BenchTask = UnitTask | ReplayTask | TellTask | AbsenceTask;
 
 /** What a replay showed. */
 export interface ReplayResult {
@@ -171,6 +180,13 @@ export class FuzzBench {
     const token = parseCaseToken(found.token);
     const scenario = this.scenarioOf(token, text);
     return tellFinding(scenario, caseOfToken(scenario, token, {}), found, options);
+  }
+
+  /** Undefined: it cannot be made small, or the finding is there. */
+  absence({ token: text, shrink }: AbsenceTask): ReturnType<typeof shrinkAbsence> {
+    const token = parseCaseToken(text);
+    const scenario = this.scenarioOf(token, undefined);
+    return shrinkAbsence(scenario, caseOfToken(scenario, token, {}), text, shrink);
   }
 
   private scenarioOf(token: CaseToken, text: string | undefined): Scenario {

@@ -17,7 +17,8 @@ import type { Scenario, ScenarioCase } from '../scenario.ts';
 import { type CaseChanges, caseNamed, switched } from '../select-cases.ts';
 import { Bench } from './bench.ts';
 import { type NotedRun, noteRun } from './recorder.ts';
-import type { CaseSearch, ReplayReport, SearchFinding } from './result.ts';
+import type { Absent, CaseSearch, ReplayReport, SearchFinding } from './result.ts';
+import { shrinkAbsence } from './shrink-absence.ts';
 import { type TellOptions, tell } from './tell.ts';
 import { type CaseToken, caseToken, hashOf, printCaseToken, scenarioDigest, shownFinding } from './token.ts';
 
@@ -105,6 +106,7 @@ export function replayToken(scenario: Scenario, token: CaseToken, options: Repla
     steps: bench.runner.totalSteps,
     limits,
     findings: told(schedule),
+    absent: shown && shows?.absent === true ? absentIn(scenario, one, token, options) : [],
     replay: report,
   };
   return { result, trace: traceOf(noted) };
@@ -123,9 +125,16 @@ function plainCase(one: ScenarioCase, seed: string) {
     estimate: null,
     restsOn: [],
     missingFindings: [],
-    absent: [],
     missingLabels: [],
   } as const;
+}
+
+/** The absence that a token was kept for, made small when that is asked for. */
+function absentIn(scenario: Scenario, one: ScenarioCase, token: CaseToken, options: TellOptions): readonly Absent[] {
+  const pattern = one.expect.always.find((other) => hashOf(formatPattern(other)) === token.shows?.hash);
+  const small = shrinkAbsence(scenario, one, printCaseToken(token), options.shrink);
+  if (pattern === undefined || small === undefined) return [];
+  return [{ missing: { what: formatPattern(pattern), where: one.expectWhere }, executions: 1, ...small }];
 }
 
 function sameKernel(one: ScenarioCase, token: CaseToken): boolean {

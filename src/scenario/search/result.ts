@@ -128,6 +128,8 @@ export interface Absent {
   readonly missing: Missing;
   readonly executions: number;
   readonly token: string;
+  /** What shrinking came to, if it was tried. */
+  readonly shrunk?: ShrinkReport;
 }
 
 /** Which search, with its parameters in words: `dpor`, `bounded, 2 preemptions`, `pct, depth 3`. */

@@ -4,14 +4,18 @@
 //     that a race does not turn into a mistake of what is left of the scripts.
 //   - An expectation that does not hold goes on being one that can hold: where some run of the whole workload meets it,
 //     some run of what is left does. Without that, the step on which it rests would be the first to go.
+//   - So does a finding that every run must show and this one lacks: the run must come to the same end, and some run of
+//     what is left must show the finding. Where none does, only the schedule is made small.
 //   - `wait` stays: it says which orders the author allows (omit.ts). It is not counted as a step.
 import type { Finding } from '../../engine/finding.ts';
 import { choicesByActor, preemptionsOf, type RunSchedule } from '../../explore/attempt.ts';
 import { PartialOrderSampling } from '../../explore/pos.ts';
-import { Budget, shrinkSchedule, type Wanted } from '../../explore/shrink.ts';
+import type { ExecutionEnd } from '../../explore/runner.ts';
+import { Budget, shrinkSchedule } from '../../explore/shrink.ts';
 import { parseToken, printToken, type ScheduleToken } from '../../explore/token.ts';
 import { KernelError } from '../../kernel/index.ts';
 import { ScenarioError, type Where } from '../diagnostic.ts';
+import { type FindingPattern, matchesFinding } from '../expectation.ts';
 import type { Scenario, ScenarioCase } from '../scenario.ts';
 import { Bench } from './bench.ts';
 import { omit, placesOf, type ScriptPlace, scriptsOf, wordOf } from './omit.ts';
@@ -23,14 +27,15 @@ const SAMPLES = 4;
 /** Random schedules of the whole workload among which one is looked for that meets the expectation. */
 const MEETING_SAMPLES = 16;
 
-export interface ShrinkStart {
+interface StartingPoint {
   /** A schedule token, as the explorer prints it. */
   readonly schedule: string;
   readonly omitted: readonly string[];
   readonly seed: string;
-  /** Of the finding that is to stay. */
-  readonly identity: string;
 }
+
+/** `identity`: of the finding that is to stay. `lacks`: what every run must show, and this one goes on not showing. */
+export type ShrinkStart = StartingPoint & ({ readonly identity: string } | { readonly lacks: FindingPattern });
 
 export interface ShrunkCase {
   readonly schedule: string;
@@ -72,10 +77,10 @@ class CaseShrinker {
   private readonly start: ShrinkStart;
   private readonly budget: Budget;
   private readonly places: readonly ScriptPlace[];
-  private readonly wanted: Wanted;
   /** Without any preemption the finding does not appear: it takes a race. */
   private isRace = false;
-  private cutAllowed = false;
+  /** How the run to shrink ended. */
+  private end: ExecutionEnd = 'done';
   /** Where the step is written whose expectation does not hold, if the finding is about one. */
   private expecting: ReadonlySet<Where> = new Set();
   private known!: Known;
@@ -86,27 +91,28 @@ class CaseShrinker {
     this.start = start;
     this.budget = budget;
     this.places = placesOf(scenario);
-    this.wanted = (findings: readonly Finding[]) => findings.some(({ identity }) => identity === start.identity);
   }
 
   shrink(): ShrunkCase | undefined {
     const { budget, start } = this;
     const bench = this.bench(start.omitted);
     const run = bench.trials.run(parseToken(start.schedule), null);
-    if (run === undefined || !this.wanted(bench.findings)) return undefined;
-    this.cutAllowed = bench.end === 'cut';
-    const found = bench.findings.find(({ identity }) => identity === start.identity)!;
+    this.end = bench.end;
+    if (run === undefined || !this.isShown(bench)) return undefined;
+    const found = 'identity' in start ? bench.findings.find(({ identity }) => identity === start.identity)! : null;
     this.known = { omitted: start.omitted, run, owners: ownersOf(bench), met: null };
     const before = this.size();
     const straight = bench.trials.run(NO_GUIDE, null);
-    this.isRace = !this.wanted(bench.findings);
-    this.expecting = this.expectingSteps(found);
+    this.isRace = !this.isShown(bench);
+    if (found !== null) this.expecting = this.expectingSteps(found);
     const met = this.metIn(bench, straight) ?? this.meet(bench, null, MEETING_SAMPLES);
     this.known = { ...this.known, met: met ?? null };
+    // Of a workload that never shows what it lacks, everything could go.
+    const isWorkloadFree = found !== null || met !== undefined;
     for (let again = true; again && !budget.exhausted; ) {
-      again = this.dropActors();
-      again = this.dropSteps() || again;
-      again = this.dropRounds() || again;
+      again = isWorkloadFree && this.dropActors();
+      again = (isWorkloadFree && this.dropSteps()) || again;
+      again = (isWorkloadFree && this.dropRounds()) || again;
       again = this.shrinkSchedule() || again;
     }
     const { omitted, run: small } = this.known;
@@ -120,6 +126,13 @@ class CaseShrinker {
     };
   }
 
+  /** Does the run just made show what is to stay? */
+  private isShown({ findings, end }: Bench): boolean {
+    const { start } = this;
+    if ('identity' in start) return findings.some(({ identity }) => identity === start.identity);
+    return end === this.end && !findings.some((finding) => matchesFinding(start.lacks, finding));
+  }
+
   private expectingSteps({ kind, details }: Finding): ReadonlySet<Where> {
     if (kind !== 'unexpected-outcome') return new Set();
     const steps = this.places.map(({ step }) => step).filter((step) => wordOf(step) === details.operation);
@@ -128,7 +141,9 @@ class CaseShrinker {
 
   /** The run just made, when it met the expectation. */
   private metIn(bench: Bench, run: RunSchedule | undefined): Ran | undefined {
-    const { expecting } = this;
+    const { expecting, start } = this;
+    if (run !== undefined && 'lacks' in start && bench.findings.some((finding) => matchesFinding(start.lacks, finding)))
+      return { run, owners: ownersOf(bench) };
     if (run === undefined || bench.end !== 'done') return undefined;
     if (!bench.owners.some((owner) => owner !== undefined && expecting.has(owner.where))) return undefined;
     const lines = [...expecting].map(({ line }) => line);
@@ -140,7 +155,7 @@ class CaseShrinker {
 
   /** A run that meets the expectation: as `guide` goes, with everybody in turn, or a random one. */
   private meet(bench: Bench, guide: RunSchedule | null, samples: number): Ran | undefined {
-    if (this.expecting.size === 0) return undefined;
+    if (this.expecting.size === 0 && !('lacks' in this.start)) return undefined;
     const { trials } = bench;
     const tries = [
       ...(guide === null ? [] : [() => trials.run(guide.token, choicesByActor(guide.steps))]),
@@ -156,10 +171,12 @@ class CaseShrinker {
   }
 
   private bench(omitted: readonly string[]): Bench {
-    const { scenario, one, wanted, budget, start } = this;
+    const { scenario, one, budget, start } = this;
     // A world costs about as much as an execution.
     budget.spend(1);
-    return new Bench(scenario, one, { seed: start.seed, omitted, wanted, budget, stories: false });
+    const wanted = (): boolean => this.isShown(bench);
+    const bench = new Bench(scenario, one, { seed: start.seed, omitted, wanted, budget, stories: false });
+    return bench;
   }
 
   private size(): ShrinkSize {
@@ -246,11 +263,12 @@ class CaseShrinker {
     if (this.budget.exhausted) return false;
     try {
       const bench = this.bench(tidied(omitted, this.scenario));
-      if (this.isRace && (bench.trials.run(NO_GUIDE, null) === undefined || this.wanted(bench.findings))) return false;
+      if (this.isRace && (bench.trials.run(NO_GUIDE, null) === undefined || this.isShown(bench))) return false;
       const run = this.shown(bench, adapt(known));
       if (run === undefined) return false;
       const owners = ownersOf(bench);
-      const met = known.met === null ? null : this.meet(bench, adapt(known.met), SAMPLES);
+      const samples = 'lacks' in this.start ? MEETING_SAMPLES : SAMPLES;
+      const met = known.met === null ? null : this.meet(bench, adapt(known.met), samples);
       if (met === undefined) return false;
       this.known = { omitted: tidied(omitted, this.scenario), run, owners, met };
       return true;
@@ -264,7 +282,7 @@ class CaseShrinker {
   /** The adapted schedule, or one of a few random ones. */
   private shown(bench: Bench, { token, steps }: RunSchedule): RunSchedule | undefined {
     const { trials } = bench;
-    const fits = (): boolean => this.cutAllowed || bench.end !== 'cut';
+    const fits = (): boolean => this.end === 'cut' || bench.end !== 'cut';
     const adapted = trials.show(token, choicesByActor(steps));
     if (adapted !== undefined && fits()) return adapted;
     const sampler = new PartialOrderSampling('shrink', SAMPLES);

@@ -1,9 +1,11 @@
 // Tokens replayed on a scenario, a kernel or a model that has changed since: what they survive, and what is said.
 import { describe, expect, it } from 'vitest';
 import type { Scenario } from '../../../src/scenario/scenario.ts';
+import { omit } from '../../../src/scenario/search/omit.ts';
 import { replayToken } from '../../../src/scenario/search/replay-token.ts';
 import type { CaseSearch, ReplayReport } from '../../../src/scenario/search/result.ts';
 import { CaseSearcher } from '../../../src/scenario/search/search-case.ts';
+import { shrinkAbsence } from '../../../src/scenario/search/shrink-absence.ts';
 import { tellFinding } from '../../../src/scenario/search/tell.ts';
 import { type CaseToken, parseCaseToken } from '../../../src/scenario/search/token.ts';
 import { firstFinding, load } from './stories.ts';
@@ -150,6 +152,29 @@ describe('the token of an interleaving that lacks an expected finding', () => {
     expect(result.replay).toMatchObject({ verdict: 'shown', kept: { kind: 'incoherent-mapping', absent: true } });
     const shown = { ...token, schedule: TOKEN.schedule, omitted: TOKEN.omitted };
     expect(replayToken(scenario, shown, NOTHING).result.replay).toMatchObject({ verdict: 'appears' });
+  });
+
+  it('is made small, as long as other interleavings of what is left show the finding', () => {
+    const scenario = load(
+      FORK.replace('possible:', 'always:').replace(
+        '  parent:',
+        '  idle: {on: app, do: [{cpu.read: {memory: buffer}}]}\n  parent:',
+      ),
+    );
+    const one = scenario.cases[0]!;
+    const searcher = new CaseSearcher(scenario, one, { strategy: 'dpor' });
+    while (searcher.next());
+    const [absent] = searcher.result().absent;
+    const { token, shrunk } = shrinkAbsence(scenario, one, absent!.token, 1000)!;
+    expect(shrunk.after.preemptions).toBe(0);
+    expect(shrunk.omitted).toEqual(['idle']);
+    const { result } = replayToken(scenario, parseCaseToken(token), { ...NOTHING, shrink: 100 });
+    expect(result.replay).toMatchObject({ verdict: 'shown', kept: { absent: true } });
+    expect(result.absent).toMatchObject([{ missing: { what: 'incoherent-mapping' }, executions: 1 }]);
+    const left = omit(scenario, parseCaseToken(token).omitted).scenario;
+    const again = new CaseSearcher(left, left.cases[0]!, { strategy: 'dpor' });
+    while (again.next());
+    expect(again.result().findings.map(({ finding }) => finding.kind)).toEqual(['incoherent-mapping']);
   });
 });
 
