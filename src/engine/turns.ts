@@ -3,7 +3,7 @@
 import type { Process, Steps } from './process.ts';
 import type { Sim } from './sim.ts';
 import { type Access, ANNOUNCED } from './step.ts';
-import { isGenerator, notABody, notAStep } from './yielded.ts';
+import { isGenerator, neverYielded, notABody, notAStep } from './yielded.ts';
 
 // Looked up once: every generator function has a prototype of its own, on which looking for it at every turn is slow.
 const { next: NEXT } = Object.getPrototypeOf(function* () {}).prototype as { next: Steps<unknown>['next'] };
@@ -88,6 +88,7 @@ export class Turns {
         if (result.done === true) {
           const caller = process.callers.pop();
           if (caller === undefined) {
+            if (building.count > 0 || building.gate !== null) throw neverYielded(process.name, building.step);
             ended = true;
             break;
           }

@@ -26,6 +26,13 @@ export function notAStep(name: string, what: unknown, acted: Step, from: unknown
   return new NotAStep(`${name} yielded ${inWords(what)} ${where}; ${expected}${hintFor(what)}`);
 }
 
+/** `name` announced `step` and ended. */
+export function neverYielded(name: string, step: Step): NotAStep {
+  return new NotAStep(
+    `${name} announces ${step.label} and ends: it is never done; expected yield before the announcement`,
+  );
+}
+
 function runsAsync(name: string): NotAStep {
   return new NotAStep(`${name} runs an async function; expected a generator function without async: function* () {}`);
 }

@@ -79,6 +79,20 @@ describe('yielding what is no step', () => {
   });
 });
 
+describe('announcing without yielding', () => {
+  test('and then ending: what was announced would never be done', () => {
+    const attempt = () =>
+      explore((sim) => {
+        const m = sim.mutex('m');
+        sim.spawn('p', function* () {
+          yield m.lock();
+          m.unlock();
+        });
+      });
+    expect(attempt).toThrow('p announces m:unlock and ends: it is never done; expected yield before the announcement');
+  });
+});
+
 describe('spawning what is no generator function', () => {
   test.each([
     ['a plain function', () => () => {}, 'the function that p is spawned with is no generator function; expected'],
