@@ -32,9 +32,17 @@ export function verdictInWords(one: CaseSearch): string {
     case 'no-finding':
       return `no finding in ${plural(one.executions, 'run')} (${one.method.words}); this proves nothing`;
     case 'incomplete':
+      if (isWhole(one) && one.method.strategy === 'bounded')
+        return `incomplete: ${allWithin(one)} ${one.executions === 1 ? 'was' : 'were'} run, not all others; nothing found in ${one.executions === 1 ? 'it' : 'them'}`;
       if (isWhole(one)) return `incomplete: all ${ran} were run, some only up to a limit; nothing found in them`;
       return `incomplete: ${formatCount(one.executions)} of ${estimated(one)} interleavings; nothing found in them`;
   }
+}
+
+/** Of a search that ended at its bound: `all 10 interleavings with at most 1 preemption`. */
+function allWithin({ executions, method }: CaseSearch): string {
+  const all = executions === 1 ? 'the only interleaving' : `all ${formatCount(executions)} interleavings`;
+  return method.words.replace('every interleaving', all);
 }
 
 /** What an execution is called: only a search that repeats none can speak of interleavings. */

@@ -175,10 +175,7 @@ export class CaseSearcher {
     const missingLabels = scenario.reaches
       .filter(({ label }) => !labels.has(label))
       .map(({ label, where }): Missing => ({ what: label, where }));
-    // What a bound on preemptions leaves out does not make the search within the bound incomplete.
-    const { finished } = this.search.scheduler;
-    const whole = finished === true && this.search.runner.limitsReached.size === 0 && stopped === undefined;
-    const complete = whole && doubts.length === 0 && this.subject.sim.checked;
+    const complete = explored.complete && doubts.length === 0 && stopped === undefined;
     return {
       name: one.name,
       kernel: one.kernel,
@@ -188,7 +185,6 @@ export class CaseSearcher {
       method: this.method,
       status: statusOf({
         complete,
-        leftOut: explored.limits.length > 0,
         method: this.method,
         findings,
         missingFindings,
@@ -248,8 +244,6 @@ function verdictOf(complete: boolean, method: SearchMethod, findings: readonly u
 
 interface Judged {
   readonly complete: boolean;
-  /** A bound kept some interleavings from being run. */
-  readonly leftOut: boolean;
   readonly method: SearchMethod;
   readonly findings: readonly SearchFinding[];
   readonly missingFindings: readonly Missing[];
@@ -258,11 +252,10 @@ interface Judged {
 }
 
 /** Relative to what the scenario expects. What a search that is not complete did not see, it may yet see. */
-function statusOf({ complete, leftOut, method, findings, missingFindings, absent, missingLabels }: Judged): CaseStatus {
+function statusOf({ complete, method, findings, missingFindings, absent, missingLabels }: Judged): CaseStatus {
   if (findings.some(({ expected }) => expected === 'no') || absent.length > 0) return 'not-as-expected';
   const unseen = missingFindings.length > 0 || missingLabels.length > 0;
-  // What a bound on preemptions left out may have shown it.
-  if (unseen) return complete && !leftOut ? 'not-as-expected' : 'incomplete';
+  if (unseen) return complete ? 'not-as-expected' : 'incomplete';
   return complete || !method.exhaustive ? 'as-expected' : 'incomplete';
 }
 

@@ -47,12 +47,21 @@ describe('verified', () => {
     expect(one.limits).toEqual([expect.stringContaining('steps were not held to what they announced')]);
   });
 
-  test('under a bound only within it, and with what it left out', () => {
+  test('not under a bound that left something out, which is said', () => {
     const one = searched({ strategy: 'bounded', bound: 1 });
     expect(verdictInWords(one)).toMatch(
-      /^verified: all \d+ interleavings, every interleaving with at most 1 preemption,/,
+      /^incomplete: all \d+ interleavings with at most 1 preemption were run, not all others; nothing found in them$/,
     );
+    expect([one.status, one.verdict]).toEqual(['incomplete', 'incomplete']);
     expect(one.limits).toEqual([expect.stringMatching(/^the bound of 1 preemption left out \d+ switches/)]);
+  });
+
+  test('under a bound that leaves nothing out', () => {
+    const one = searched({ strategy: 'bounded', bound: 20 });
+    expect(verdictInWords(one)).toMatch(
+      /^verified: all \d+ interleavings, every interleaving with at most 20 preemptions/,
+    );
+    expect([one.status, one.limits]).toEqual(['as-expected', []]);
   });
 
   test('not by samples, however many', () => {
