@@ -102,8 +102,6 @@ export class Sim {
   current: Process | null = null;
   /** Counts what was achieved: a script's step done, an actor at its end. A run in which it stands still may turn for ever. */
   progress = 0;
-  /** Choices made by code that builds the world: each execution starts from what they gave. */
-  setUpChoices = 0;
   choices: ChoiceSource | null = null;
   observer: StepObserver | null = null;
   /** Told of every allotment of object ids (a search gives objects names that do not depend on the interleaving). */
@@ -577,7 +575,6 @@ export class Sim {
   choose(alternatives: number, label = 'choose'): number {
     if (!(alternatives >= 1)) throw new Error(`'${label}' has ${alternatives} alternatives to choose from`);
     if (alternatives === 1) return 0;
-    if (this.choices === null && this.current === null) this.setUpChoices++;
     if (this.choices !== null) return this.choices.choose(this.current, alternatives, label);
     return this.streams.below(this.current === null ? 'set-up' : this.current.name, alternatives);
   }

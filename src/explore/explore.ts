@@ -1,7 +1,10 @@
 // The library's entry: set a program up once, run it under a strategy, and say what was found and what that proves.
-import { Sim } from '../engine/sim.ts';
-import { Program } from './program.ts';
+import type { Sim } from '../engine/sim.ts';
+import type { Program } from './program.ts';
 import { type ExploreOptions, type ExploreResult, Search } from './search.ts';
+import { setUpWorld, withSetUp } from './set-up.ts';
+import { parseToken } from './token.ts';
+import { exploreWorlds } from './worlds.ts';
 
 export type { Estimate } from './estimate.ts';
 export type { ExploreOptions, ExploreResult, FoundFinding, Strategy } from './search.ts';
@@ -24,28 +27,27 @@ const OPTIONS: Readonly<Record<keyof ExploreOptions, true>> = {
 };
 
 /**
- * Explore a program. `setup` builds it once; executions rewind it.
+ * Explore a program. `setup` builds it once; executions rewind it. Where the set-up itself chooses, an exhaustive search
+ * builds and searches one world after the other, a sampler the one that its seed gives.
  * Throws Error when the set-up itself reports a failure, for options that cannot be, and for those that nobody knows.
  */
 export function explore(setup: (sim: Program) => void, options: ExploreOptions = {}): ExploreResult {
   checkCall(setup, options);
-  const sim = new Sim({ seed: String(options.seed ?? '0'), checked: options.checked ?? true, journaled: true });
-  const returned: unknown = setup(new Program(sim));
-  if (runsLater(returned)) {
-    throw new Error(
-      'the set-up has not run to its end when it returns (async, or a generator): some of it would be missing',
-    );
-  }
-  const broken = sim.findings[0];
-  if (broken !== undefined) throw new Error(`the set-up itself fails, before any actor steps: ${broken.message}`);
-  const chosen = sim.setUpChoices;
-  const result = exploreSim(sim, options);
+  const { strategy = 'dpor', token } = options;
+  const exhaustive = strategy === 'dpor' || strategy === 'bounded';
+  const replayed = strategy === 'replay' && token !== undefined ? (parseToken(token).setUp ?? []) : null;
+  const world = setUpWorld(setup, options, exhaustive ? [] : replayed);
+  if (exhaustive) return exploreWorlds(setup, world, options);
+  const result = exploreSim(world.sim, options);
+  const chosen = world.choices.length;
   if (chosen === 0) return result;
   // One world was searched of several: what its choices would have given otherwise was not looked at.
   const limit = `${chosen} choice${chosen === 1 ? '' : 's'} made by the set-up, outside of actors: one value of each was searched`;
+  const findings = result.findings.map((found) => ({ ...found, token: withSetUp(found.token, world.choices) }));
   return Object.defineProperties({} as ExploreResult, {
     ...Object.getOwnPropertyDescriptors(result),
     complete: { value: false, enumerable: true },
+    findings: { value: findings, enumerable: true },
     limits: { value: [...result.limits, limit], enumerable: true },
   });
 }
@@ -65,11 +67,6 @@ function checkCall(setup: unknown, options: unknown): void {
       throw new Error(`there is no option '${name}': expected ${Object.keys(OPTIONS).join(', ')}`);
     }
   }
-}
-
-function runsLater(returned: unknown): boolean {
-  if (typeof returned !== 'object' || returned === null) return false;
-  return 'then' in returned || Object.prototype.toString.call(returned).endsWith('Generator]');
 }
 
 /** As `explore`, for a world that is already set up: its present state is where every execution starts. */

@@ -273,9 +273,7 @@ export class Search {
       const known = found.get(finding.identity);
       if (known !== undefined) {
         known.executions++;
-        const before = known.finding;
-        const shorter = preemptions - before.preemptions || runner.steps - before.schedule.length;
-        if (shorter >= 0) continue;
+        if (!isShorter({ preemptions, schedule: { length: runner.steps } }, known.finding)) continue;
       }
       shown ??= this.shown();
       const { kind, message } = finding;
@@ -290,6 +288,14 @@ export class Search {
     const schedule = this.runner.schedule();
     return { schedule, token: tokenOf(this.runner, schedule) };
   }
+}
+
+/** As much of a finding as tells how long its schedule is. */
+type Length = Pick<FoundFinding, 'preemptions'> & { readonly schedule: { readonly length: number } };
+
+/** Fewer preemptions first, then fewer steps. */
+export function isShorter(a: Length, b: Length): boolean {
+  return (a.preemptions - b.preemptions || a.schedule.length - b.schedule.length) < 0;
 }
 
 /** Counts must be counts. Throws Error that names the option. */

@@ -1,11 +1,12 @@
 // Makes a schedule small: as few preemptions as possible, then as few switches between actors, then choices that are 0,
 // with the same finding at the end. Preemptions go in groups first (Zeller's ddmin), then one by one until none can go.
 import type { Finding } from '../engine/finding.ts';
-import { Sim, UndeclaredAccess } from '../engine/sim.ts';
+import { UndeclaredAccess } from '../engine/sim.ts';
 import { Attempt, choicesByActor, Noting, preemptionsOf, type RunSchedule } from './attempt.ts';
-import { Program } from './program.ts';
+import type { Program } from './program.ts';
 import { type RunLimits, Runner, type ScheduledStep } from './runner.ts';
 import { NotRepeatable, type Scheduler } from './scheduler.ts';
+import { setUpWorld, withSetUp } from './set-up.ts';
 import { parseToken, printToken, type ScheduleToken } from './token.ts';
 import { goOnAtOnce, runOn, runOnAll, startLater } from './variants.ts';
 
@@ -186,13 +187,13 @@ export interface Shrunk {
 
 /** Make a schedule of a program small. Throws Error when the token does not show the finding. */
 export function shrink(setup: (sim: Program) => void, token: string, options: ShrinkOptions = {}): Shrunk {
-  const sim = new Sim({ seed: String(options.seed ?? '0'), checked: true, journaled: true });
-  setup(new Program(sim));
+  const { setUp = [], ...given } = parseToken(token);
+  const { sim } = setUpWorld(setup, options.seed === undefined ? {} : { seed: options.seed }, setUp);
   const runner = new Runner(sim, options);
   const budget = new Budget(options.budget ?? 1000);
   let { identity } = options;
   const trials = new Trials(runner, (findings) => findings.some((one) => one.identity === identity), budget);
-  const start = trials.run(parseToken(token), null);
+  const start = trials.run(given, null);
   identity ??= runner.findings[0]?.identity;
   if (start === undefined || !runner.findings.some((one) => one.identity === identity))
     throw new Error('the token does not show the finding that is to be shrunk');
@@ -202,5 +203,6 @@ export function shrink(setup: (sim: Program) => void, token: string, options: Sh
   trials.run(small.token, null);
   const finding = runner.findings.find((one) => one.identity === identity)!;
   const preemptions = preemptionsOf(small.token);
-  return { token: printToken(small.token), schedule: small.steps, finding, preemptions, executions: spent, minimal };
+  const shrunk = withSetUp(printToken(small.token), setUp);
+  return { token: shrunk, schedule: small.steps, finding, preemptions, executions: spent, minimal };
 }

@@ -1,7 +1,7 @@
 // A schedule as one line that can be pasted into a mail. It names where actors were preempted by label, never by index,
 // so that it survives an added step:
-//   s1;=1;dma;vcpu0@gup_fast:recheck-pte#2=0,3;zap
-// reads: one choice before the first step gave 1; `dma` runs until it cannot; `vcpu0` runs, choosing 0 and 3, until it
+//   s1;==2;=1;dma;vcpu0@gup_fast:recheck-pte#2=0,3;zap
+// reads: the set-up chose 2; one choice before the first step gave 1; `dma` runs until it cannot; `vcpu0` runs, choosing 0 and 3, until it
 // is about to act gup_fast:recheck-pte for the second time; `zap` runs until it cannot.
 
 /** One uninterrupted run of one actor. */
@@ -15,6 +15,8 @@ export interface Segment {
 }
 
 export interface ScheduleToken {
+  /** Choices made by the set-up, outside of actors; absent: it made none. */
+  readonly setUp?: readonly number[];
   /** Choices made in code that runs before any step. */
   readonly initialChoices: readonly number[];
   readonly segments: readonly Segment[];
@@ -38,6 +40,7 @@ function unescapeName(text: string): string {
 
 export function printToken(token: ScheduleToken): string {
   const parts = [VERSION];
+  if (token.setUp !== undefined) parts.push(`==${token.setUp.join(',')}`);
   if (token.initialChoices.length > 0) parts.push(`=${token.initialChoices.join(',')}`);
   for (const { actor, until, occurrence, choices } of token.segments) {
     const stop = until === null ? '' : `@${escapeName(until)}${occurrence > 1 ? `#${occurrence}` : ''}`;
@@ -53,6 +56,8 @@ export function parseToken(text: string): ScheduleToken {
     throw new ScheduleError(`a schedule token starts with '${VERSION};', this one with '${version}'`);
   const initialChoices: number[] = [];
   const segments: Segment[] = [];
+  const setUp = /^==(\d+(?:,\d+)*)$/.exec(parts[0] ?? '')?.[1];
+  if (setUp !== undefined) parts.shift();
   for (const part of parts) {
     const match = /^([^@#=]*)(?:@([^@#=]+)(?:#([1-9]\d*))?)?(?:=(\d+(?:,\d+)*))?$/.exec(part);
     if (match === null)
@@ -70,5 +75,5 @@ export function parseToken(text: string): ScheduleToken {
       choices,
     });
   }
-  return { initialChoices, segments };
+  return { ...(setUp === undefined ? {} : { setUp: setUp.split(',').map(Number) }), initialChoices, segments };
 }
