@@ -3,7 +3,7 @@
 import * as z from 'zod';
 import type { Capability } from '../mm/task.ts';
 import { type Ref, zRef, zScript } from './reference.ts';
-import { zAddress, zCount, zLimit, zName, zSize } from './scalar.ts';
+import { zAddress, zCount, zDuration, zLimit, zName, zSize } from './scalar.ts';
 import { zMap } from './schema-memory.ts';
 
 const CAPABILITIES = [
@@ -85,6 +85,12 @@ export const zDevice = z
     dma_mask_bits: zCount(1, 64)
       .optional()
       .describe('Width of the addresses that it can emit: of wider ones the upper bits are lost. Default 64.'),
+    late: zDuration
+      .optional()
+      .describe(
+        'How long a transaction takes from its translation to memory; an invalidation of that translation waits for it. ' +
+          'In a search any time. Default: both are one step.',
+      ),
   })
   .describe('A device that does DMA.');
 export type DeviceSpec = z.output<typeof zDevice>;

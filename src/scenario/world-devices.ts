@@ -70,7 +70,8 @@ export function addDevices(world: World, frames: DeviceFrames): void {
   for (const device of world.scenario.devices) {
     const name = device.spec.group ?? `group of ${device.name}`;
     const list = members.get(name) ?? [];
-    list.push({ device, dma: new DmaDevice(sim, unit, { name: device.name }) });
+    const late = device.spec.late === undefined ? {} : { lateNs: Number(device.spec.late) };
+    list.push({ device, dma: new DmaDevice(sim, unit, { name: device.name, ...late }) });
     members.set(name, list);
   }
   for (const [name, list] of members) {
