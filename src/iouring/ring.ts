@@ -6,7 +6,7 @@ import { Mutex } from '../engine/lock.ts';
 import type { Sim } from '../engine/sim.ts';
 import type { FrameRun } from '../mm/ledger.ts';
 import type { Mm } from '../mm/mm.ts';
-import type { Task, User } from '../mm/task.ts';
+import type { Thread, User } from '../mm/task.ts';
 
 /** io_mapped_ubuf: one registered buffer. Immutable. */
 export class MappedBuffer {
@@ -50,13 +50,14 @@ export class IoUring {
   /** Requests in flight that use registered buffers. */
   readonly requests: Cell<number>;
 
-  /** io_uring_setup by `task`. The name must not depend on the interleaving. */
-  constructor(sim: Sim, task: Task, name: string) {
+  /** io_uring_setup by `current`. The name must not depend on the interleaving. */
+  constructor(sim: Sim, current: Thread, name: string) {
+    const { task } = current;
     const mm = task.mm.peek();
     if (mm === null) throw new Error(`${task.name} has no address space to set up a ring in`);
     this.name = name;
     this.identity = mix(hashText(name), 0x72696e67);
-    this.user = task.capable('CAP_IPC_LOCK') ? null : task.user;
+    this.user = current.capable('CAP_IPC_LOCK') ? null : current.user;
     this.mm = mm;
     this.lock = new Mutex(sim, `uring_lock of ${name}`);
     this.buffers = new Cell<readonly (MappedBuffer | null)[] | null>(sim, `buffers of ${name}`, null);

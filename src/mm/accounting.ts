@@ -98,7 +98,7 @@ export function* accountLockedVm(core: CoreMm, mm: Mm, pages: number, owner: str
   yield* call(mm.mmapLock.write());
   task.memlockBytes.willRead(LOCKED_VM);
   yield mm.lockedVm.willUpdate(LOCKED_VM);
-  const refused = accountLockedVmNow(core, mm, pages, task, task.capable('CAP_IPC_LOCK'), owner);
+  const refused = accountLockedVmNow(core, mm, pages, task, core.current.capable('CAP_IPC_LOCK'), owner);
   yield mm.mmapLock.up();
   return refused;
 }

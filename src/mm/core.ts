@@ -11,10 +11,11 @@ import type { AnonVma } from './anon-vma.ts';
 import { Folios } from './folio.ts';
 import { FreeRuns } from './free-runs.ts';
 import type { Inode } from './inode.ts';
+import type { Mm } from './mm.ts';
 import { PG_ANON, PG_RESERVED } from './page-flags.ts';
 import { PerCpu } from './per-cpu.ts';
 import { Swap } from './swap.ts';
-import type { Task, Thread } from './task.ts';
+import { type Task, Thread } from './task.ts';
 import { Vmstat } from './vmstat.ts';
 
 /** Free memory of a zone beyond the per-CPU lists. */
@@ -99,6 +100,10 @@ export class CoreMm {
   readonly swap: Swap;
   readonly vmstat: Vmstat;
   readonly params: CoreMmParams;
+  /** Numbers of CPUs on which nobody runs until fork puts a child there. Set while the world is built. */
+  readonly laterCpus = new Set<number>();
+  /** tasklist_lock: children that fork has made; who walks all processes reads it. */
+  readonly tasklist: Tally;
   /** How many folios are on LRU lists; scanners read it, whoever adds or isolates adds to it. */
   readonly lru: Tally;
   /** ZERO_PAGE(0), and the huge zero folio's head (allotted at boot). */
@@ -123,6 +128,7 @@ export class CoreMm {
     this.perCpu = this.cpus.map((cpu) => new PerCpu(sim, cpu));
     this.zones = machine.zones.map((zone) => new ZoneState(sim, zone));
     this.vmstat = new Vmstat(sim, kernel);
+    this.tasklist = new Tally(sim, 'children forked');
     this.lru = new Tally(sim, 'folios on LRU lists');
     this.swap = new Swap(sim, this.params.swapSlots, {
       stableWrites: this.params.swapStableWrites,
@@ -148,14 +154,22 @@ export class CoreMm {
    */
   runAs(process: Process, task: Task, device = false): Thread {
     const cpu = this.cpus[process.cpu % this.cpus.length]!;
-    const thread: Thread = { process, task, cpu, device };
+    const thread = new Thread(process, task, cpu, device);
     this.threads.set(process, thread);
-    // switch_mm: a thread starts on an address space that nobody else uses yet, or while the world is built.
-    this.sim.unwatched(() => {
-      const cpumask = task.mm.value?.cpumask;
-      if (cpumask !== undefined && !cpumask.value.includes(cpu)) cpumask.value = [...cpumask.value, cpu];
-    });
+    const mm = task.mm.peek();
+    if (mm !== null) this.join(mm, process.cpu);
     return thread;
+  }
+
+  /**
+   * switch_mm: a CPU is in the mask of an address space before anybody else can see that: while the world is built, or fork
+   * has not filled the child's. Flushes find the mask as it stays, whenever they look; before the CPU runs there, in vain.
+   */
+  join(mm: Mm, cpuNumber: number): void {
+    const cpu = this.cpus[cpuNumber % this.cpus.length]!;
+    this.sim.unwatched(() => {
+      if (!mm.cpumask.value.includes(cpu)) mm.cpumask.value = [...mm.cpumask.value, cpu];
+    });
   }
 
   threadOf(process: Process): Thread | undefined {

@@ -16,6 +16,7 @@ import { freePgtables, unmapVmas } from './zap.ts';
 
 const MMPUT = step('mmput', 'op');
 const MMGET = step('mmget_not_zero', 'op');
+const TASK_MM = step('get_task_mm', 'op');
 const EXIT_MM = step('exit_mm', 'op');
 const OOM_SKIP = step('exit_mmap:MMF_OOM_SKIP', 'none');
 const REMOVE = step('exit_mmap:remove_vmas', 'op');
@@ -29,6 +30,28 @@ export function* mmgetNotZero(mm: Mm): Steps<boolean> {
   if (mm.users.value === 0) return false;
   mm.users.value = mm.users.value + 1;
   return true;
+}
+
+/**
+ * get_task_mm: keep the address space that another process has now; null: it has none any more. `putTaskMm` lets it go. A
+ * thread's own needs no reference: it goes with the thread.
+ */
+export function* getTaskMm(core: CoreMm, task: Task): Steps<Mm | null> {
+  if (task === core.current.task) return task.mm.peek();
+  for (;;) {
+    // The look tells what to announce; the act looks again.
+    const seen = task.mm.peek();
+    seen?.users.willUpdate(TASK_MM);
+    yield task.mm.willRead(TASK_MM);
+    if (task.mm.value !== seen) continue;
+    // task_lock: the reference of the task itself has not been put.
+    if (seen !== null) seen.users.value = seen.users.value + 1;
+    return seen;
+  }
+}
+
+export function* putTaskMm(core: CoreMm, task: Task, mm: Mm): Steps<void> {
+  if (task !== core.current.task) yield* call(mmput(core, mm));
 }
 
 /** mmput: the last user takes the address space down. */

@@ -1,7 +1,7 @@
 // fork's copy of an address space (kernel/fork.c dup_mmap): VMAs one by one under both mmap_locks, page tables where a
 // later fault could not rebuild them, and one TLB flush of the parent at the very end.
 import { call, type Process, type Steps } from '../engine/process.ts';
-import { step } from '../engine/step.ts';
+import { type Step, step } from '../engine/step.ts';
 import { copyPageRange } from './copy-page-range.ts';
 import type { CoreMm } from './core.ts';
 import type { Errno } from './errno.ts';
@@ -24,6 +24,8 @@ export interface ForkOptions {
   readonly cpu?: number;
   /** CLONE_VM: share the address space. */
   readonly shareMm?: boolean;
+  /** Announces what the caller does in the last step, in which the child appears. */
+  readonly appearing?: (at: Step) => void;
 }
 
 /**
@@ -36,7 +38,8 @@ export function* fork(
   body: (child: Task) => Steps<void>,
 ): Steps<{ readonly task: Task; readonly process: Process } | { readonly errno: Errno }> {
   const { sim } = core;
-  const { task: parent, process: caller } = core.current;
+  const { current } = core;
+  const { task: parent, process: caller } = current;
   const oldMm = parent.mm.peek()!;
   const number = caller.nextNumber();
   const name = `${options.name ?? parent.name}.${number}`;
@@ -46,20 +49,21 @@ export function* fork(
     mm.users.value = mm.users.value + 1;
   } else {
     mm = new Mm(sim, core.kernel, name);
+    core.join(mm, options.cpu ?? caller.cpu);
     const copied = yield* call(dupMmap(core, oldMm, mm));
     if (copied !== 'ok') {
       yield* call(mmput(core, mm));
       return { errno: copied };
     }
   }
-  const files = yield* call(copyFiles(parent));
+  const files = yield* call(copyFiles(core, parent, options));
   const task = new Task(sim, mm, {
     name,
-    user: parent.user,
-    capabilities: parent.capabilities.peek(),
-    memlockBytes: parent.memlockBytes.peek(),
-    memlockHardBytes: parent.memlockHardBytes.peek(),
-    oomScoreAdj: parent.oomScoreAdj.peek(),
+    user: current.user,
+    capabilities: current.capabilities,
+    memlockBytes: parent.memlockBytes.value,
+    memlockHardBytes: parent.memlockHardBytes.value,
+    oomScoreAdj: parent.oomScoreAdj.value,
     homeNode: parent.homeNode,
     parent,
   });
@@ -80,15 +84,22 @@ export function* fork(
   return { task, process };
 }
 
-/** dup_fd: the child holds a reference of every open file. */
-function* copyFiles(parent: Task): Steps<readonly OpenFile[]> {
+/** dup_fd: the child holds a reference of every open file. The child is in the list of processes from then on. */
+function* copyFiles(core: CoreMm, parent: Task, { appearing }: ForkOptions): Steps<readonly OpenFile[]> {
   for (;;) {
     // The look tells which files to announce; the act looks again. The references are counted one by one.
     const files = parent.files.peek();
     for (const file of files) file.references.willUpdate(FILES);
+    // copy_signal, which follows: limits and oom_score_adj.
+    parent.memlockBytes.willRead(FILES);
+    parent.memlockHardBytes.willRead(FILES);
+    parent.oomScoreAdj.willRead(FILES);
+    core.tasklist.willAdd(FILES);
+    appearing?.(FILES);
     yield parent.files.willRead(FILES);
     if (parent.files.value !== files) continue;
     for (const file of files) file.references.value = file.references.value + 1;
+    core.tasklist.add(1);
     return files;
   }
 }

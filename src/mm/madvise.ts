@@ -92,7 +92,7 @@ function known(core: CoreMm, advice: Advice): boolean {
 
 /** madvise_inject_error */
 function* inject(core: CoreMm, vpn: number, pages: number, advice: 'HWPOISON' | 'SOFT_OFFLINE'): Steps<'ok' | Errno> {
-  if (!core.current.task.capable('CAP_SYS_ADMIN')) return 'EPERM';
+  if (!core.current.capable('CAP_SYS_ADMIN')) return 'EPERM';
   const hooks = madviseHooks(core);
   const run = advice === 'HWPOISON' ? hooks.hwpoison : hooks.softOffline;
   if (run === undefined) throw new Error(`MADV_${advice} in a world without memory failure`);

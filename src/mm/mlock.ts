@@ -29,10 +29,10 @@ const ROWS = step('mlock_vma_pages_range:walk', 'none');
 export function* mlock(core: CoreMm, vpn: number, pages: number, onFault = false): Steps<'ok' | Errno> {
   const { task } = core.current;
   const mm = task.mm.peek()!;
-  if (!canMlock(task)) return 'EPERM';
+  if (!canMlock(core.current)) return 'EPERM';
   if (!(yield* call(mm.mmapLock.killable(true, task.killed)))) return 'EINTR';
   let result: 'ok' | Errno = 'ENOMEM';
-  const limited = !task.capable('CAP_IPC_LOCK');
+  const limited = !core.current.capable('CAP_IPC_LOCK');
   mm.vmas.willRead(LIMIT);
   task.memlockBytes.willRead(LIMIT);
   yield mm.lockedVm.willRead(LIMIT);

@@ -94,10 +94,10 @@ function* doMmap(core: CoreMm, mm: Mm, request: MmapRequest): Steps<MmapResult> 
   if (file?.kind === 'hugetlb' && (vpn % 2 ** file.hugeOrder !== 0 || pages % 2 ** file.hugeOrder !== 0)) {
     return { errno: 'EINVAL' };
   }
-  if (!mayMapAt(task, vpn)) return { errno: 'EPERM' };
+  if (!mayMapAt(core.current, vpn)) return { errno: 'EPERM' };
   if (request.noReplace === true && mm.vmasIn(vpn, vpn + pages).length > 0) return { errno: 'EEXIST' };
-  if (request.locked === true && !canMlock(task)) return { errno: 'EPERM' };
-  if (request.locked === true && !mlockFutureOk(task, mm, pages)) return { errno: 'EAGAIN' };
+  if (request.locked === true && !canMlock(core.current)) return { errno: 'EPERM' };
+  if (request.locked === true && !mlockFutureOk(core.current, mm, pages)) return { errno: 'EAGAIN' };
   const rights = fileRights(core, request);
   if ('errno' in rights) return rights;
   if (mm.vmasIn(vpn, vpn + pages).length > 0) {
@@ -113,7 +113,7 @@ function* doMmap(core: CoreMm, mm: Mm, request: MmapRequest): Steps<MmapResult> 
   if (secret) {
     mm.lockedVm.willRead(SECRET);
     yield task.memlockBytes.willRead(SECRET);
-    if (!mlockFutureOk(task, mm, pages)) return { errno: 'EAGAIN' };
+    if (!mlockFutureOk(core.current, mm, pages)) return { errno: 'EAGAIN' };
   }
   const vma = new Vma({
     start: vpn,

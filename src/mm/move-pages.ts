@@ -83,7 +83,7 @@ export interface MoveTo {
  * EBUSY (cannot be isolated).
  */
 export function* movePages(core: CoreMm, mm: Mm, pages: readonly MoveTo[], flags: MoveFlags = {}): Steps<MovedPages> {
-  if (flags.all === true && !core.current.task.capable('CAP_SYS_NICE')) {
+  if (flags.all === true && !core.current.capable('CAP_SYS_NICE')) {
     return { result: 'EPERM', status: pages.map(() => null) };
   }
   // lru_cache_disable
@@ -297,7 +297,7 @@ function* mbindRange(core: CoreMm, mm: Mm, from: number, to: number, bindNode: n
 /** do_mbind. EFAULT: a hole in the range; EIO: with `strict`; EPERM: MOVE_ALL without CAP_SYS_NICE; EINVAL: no nodes. */
 export function* mbind(core: CoreMm, mm: Mm, what: MbindRequest): Steps<'ok' | Errno> {
   const { vpn, pages, strict, move } = what;
-  if (move?.all === true && !core.current.task.capable('CAP_SYS_NICE')) return 'EPERM';
+  if (move?.all === true && !core.current.capable('CAP_SYS_NICE')) return 'EPERM';
   if (pages === 0) return 'ok';
   // mpol_set_nodemask: nodes that have no memory do not count.
   const nodes = what.nodes.filter((node) => node < core.machine.nodes);
@@ -346,7 +346,7 @@ export function* migrateProcess(
   from: readonly number[],
   to: readonly number[],
 ): Steps<number | Errno> {
-  const flags: MoveFlags = { all: core.current.task.capable('CAP_SYS_NICE') };
+  const flags: MoveFlags = { all: core.current.capable('CAP_SYS_NICE') };
   const there = to.filter((node) => node < core.machine.nodes);
   if (there.length < to.length && flags.all !== true) return 'EPERM';
   if (there.length === 0) return 'EINVAL';

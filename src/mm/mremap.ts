@@ -105,7 +105,7 @@ function* vmaToResize(core: CoreMm, mm: Mm, vma: Vma, request: MremapRequest): S
   if (vma.dontExpand) return 'EFAULT';
   core.current.task.memlockBytes.willRead(CHECK);
   yield mm.lockedVm.willRead(CHECK);
-  if (vma.fields.locked && !mlockFutureOk(core.current.task, mm, newPages - pages)) return 'EAGAIN';
+  if (vma.fields.locked && !mlockFutureOk(core.current, mm, newPages - pages)) return 'EAGAIN';
   return 'ok';
 }
 
@@ -131,7 +131,7 @@ function* mremapTo(core: CoreMm, mm: Mm, request: MremapRequest): Steps<MmapResu
   if (fixedAt !== undefined) {
     if (fixedAt + newPages > TASK_SIZE_PAGES) return { errno: 'EINVAL' };
     if (at + pages > fixedAt && fixedAt + newPages > at) return { errno: 'EINVAL' };
-    if (!mayMapAt(core.current.task, fixedAt)) return { errno: 'EPERM' };
+    if (!mayMapAt(core.current, fixedAt)) return { errno: 'EPERM' };
     const cleared = yield* call(doMunmap(core, mm, fixedAt, fixedAt + newPages, false));
     if (cleared !== 'ok') return { errno: cleared };
   }

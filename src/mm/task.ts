@@ -126,16 +126,6 @@ export class Task {
     this.exited = new Cell(sim, `exit of ${fields.name}`, false);
   }
 
-  /** current_user(): looks without a step; credentials change only by the task itself. */
-  get user(): User {
-    return this.credentials.peek();
-  }
-
-  /** capable(): looks without a step; credentials change only by the task itself. */
-  capable(capability: Capability): boolean {
-    return this.capabilities.peek().includes(capability);
-  }
-
   /** RLIMIT_MEMLOCK in pages, as `rlimit(RLIMIT_MEMLOCK) >> PAGE_SHIFT`; in a step that announced `memlockBytes`. */
   get memlockPages(): number {
     return Math.floor(this.memlockBytes.value / 4096);
@@ -143,10 +133,43 @@ export class Task {
 }
 
 /** An actor of the simulation running as a thread of a task on a CPU. */
-export interface Thread {
+export class Thread {
   readonly process: Process;
   readonly task: Task;
   readonly cpu: Cpu;
   /** It performs a device beside its driver: no user code, no signals. */
   readonly device: boolean;
+  // current->cred: a thread's own, so that only it looks at them, and without a step. It takes over what another has set
+  // for all threads (setuid of the C library sends each a signal) on its way back to user mode.
+  private ownUser: User;
+  private ownCapabilities: readonly Capability[];
+
+  constructor(process: Process, task: Task, cpu: Cpu, device: boolean) {
+    this.process = process;
+    this.task = task;
+    this.cpu = cpu;
+    this.device = device;
+    this.ownUser = task.credentials.peek();
+    this.ownCapabilities = task.capabilities.peek();
+  }
+
+  /** current_user() */
+  get user(): User {
+    return this.ownUser;
+  }
+
+  get capabilities(): readonly Capability[] {
+    return this.ownCapabilities;
+  }
+
+  /** capable() */
+  capable(capability: Capability): boolean {
+    return this.ownCapabilities.includes(capability);
+  }
+
+  /** Credentials of the task are this thread's from now on, in a step that announced reading them. */
+  takeCredentials(): void {
+    this.ownUser = this.task.credentials.value;
+    this.ownCapabilities = this.task.capabilities.value;
+  }
 }

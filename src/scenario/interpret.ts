@@ -122,9 +122,9 @@ function* performOperation(
   const process = world.sim.current!;
   world.milestones.hold(process, scriptStep.holds);
   const args = growArgs(scriptStep.args, grown);
-  yield* call(world.lookAtNames());
+  yield* call(world.looks.look(scriptStep, performance.process));
   const outcome = yield* call(operation.run({ actor: actor.name, performance, ...subjectOf(world, actor) }, args));
-  yield* call(world.settleNames());
+  yield* call(world.looks.settle());
   world.milestones.hold(process, []);
   return outcome;
 }

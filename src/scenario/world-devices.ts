@@ -121,9 +121,11 @@ export function containerName(device: Device): string {
 /** A descriptor of the running task, under a name that operations use. */
 export function* installFile(world: World, name: string, file: OpenFile): Steps<void> {
   const { task } = world.core.current;
+  world.looks.willAppear(name, INSTALL);
   yield task.files.willUpdate(INSTALL);
   task.files.value = [...task.files.value, file];
   world.named.set(`fd:${name}`, file);
+  world.looks.appears(name);
 }
 
 /** Open a new container for the running task. */

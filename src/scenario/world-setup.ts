@@ -11,6 +11,7 @@ import { World, type WorldOptions } from './world.ts';
 import { addDevices, setUpDevice } from './world-devices.ts';
 import { startKernel } from './world-kernel.ts';
 import { addMemory, DeviceFrames, fillObjects, setUpProcess } from './world-memory.ts';
+import { addObjects } from './world-objects.ts';
 import { setUpVm } from './world-vms.ts';
 
 /** A world ready to run, and where its scripts leave what they find wrong. */
@@ -27,6 +28,7 @@ export function setStage(scenario: Scenario, one: ScenarioCase, options: WorldOp
   addDevices(world, frames);
   world.scanners = startKernel(world);
   setUp(world);
+  addObjects(world);
   const failed: FailedExpectation[] = [];
   world.sim.onRewind(() => {
     failed.length = 0;

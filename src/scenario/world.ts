@@ -4,8 +4,6 @@
 import type { CheckContext } from '../check/checker.ts';
 import { Checkers } from '../check/checkers.ts';
 import { StepLog } from '../check/step-log.ts';
-import { Cell } from '../engine/cell.ts';
-import { mix } from '../engine/hash.ts';
 import { call, type Process, type SpawnOptions, type Steps } from '../engine/process.ts';
 import { Sim } from '../engine/sim.ts';
 import { step } from '../engine/step.ts';
@@ -23,6 +21,7 @@ import { VfioModule } from '../vfio/module.ts';
 import { ScenarioError } from './diagnostic.ts';
 import { Holds, tellLeftHolds } from './holds.ts';
 import { IommuTrace } from './iommu-trace.ts';
+import { Looks } from './looks.ts';
 import { Milestones } from './milestones.ts';
 import { ScriptMistake } from './mistake.ts';
 import { mortals } from './mortality.ts';
@@ -36,10 +35,6 @@ import type { WorldDevice } from './world-devices.ts';
 import { archOf, buildKernel, buildLatencies, buildMachine, buildParams } from './world-machine.ts';
 
 const SCHEDULED = step('schedule', 'none');
-const NAMES = step('script:names', 'none');
-const RENAME = step('script:rename', 'none');
-/** Operations that change what mappings are called, or where they are. */
-const RENAMING: readonly string[] = ['mmap', 'mremap', 'exec', 'vfio.mmap_bar'];
 /** Without `memlock` anywhere: 8 MiB, or 64 KiB before 5.16 (accounting.default-memlock). */
 const DEFAULT_MEMLOCK = { '64KiB': 64 * 1024, '8MiB': 8 * 1024 * 1024 } as const;
 
@@ -108,6 +103,8 @@ export class World {
   readonly mounts = new Map<string, SuperBlock>();
   /** Pages that scripts hold by name. */
   readonly holds: Holds;
+  /** What other actors may change before an operation's first step. */
+  readonly looks: Looks;
   /** Objects that operations name while they run: caches, rings, children. */
   readonly named = new Map<string, unknown>();
   readonly devices = new Map<string, WorldDevice>();
@@ -116,13 +113,7 @@ export class World {
   /** ksmd and khugepaged scan when an operation says so. Set once, while the world is built. */
   scanners: Scanners | null = null;
   private readonly users = new Map<number, User>();
-  /** The set-up is over. */
-  private started = false;
   private readonly places = new Map<string, Map<string, Place>>();
-  /** What mappings are called and where they are, where one actor may change that under another; else null. */
-  private readonly naming: Cell<number> | null;
-  /** Changes of `places` by operations under way. Each is its own actor's. */
-  private readonly renamings = new Map<Process, (() => void)[]>();
 
   constructor(scenario: Scenario, one: ScenarioCase, options: WorldOptions) {
     this.scenario = scenario;
@@ -163,17 +154,15 @@ export class World {
       this.sim,
       scenario.actors.map(({ script }) => script),
     );
-    const renamed = scenario.actors.some(({ script }) =>
-      [...operationsIn(script)].some(({ operation }) => RENAMING.includes(operation.name)),
-    );
-    this.naming = renamed && scenario.actors.length > 1 ? new Cell(this.sim, 'names of mappings', 0) : null;
+    this.looks = new Looks(this.core, scenario);
+    for (const cpu of cpusOfChildren(scenario)) this.core.laterCpus.add(cpu);
     for (const process of scenario.processes) this.addTask(process);
     this.sim.onDrain(() => tellLeftHolds(this));
   }
 
   /** What names mean now is what they mean at the start of every execution. */
   freeze(): void {
-    this.started = true;
+    this.looks.start();
     this.log?.freeze();
     const tasks = [...this.tasks];
     const places = [...this.places].map(([process, map]) => [process, [...map]] as const);
@@ -183,7 +172,6 @@ export class World {
     const memory = [...this.memory];
     this.sim.onRewind(() => {
       this.performing.clear();
-      this.renamings.clear();
       this.tasks.clear();
       for (const [name, task] of tasks) this.tasks.set(name, task);
       this.places.clear();
@@ -248,37 +236,10 @@ export class World {
 
   /** Remember where a process maps an object: by the mapping's name. */
   addPlace(process: string, mapping: Mapping | { readonly name: string }, place: Place): void {
-    this.rename(() => {
+    this.looks.rename(() => {
       const places = this.places.get(process) ?? new Map<string, Place>();
       this.places.set(process, places.set(mapping.name, place));
     });
-  }
-
-  /** Change `places`: at the end of the operation under way, in a step, where others might look. */
-  private rename(change: () => void): void {
-    const { current } = this.sim;
-    if (this.naming === null || current === null || !this.started) {
-      change();
-      return;
-    }
-    this.renamings.set(current, [...(this.renamings.get(current) ?? []), change]);
-  }
-
-  /** Before an operation looks for what its arguments name. */
-  *lookAtNames(): Steps<void> {
-    if (this.naming !== null) yield this.naming.willRead(NAMES);
-  }
-
-  /** After an operation: what it called something is called so from now on. */
-  *settleNames(): Steps<void> {
-    const { naming } = this;
-    const process = this.sim.current!;
-    const changes = this.renamings.get(process);
-    if (naming === null || changes === undefined) return;
-    this.renamings.delete(process);
-    yield naming.willUpdate(RENAME);
-    for (const change of changes) change();
-    naming.value = mix(naming.value, process.identity);
   }
 
   /** The memory object called `name`, or the one behind the mapping of that name in `process`. */
@@ -311,12 +272,12 @@ export class World {
 
   /** A mapping has moved away under another name. */
   forgetPlace(process: string, mapping: string): void {
-    this.rename(() => this.places.get(process)?.delete(mapping));
+    this.looks.rename(() => this.places.get(process)?.delete(mapping));
   }
 
   /** After exec nothing is mapped that was. */
   forgetPlaces(process: string): void {
-    this.rename(() => this.places.delete(process));
+    this.looks.rename(() => this.places.delete(process));
   }
 
   /** Start an actor as a thread of `task` (or a `device` beside it): the body runs once the thread is known. */
@@ -338,6 +299,16 @@ export class World {
     core.runAs(process, task, options.device);
     return process;
   }
+}
+
+/** CPUs that forks name for their children. */
+function cpusOfChildren({ actors }: Scenario): readonly number[] {
+  return actors.flatMap(({ script }) =>
+    [...operationsIn(script)].flatMap(({ operation, args }) => {
+      const { cpu } = args as { readonly cpu?: number };
+      return operation.name === 'fork' && cpu !== undefined ? [cpu] : [];
+    }),
+  );
 }
 
 /** A limit of a scenario as the kernel compares it. */

@@ -68,7 +68,7 @@ export function* vfioSetIommu(container: VfioContainer, type: number): Steps<'ok
   let result: 'ok' | Errno = 'ENODEV';
   if (groups.length === 0 || container.driver.value !== null) result = 'EINVAL';
   else if (container.noiommu.value) {
-    if (type === VFIO_NOIOMMU_IOMMU) result = core.current.task.capable('CAP_SYS_RAWIO') ? 'ok' : 'EPERM';
+    if (type === VFIO_NOIOMMU_IOMMU) result = core.current.capable('CAP_SYS_RAWIO') ? 'ok' : 'EPERM';
     if (result === 'ok') container.driver.value = 'noiommu';
   } else if ((yield* call(checkExtension(core.kernel, null, type))) > 0 && isIommuType(type)) {
     const v2 = type !== VFIO_TYPE1_IOMMU;
@@ -102,7 +102,7 @@ function* attachAll(container: VfioContainer, iommu: VfioIommu, groups: readonly
 /** vfio_container_attach_group; the caller holds group.groupLock. */
 export function* containerAttach(container: VfioContainer, group: VfioGroup): Steps<'ok' | Errno> {
   const { core } = container;
-  if (group.type === 'noiommu' && !core.current.task.capable('CAP_SYS_RAWIO')) return 'EPERM';
+  if (group.type === 'noiommu' && !core.current.capable('CAP_SYS_RAWIO')) return 'EPERM';
   yield* call(container.groupLock.write());
   const result = yield* call(joinContainer(container, group));
   yield container.groupLock.up();

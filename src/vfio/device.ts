@@ -159,7 +159,7 @@ function* openDevice(group: VfioGroup, device: VfioDevice): Steps<Errno | null> 
   let errno: Errno | null = null;
   if (device.openCount.value === 0) {
     if (container.driver.value === null) errno = 'EINVAL';
-    else if (group.type === 'noiommu' && !device.core.current.task.capable('CAP_SYS_RAWIO')) errno = 'EPERM';
+    else if (group.type === 'noiommu' && !device.core.current.capable('CAP_SYS_RAWIO')) errno = 'EPERM';
     else {
       file.references.value += 1;
       group.containerUsers.value += 1;

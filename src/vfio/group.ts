@@ -81,7 +81,7 @@ export function* vfioGroupOpen(group: VfioGroup): Steps<OpenFile | Errno> {
   const { core } = group;
   yield group.groupLock.lock(OPEN);
   let result: OpenFile | Errno;
-  if (group.type === 'noiommu' && !core.current.task.capable('CAP_SYS_RAWIO')) result = 'EPERM';
+  if (group.type === 'noiommu' && !core.current.capable('CAP_SYS_RAWIO')) result = 'EPERM';
   else if (group.openedFile.value !== null) result = 'EBUSY';
   else {
     result = new OpenFile(core.sim, {

@@ -143,7 +143,8 @@ function page(number: number): string {
 }
 
 function newEntry(iommu: VfioIommu, { iova, vpn, prot }: { iova: number; vpn: number; prot: number }): VfioDma {
-  const { process, task } = iommu.core.current;
+  const { current } = iommu.core;
+  const { process, task } = current;
   iommu.dmaAvail.value -= 1;
   const dma = new VfioDma({
     iova,
@@ -151,7 +152,7 @@ function newEntry(iommu: VfioIommu, { iova, vpn, prot }: { iova: number; vpn: nu
     pages: 0,
     prot,
     iommuMapped: false,
-    lockCap: task.capable('CAP_IPC_LOCK'),
+    lockCap: current.capable('CAP_IPC_LOCK'),
     vaddrInvalid: false,
     task,
     mm: task.mm.peek()!,

@@ -55,7 +55,7 @@ function* changeOwner(iommu: VfioIommu, dma: VfioDma): Steps<Refusal | null> {
     return null;
   }
   const { lockedVm } = dma.fields;
-  const lockCap = task.capable('CAP_IPC_LOCK');
+  const lockCap = core.current.capable('CAP_IPC_LOCK');
   const ours = dma.with({ task, lockCap });
   const refused = lockedVm === 0 ? null : yield* call(mmLockAcctMoved(iommu, ours, mm, lockedVm));
   if (refused !== null) return refused;

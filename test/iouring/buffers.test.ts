@@ -19,7 +19,9 @@ import { makeTask, makeWorld } from '../support/world.ts';
 const PAGE = 4096n;
 
 function ringOf(lab: Lab, name = 'ring'): IoUring {
-  return new IoUring(lab.world.sim, lab.task, name);
+  return lab.do(function* () {
+    return new IoUring(lab.world.sim, lab.core.current, name);
+  });
 }
 
 function buffer(lab: Lab, page = 0, pages = lab.pages): Iovec {
@@ -217,7 +219,7 @@ describe('the limit', () => {
     lab.map({ pages: 32 });
     expect(register(lab, ringOf(lab), buffer(lab))).toBeNull();
     expect(lab.mm.pinnedVm.peek()).toBe(32);
-    expect(lab.task.user.lockedVm.peek()).toBe(0);
+    expect(lab.task.credentials.peek().lockedVm.peek()).toBe(0);
   });
 
   it('refuses with the numbers and the limit that would have sufficed', () => {

@@ -77,7 +77,7 @@ describe('the ledger', () => {
     lab.world.sim.on(CHARGED, (event) => heard.push(event));
     charge(lab, 5);
     charge(lab, 100);
-    lab.do(() => chargeUser(lab.core, lab.task.user, 3, lab.task, 'ring', 'check'));
+    lab.do(() => chargeUser(lab.core, lab.task.credentials.peek(), 3, lab.task, 'ring', 'check'));
     lab.do(() => addPinnedVm(lab.core, lab.mm, 3, 'ring'));
     lab.do(() => addPinnedVm(lab.core, lab.mm, -3, 'ring'));
     charge(lab, -5);

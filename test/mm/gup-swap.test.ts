@@ -57,7 +57,7 @@ const ACTS: Readonly<Record<string, Act>> = {
     );
   },
   *uring(lab) {
-    const ring = new IoUring(lab.world.sim, lab.task, 'ring');
+    const ring = new IoUring(lab.world.sim, lab.core.current, 'ring');
     yield* call(registerBuffers(lab.core, ring, [{ base: BigInt(lab.vpn) * 4096n, bytes: 4096n }]));
     yield* call(unregisterBuffers(lab.core, ring));
   },

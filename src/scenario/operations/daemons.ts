@@ -1,12 +1,15 @@
 // What kernel threads and files of /sys and /proc do to the memory of others: khugepaged, LRU drains, THP splits.
 import * as z from 'zod';
 import { call } from '../../engine/process.ts';
+import { step } from '../../engine/step.ts';
 import { khugepagedScanMm } from '../../mm/collapse.ts';
 import { lruAddDrainAll } from '../../mm/lru.ts';
 import { splitHugePagesPid } from '../../mm/split-huge-pages.ts';
 import { defineOperation } from '../operation.ts';
 import { zRef } from '../reference.ts';
 import { mustRange, processOf, zWhere } from './place.ts';
+
+const SLOT = step('khugepaged_scan_mm_slot', 'none');
 
 export const daemonOperations = [
   defineOperation({
@@ -17,7 +20,10 @@ export const daemonOperations = [
     shows: { collapsed: 'How many huge pages it made.' },
     *run(context, args) {
       const { world } = context.performance;
-      const mm = world.task(args.process?.name ?? processOf(context)).mm.peek();
+      const task = world.task(args.process?.name ?? processOf(context));
+      // Its mm_slot keeps the address space findable, and no more than that.
+      if (task !== world.core.current.task) yield task.mm.willRead(SLOT);
+      const mm = task.mm.peek();
       if (mm === null) return { errno: 'ESRCH' };
       return { returns: 0, shows: { collapsed: yield* call(khugepagedScanMm(world.core, mm)) } };
     },

@@ -69,7 +69,7 @@ export const directIoOperations = [
       if (!aligned) return { errno: 'EINVAL' };
       const io = yield* call(submitDirectRead(world.core, inode, index, vpn, pages));
       if (typeof io === 'string') return { errno: io };
-      world.named.set(`io:${args.as.name}`, io);
+      world.looks.name(args.as.name, () => world.named.set(`io:${args.as.name}`, io));
       return { returns: 0 };
     },
   }),

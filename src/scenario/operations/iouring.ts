@@ -83,10 +83,11 @@ export const iouringOperations = [
     *run(context, args) {
       const { world } = context.performance;
       const { core } = world;
-      const { task, process } = core.current;
+      const { current } = core;
+      const { process } = current;
       const name = args.as.name;
       yield world.sim.local(SETUP);
-      const ring = new IoUring(world.sim, task, `${name} of ${process.name}#${process.nextNumber()}`);
+      const ring = new IoUring(world.sim, current, `${name} of ${process.name}#${process.nextNumber()}`);
       const release = () => closeRing(core, ring);
       const file = new OpenFile(world.sim, { name: `${ring.name} file`, kind: 'io_uring', object: ring, release });
       yield* call(installFile(world, name, file));

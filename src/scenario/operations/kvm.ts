@@ -345,7 +345,8 @@ export const kvmOperations = [
     *run(context, args) {
       const map = yield* call(vcpuMap(vmOf(context, args.vm), Number(args.gpa / PAGE)));
       if (typeof map === 'string') return { errno: map };
-      context.performance.world.named.set(`host-map:${args.as.name}`, map);
+      const { world } = context.performance;
+      world.looks.name(args.as.name, () => world.named.set(`host-map:${args.as.name}`, map));
       return { returns: 0 };
     },
   }),

@@ -1,6 +1,8 @@
 // Operations that move pages: mremap, move_pages, mbind, migrate_pages.
 import * as z from 'zod';
 import { call } from '../../engine/process.ts';
+import { step } from '../../engine/step.ts';
+import { getTaskMm, putTaskMm } from '../../mm/exit.ts';
 import { mbind, migrateProcess, movePages } from '../../mm/move-pages.ts';
 import { mremap } from '../../mm/mremap.ts';
 import { ScriptMistake } from '../mistake.ts';
@@ -40,6 +42,8 @@ function rename(
   const pgoff = place.pgoff + range.vpn - place.vpn;
   world.addPlace(process, { name: mapping }, { ...place, mapping, ...to, pgoff });
 }
+
+const MAY_ACCESS = step('ptrace_may_access', 'op');
 
 export const movingOperations = [
   defineOperation({
@@ -140,13 +144,17 @@ export const movingOperations = [
     *run(context, args) {
       const { world } = context.performance;
       const task = world.task(args.process?.name ?? processOf(context));
-      const { task: self } = world.core.current;
+      const { current } = world.core;
       if (task.reaped.peek()) return { errno: 'ESRCH' };
-      // ptrace_may_access
-      if (task.user !== self.user && !self.capable('CAP_SYS_PTRACE')) return { errno: 'EPERM' };
-      const mm = task.mm.peek();
+      if (task !== current.task) {
+        yield task.credentials.willRead(MAY_ACCESS);
+        const allowed = task.credentials.value === current.user || current.capable('CAP_SYS_PTRACE');
+        if (!allowed) return { errno: 'EPERM' };
+      }
+      const mm = yield* call(getTaskMm(world.core, task));
       if (mm === null) return { errno: 'EINVAL' };
       const result = yield* call(migrateProcess(world.core, mm, args.from, args.to));
+      yield* call(putTaskMm(world.core, task, mm));
       return typeof result === 'number' ? { returns: result } : { errno: result };
     },
   }),

@@ -47,18 +47,25 @@ export const observeOperations = [
     *run(context, args) {
       const { world } = context.performance;
       const task = world.task(args.process?.name ?? processOf(context));
-      const mm = task.mm.peek();
-      mm?.lockedVm.willRead(STATUS);
-      mm?.pinnedVm.willRead(STATUS);
-      yield task.user.lockedVm.willRead(STATUS);
-      return {
-        returns: 0,
-        shows: {
-          VmLck: (mm?.lockedVm.value ?? 0) * 4096,
-          VmPin: (mm?.pinnedVm.value ?? 0) * 4096,
-          user_locked: task.user.lockedVm.value * 4096,
-        },
-      };
+      for (;;) {
+        // The look tells what to announce; the act looks again.
+        const mm = task.mm.peek();
+        const user = task.credentials.peek();
+        mm?.lockedVm.willRead(STATUS);
+        mm?.pinnedVm.willRead(STATUS);
+        user.lockedVm.willRead(STATUS);
+        task.credentials.willRead(STATUS);
+        yield task.mm.willRead(STATUS);
+        if (task.mm.value !== mm || task.credentials.value !== user) continue;
+        return {
+          returns: 0,
+          shows: {
+            VmLck: (mm?.lockedVm.value ?? 0) * 4096,
+            VmPin: (mm?.pinnedVm.value ?? 0) * 4096,
+            user_locked: user.lockedVm.value * 4096,
+          },
+        };
+      }
     },
   }),
   defineOperation({
@@ -90,24 +97,27 @@ export const observeOperations = [
           ? context
           : { ...context, performance: { ...context.performance, process: args.process.name } };
       const { task, vpn, pages } = mustRange(where, args);
-      const mm = task.mm.peek();
-      if (mm === null) return { errno: 'ESRCH' };
-      const { pageTable } = mm;
       // The look tells which page to announce; the act looks again.
-      const frame = () => pageTable.peekFrame(vpn);
+      let mm = task.mm.peek();
+      const frame = () => mm?.pageTable.peekFrame(vpn) ?? 0;
       const headOf = (pfn: number) => (pfn > 0 ? folios.headOf(pfn) : 0);
-      for (let seen = -1, head = -1; seen !== frame() || head !== headOf(seen); ) {
+      for (let seen = -1, head = -1; task.mm.peek() !== mm || seen !== frame() || head !== headOf(seen); ) {
+        mm = task.mm.peek();
         seen = frame();
         head = headOf(seen);
         if (seen > 0) willReadKpage(core, seen, PAGEMAP);
-        mm.vmas.willRead(PAGEMAP);
-        yield pageTable.willReadLeaves(vpn, pages, PAGEMAP);
+        mm?.vmas.willRead(PAGEMAP);
+        mm?.pageTable.willReadLeaves(vpn, pages, PAGEMAP);
+        yield task.mm.willRead(PAGEMAP);
       }
+      if (mm === null) return { errno: 'ESRCH' };
+      const { pageTable } = mm;
       let present = 0;
       let swapped = 0;
       // walk_page_test: a VM_PFNMAP mapping shows as a hole.
-      const hidden = (at: number) => mm.vmaAt(at)?.fields.pfnMapping != null;
-      for (const vma of mm.vmasIn(vpn, vpn + pages)) {
+      const seen = mm;
+      const hidden = (at: number) => seen.vmaAt(at)?.fields.pfnMapping != null;
+      for (const vma of seen.vmasIn(vpn, vpn + pages)) {
         if (vma.fields.pfnMapping !== null) continue;
         for (let at = Math.max(vpn, vma.start); at < Math.min(vpn + pages, vma.end); at++) {
           const { pte } = pageTable.peekLeaf(at);
@@ -193,11 +203,17 @@ export const observeOperations = [
     shows: { AnonHugePages: 'Anonymous memory mapped as huge pages.', Rss: 'Resident memory.', Swap: 'In swap.' },
     *run(context, args) {
       const { world } = context.performance;
-      const mm = world.task(args.process?.name ?? processOf(context)).mm.peek();
-      if (mm === null) return { errno: 'ESRCH' };
-      yield willReadMemoryStatus(mm, SMAPS);
-      const { anonHugeKb, residentKb, swapKb } = memoryStatus(world.core, mm);
-      return { returns: 0, shows: { AnonHugePages: anonHugeKb * 1024, Rss: residentKb * 1024, Swap: swapKb * 1024 } };
+      const task = world.task(args.process?.name ?? processOf(context));
+      for (;;) {
+        // The look tells what to announce; the act looks again.
+        const mm = task.mm.peek();
+        if (mm !== null) willReadMemoryStatus(mm, SMAPS);
+        yield task.mm.willRead(SMAPS);
+        if (task.mm.value !== mm) continue;
+        if (mm === null) return { errno: 'ESRCH' };
+        const { anonHugeKb, residentKb, swapKb } = memoryStatus(world.core, mm);
+        return { returns: 0, shows: { AnonHugePages: anonHugeKb * 1024, Rss: residentKb * 1024, Swap: swapKb * 1024 } };
+      }
     },
   }),
   defineOperation({

@@ -1,8 +1,12 @@
 // What files of /proc/PID do to the memory of a process: reading and writing it past its protection, soft-dirty tracking.
 import * as z from 'zod';
 import { call, type Steps } from '../../engine/process.ts';
+import { step } from '../../engine/step.ts';
 import { accessRemoteVm } from '../../mm/access-remote.ts';
 import { clearRefs } from '../../mm/clear-refs.ts';
+import type { CoreMm } from '../../mm/core.ts';
+import { getTaskMm, putTaskMm } from '../../mm/exit.ts';
+import type { Task } from '../../mm/task.ts';
 import type { OperationContext } from '../context.ts';
 import { defineOperation, type Outcome } from '../operation.ts';
 import { type Ref, zRef } from '../reference.ts';
@@ -11,10 +15,20 @@ import { ownContent, tokensOf } from './access.ts';
 import { outcome } from './mapping.ts';
 import { mustRange, processOf, WHERE, type WhereArgs } from './place.ts';
 
+const ACCESS = step('ptrace_may_access', 'none');
+
 const OF = {
   ...WHERE,
   process: zRef('process').optional().describe('Whose memory; default: its own, which is checked no more than that.'),
 } as const;
+
+/** ptrace_may_access, when the file is opened. */
+function* mayAccess(core: CoreMm, task: Task): Steps<boolean> {
+  const { current } = core;
+  if (task === current.task) return true;
+  yield task.credentials.willRead(ACCESS);
+  return task.credentials.value === current.user || current.capable('CAP_SYS_PTRACE');
+}
 
 /** pread or pwrite of /proc/PID/mem, one page or each page of a range. */
 function* accessMem(
@@ -29,17 +43,17 @@ function* accessMem(
     { ...context, performance: { ...performance, process } },
     { ...args, length: args.length ?? 1n },
   );
-  // ptrace_may_access when the file is opened.
-  const { task: self } = world.core.current;
-  if (task.user !== self.user && !self.capable('CAP_SYS_PTRACE')) return { errno: 'EACCES' };
+  const { core } = world;
+  if (!(yield* call(mayAccess(core, task)))) return { errno: 'EACCES' };
   const seen: string[] = [];
   for (let i = 0; i < pages; i++) {
-    const mm = task.mm.peek();
+    const mm = yield* call(getTaskMm(core, task));
     // mem_rw of a process that has exited moves nothing.
     if (mm === null) return { returns: 0 };
     const done = yield* call(
-      accessRemoteVm(world.core, mm, vpn + i, value === null ? null : { token: tokensOf(context).of(value) }),
+      accessRemoteVm(core, mm, vpn + i, value === null ? null : { token: tokensOf(context).of(value) }),
     );
+    yield* call(putTaskMm(core, task, mm));
     if ('errno' in done) return { errno: done.errno };
     const word = tokensOf(context).text(done.token);
     if (seen[seen.length - 1] !== word) seen.push(word);
@@ -79,9 +93,12 @@ export const procOperations = [
     }),
     *run(context, args) {
       const { world } = context.performance;
-      const mm = world.task(args.process?.name ?? processOf(context)).mm.peek();
+      const task = world.task(args.process?.name ?? processOf(context));
+      const mm = yield* call(getTaskMm(world.core, task));
       if (mm === null) return { errno: 'ESRCH' };
-      return outcome(yield* call(clearRefs(world.core, mm, args.what ?? 'soft-dirty')));
+      const result = yield* call(clearRefs(world.core, mm, args.what ?? 'soft-dirty'));
+      yield* call(putTaskMm(world.core, task, mm));
+      return outcome(result);
     },
   }),
 ];

@@ -1,7 +1,7 @@
 // Processes: fork with a script for the child, exec, exit, kill, limits.
 import * as z from 'zod';
 import { call, type Steps } from '../../engine/process.ts';
-import { step } from '../../engine/step.ts';
+import { type Step, step } from '../../engine/step.ts';
 import { until } from '../../engine/wait.ts';
 import { exec } from '../../mm/exec.ts';
 import { exit, fput } from '../../mm/exit.ts';
@@ -87,17 +87,22 @@ export const processOperations = [
       const parent = processOf(context);
       const name = args.as.name;
       const script = (args.child as Script<ScriptStep> | undefined) ?? EMPTY;
+      // Where the child's mappings are is what its parent calls them then.
+      const appearing = (at: Step) => {
+        world.looks.willRead(at);
+        world.looks.willAppear(name, at);
+      };
       const result = yield* call(
-        fork(world.core, { name, ...onCpu(args.cpu, world) }, function* (task) {
+        fork(world.core, { name, appearing, ...onCpu(args.cpu, world) }, function* () {
           world.milestones.alias(world.sim.current!, name);
           const child = { ...performance, process: name, actor: { ...actor, name, subject: name, script } };
-          world.tasks.set(name, task);
           // pause() is nothing to do: the process is there until somebody kills it.
           yield* call(perform(child, args.stays === true ? undefined : () => exit(world.core)));
         }),
       );
       if ('errno' in result) return { errno: result.errno };
       world.tasks.set(name, result.task);
+      world.looks.appears(name);
       world.inheritPlaces(parent, name);
       return { returns: 1 };
     },
@@ -145,10 +150,11 @@ export const processOperations = [
     *run(context, args) {
       const { world } = context.performance;
       const task = world.task(args.process.name);
-      const { task: self } = world.core.current;
+      const { current } = world.core;
       yield task.credentials.willRead(PERMISSION);
       // kill_ok_by_cred
-      const permitted = self.kernelThread || self.user === task.credentials.value || self.capable('CAP_KILL');
+      const permitted =
+        current.task.kernelThread || current.user === task.credentials.value || current.capable('CAP_KILL');
       if (!permitted) return { errno: 'EPERM' };
       yield* call(sendSigkill(world.core, task));
       return { returns: 0 };
@@ -181,7 +187,8 @@ export const processOperations = [
     args: z.strictObject({ uid: zCount(0, 0xffffffff) }),
     *run(context, args) {
       const { world } = context.performance;
-      const { task } = world.core.current;
+      const { current } = world.core;
+      const { task } = current;
       const user = world.user(args.uid);
       task.capabilities.willUpdate(SETUID);
       yield task.credentials.willUpdate(SETUID);
@@ -190,6 +197,7 @@ export const processOperations = [
       if (uid !== 0 && uid !== args.uid) return { errno: 'EPERM' };
       task.credentials.value = user;
       if (uid === 0 && args.uid !== 0) task.capabilities.value = [];
+      current.takeCredentials();
       return { returns: 0 };
     },
   }),
@@ -205,14 +213,14 @@ export const processOperations = [
     }),
     *run(context, args) {
       const task = context.performance.world.task(args.process?.name ?? processOf(context));
-      const { task: self } = context.performance.world.core.current;
+      const { current } = context.performance.world.core;
       const soft = bytesOfLimit(args.memlock);
       task.credentials.willRead(RLIMIT);
       task.memlockHardBytes.willUpdate(RLIMIT);
       yield task.memlockBytes.willWrite(RLIMIT);
-      const privileged = self.capable('CAP_SYS_RESOURCE');
+      const privileged = current.capable('CAP_SYS_RESOURCE');
       // check_prlimit_permission
-      if (task !== self && self.user !== task.credentials.value && !privileged) return { errno: 'EPERM' };
+      if (task !== current.task && current.user !== task.credentials.value && !privileged) return { errno: 'EPERM' };
       const before = task.memlockHardBytes.value;
       const hard = args.memlock_hard === undefined ? Math.max(before, soft) : bytesOfLimit(args.memlock_hard);
       if (soft > hard) return { errno: 'EINVAL' };

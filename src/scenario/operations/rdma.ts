@@ -1,21 +1,12 @@
 // RDMA as far as memory goes: on-demand-paging regions, which pin nothing.
 import * as z from 'zod';
 import { call } from '../../engine/process.ts';
-import { OdpRegion, UmrQueue } from '../../rdma/odp.ts';
+import { OdpRegion } from '../../rdma/odp.ts';
 import { ScriptMistake } from '../mistake.ts';
 import { defineOperation } from '../operation.ts';
 import { zDeclares, zRef } from '../reference.ts';
-import type { World } from '../world.ts';
+import { umrQueue } from '../world-objects.ts';
 import { mustRange, WHERE } from './place.ts';
-
-/** One device, and so one queue, for all regions of a world. */
-function queueOf(world: World): UmrQueue {
-  const known = world.named.get('umr-queue');
-  if (known instanceof UmrQueue) return known;
-  const queue = new UmrQueue(world.core);
-  world.named.set('umr-queue', queue);
-  return queue;
-}
 
 export const rdmaOperations = [
   defineOperation({
@@ -28,9 +19,9 @@ export const rdmaOperations = [
       const { core } = world;
       const { vpn, pages } = mustRange(context, args);
       const mm = core.current.task.mm.peek()!;
-      const region = new OdpRegion(core, mm, queueOf(world), args.as.name, vpn, pages);
-      world.named.set(`region:${args.as.name}`, region);
+      const region = new OdpRegion(core, mm, umrQueue(world), args.as.name, vpn, pages);
       yield* call(region.register());
+      world.looks.name(args.as.name, () => world.named.set(`region:${args.as.name}`, region));
       return { returns: 0 };
     },
   }),

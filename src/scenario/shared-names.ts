@@ -1,0 +1,118 @@
+// Which names operations look up that another actor makes, without having waited for it: only they are looked up in a step.
+import { Declared, Ref, type Script, visitNames } from './reference.ts';
+import type { Scenario } from './scenario.ts';
+import type { OperationStep, ScriptStep, WaitTarget } from './step.ts';
+import { scriptsIn } from './wait-targets.ts';
+
+/** Operations that change what mappings are called, or where they are: all those names are one object. */
+export const RENAMING: readonly string[] = ['mmap', 'mremap', 'exec', 'vfio.mmap_bar'];
+
+/** Operations that install descriptors under names of devices, groups and containers, beside those that they are given. */
+const ATTACHING: readonly string[] = ['vfio.attach', 'vfio.open_container', 'vfio.open_group', 'vfio.get_device_fd'];
+/** What stands for all of those. */
+export const DESCRIPTORS = 'descriptors of VFIO';
+
+/** By actor (or forked child): what it makes, in the order of its script, and what each step of that is called. */
+type Makers = Map<
+  string,
+  { readonly name: string; readonly kinds: readonly string[]; readonly step: string | undefined }[]
+>;
+
+/** By operation of a script: the names that it looks up and that may come into being, or change, meanwhile. */
+export function sharedNames({ actors }: Scenario): ReadonlyMap<OperationStep, readonly string[]> {
+  const makers: Makers = new Map();
+  for (const { name, script } of actors) collect(makers, name, script, undefined);
+  const found = new Map<OperationStep, readonly string[]>();
+  if (makers.size > 0) for (const { name, script } of actors) look(makers, name, script, new Set(), found);
+  return found;
+}
+
+function collect(makers: Makers, actor: string, script: Script<ScriptStep>, within: string | undefined): void {
+  for (const step of script.steps) {
+    const called = within ?? step.name;
+    if (step.kind === 'repeat') collect(makers, actor, step.script, called);
+    else if (step.kind === 'choose') for (const one of step.scripts) collect(makers, actor, one, called);
+    else if (step.kind === 'operation') {
+      for (const made of madeBy(step)) {
+        const list = makers.get(actor) ?? [];
+        makers.set(actor, list);
+        list.push({ ...made, step: called });
+      }
+      for (const child of scriptsIn(step.args)) collect(makers, childOf(step), child, undefined);
+    }
+  }
+}
+
+/** The actor that performs a script among the arguments of an operation. */
+function childOf({ args }: OperationStep): string {
+  return (args as { readonly as: Declared }).as.name;
+}
+
+/** What an operation makes. Pages that are held (pins) have an object of their own for every name. */
+function* madeBy({ operation, args }: OperationStep): Generator<{ name: string; kinds: readonly string[] }> {
+  if (ATTACHING.includes(operation.name)) yield { name: DESCRIPTORS, kinds: [] };
+  if (RENAMING.includes(operation.name)) return;
+  const made: Declared[] = [];
+  visitNames(args, [], (one) => {
+    if (one instanceof Declared && !one.kinds.includes('pin')) made.push(one);
+  });
+  yield* made;
+}
+
+/** `known`: `actor/name` of what had been made when the script begins. */
+function look(
+  makers: Makers,
+  actor: string,
+  script: Script<ScriptStep>,
+  known: Set<string>,
+  found: Map<OperationStep, readonly string[]>,
+): void {
+  for (const step of script.steps) {
+    if (step.kind === 'wait') for (const target of step.targets) learn(makers, target, known);
+    else if (step.kind === 'repeat') look(makers, actor, step.script, known, found);
+    else if (step.kind === 'choose') {
+      for (const one of step.scripts) look(makers, actor, one, new Set(known), found);
+    } else if (step.kind === 'operation') {
+      const unknown = namesUsed(makers, step).filter((name) => mayAppear(makers, actor, name, known));
+      if (unknown.length > 0) found.set(step, unknown);
+      for (const child of scriptsIn(step.args)) {
+        // What the parent has made is there; and what it makes later, it makes beside the child.
+        const before = new Set(known);
+        for (const { name } of makers.get(actor) ?? [])
+          if (known.has(`${actor}/${name}`)) before.add(`${actor}/${name}`);
+        look(makers, childOf(step), child, before, found);
+      }
+      for (const { name } of madeBy(step)) known.add(`${actor}/${name}`);
+    }
+  }
+}
+
+/** A wait for the end of a script, or of a step of it, is one for all that was made until then. */
+function learn(makers: Makers, { actor, step, label }: WaitTarget, known: Set<string>): void {
+  if (label !== undefined) return;
+  const made = makers.get(actor.name) ?? [];
+  const until = step === undefined ? made.length : made.findLastIndex((one) => one.step === step) + 1;
+  for (const { name } of made.slice(0, until)) known.add(`${actor.name}/${name}`);
+}
+
+/** Does anybody else make it, who has not been waited for? */
+function mayAppear(makers: Makers, actor: string, name: string, known: ReadonlySet<string>): boolean {
+  return [...makers].some(
+    ([maker, made]) => maker !== actor && !known.has(`${maker}/${name}`) && made.some((one) => one.name === name),
+  );
+}
+
+/** What an operation may look up, said or not: the VM of its process, descriptors of the device that it names. */
+function namesUsed(makers: Makers, { operation, args }: OperationStep): readonly string[] {
+  const names = new Set<string>();
+  visitNames(args, [], (one) => {
+    if (!(one instanceof Ref)) return;
+    names.add(one.name);
+    if (one.kinds.includes('device') || one.kinds.includes('container')) names.add(DESCRIPTORS);
+  });
+  if (operation.name.startsWith('vfio.') || operation.name === 'close') names.add(DESCRIPTORS);
+  if (/^(vcpu|kvm|gpc)\./.test(operation.name)) {
+    for (const made of makers.values()) for (const { name, kinds } of made) if (kinds.includes('vm')) names.add(name);
+  }
+  return [...names];
+}
