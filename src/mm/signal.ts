@@ -36,8 +36,9 @@ export function killNow(core: CoreMm, task: Task, how = 'killed'): void {
   task.killed.value = true;
   // Requests that threads have under way come and go unannounced: those there are in the end are waited for then.
   const threads = threadsOf(core, task).filter(({ parent }) => parent === null || !isThread(core, parent, task));
-  // On a CPU that runs the process already: it is one of its threads, and not a new one where the sender runs.
-  const cpu = threads[0] === undefined ? {} : { cpu: core.threadOf(threads[0])!.cpu.number };
+  // On a CPU that runs the process already, or did: it is one of its threads, and not a new one where the sender runs.
+  const ran = threads[0] === undefined ? task.mm.peek()?.cpumask.peek()[0] : core.threadOf(threads[0])!.cpu;
+  const cpu = ran === undefined ? {} : { cpu: ran.number };
   const last = core.sim.spawn(`${task.name} ${how}`, () => groupExit(core, threads), cpu);
   core.runAs(last, task);
 }

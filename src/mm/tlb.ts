@@ -36,7 +36,7 @@ export function* flushTlbMm(core: CoreMm, mm: Mm): Steps<void> {
 
 function* flushCpus(core: CoreMm, mm: Mm, start: number, end: number): Steps<void> {
   const own = core.current.cpu;
-  // mm_cpumask only grows while a thread runs; a CPU that joins now has loaded nothing that this flush must drop.
+  // Looks without a step: the mask is complete before anybody but its owner sees the address space (`join`).
   for (const cpu of mm.cpumask.peek()) {
     if (cpu === own) {
       yield cpu.tlb.willUpdate(FLUSH_LOCAL);
@@ -56,11 +56,11 @@ export function* tlbRemoveTableSyncOne(core: CoreMm): Steps<void> {
 }
 
 /**
- * A CPU on which no actor ever runs takes every interrupt at once: no step. Whether one has ended by now must not count:
- * nobody announces that, and the order of steps would change what steps there are.
+ * A CPU on which no actor ever runs takes every interrupt at once: no step. Whether one has ended by now, or has yet to
+ * start, must not count: nobody announces that, and the order of steps would change what steps there are.
  */
 function usesInterrupts(core: CoreMm, cpu: Cpu): boolean {
-  return core.sim.processes.some((process) => core.threadOf(process)?.cpu === cpu);
+  return core.laterCpus.has(cpu.number) || core.sim.processes.some((process) => core.threadOf(process)?.cpu === cpu);
 }
 
 // ---- deferred unmap flushes (tlb_ubc, reclaim and migration) ---------------------------------------------------------
