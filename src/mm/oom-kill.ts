@@ -65,20 +65,31 @@ export function* outOfMemory(core: CoreMm): Steps<boolean> {
   const oom = installed.get(core);
   if (oom === undefined) return false;
   const { task } = core.current;
-  const tasks = [...oom.tasks()].filter((one) => !one.kernelThread);
-  for (const one of tasks) {
-    one.mm.willRead(OOM);
-    one.exited.willRead(OOM);
-    one.killed.willUpdate(OOM);
-    one.oomScoreAdj.willRead(OOM);
-    const mm = one.mm.peek();
-    if (mm === null) continue;
-    mm.oomSkip.willRead(OOM);
-    willReadMemoryStatus(mm, OOM);
+  // The look tells whom to announce; the act looks again.
+  const look = () => [...oom.tasks()].filter((one) => !one.kernelThread).map((one) => ({ one, mm: one.mm.peek() }));
+  let seen = look();
+  let victims = oom.victims.peek();
+  for (;;) {
+    for (const { one, mm } of seen) {
+      one.mm.willRead(OOM);
+      one.exited.willRead(OOM);
+      one.killed.willUpdate(OOM);
+      one.oomScoreAdj.willRead(OOM);
+      if (mm === null) continue;
+      mm.oomSkip.willRead(OOM);
+      willReadMemoryStatus(mm, OOM);
+    }
+    for (const mm of victims) mm.oomSkip.willRead(OOM);
+    core.vmstat.willAdd('oom_kill', OOM);
+    core.tasklist.willRead(OOM);
+    yield oom.victims.willUpdate(OOM);
+    const now = look();
+    const same = now.length === seen.length && now.every(({ mm }, i) => mm === seen[i]!.mm);
+    if (same && oom.victims.value === victims) break;
+    seen = now;
+    victims = oom.victims.value;
   }
-  for (const mm of oom.victims.peek()) mm.oomSkip.willRead(OOM);
-  core.vmstat.willAdd('oom_kill', OOM);
-  yield oom.victims.willUpdate(OOM);
+  const tasks = seen.map(({ one }) => one);
   // task_will_free_mem: the dying get no more memory here, and are reaped where they cannot end.
   if (task.killed.value) {
     mark(core, oom, task);
