@@ -39,7 +39,8 @@ export function* vcpuWrite(vm: Vm, vcpu: Vcpu, gfn: number, token: number): Step
 }
 
 function* access(vm: Vm, vcpu: Vcpu, gfn: number, write: { readonly token: number } | null): Steps<GuestResult> {
-  // kvm_vcpu_ioctl: only the process that made the VM may run it.
+  // kvm_vcpu_ioctl: only the process that made the VM may run it. Neither can change under the caller: it is a thread of that
+  // process, and holds the VM where others may let it go.
   if (vm.core.current.task.mm.peek() !== vm.mm || vm.dead.peek()) return { exit: 'EIO' };
   let through: 'stage2' | 'guest-tlb' = 'guest-tlb';
   for (;;) {

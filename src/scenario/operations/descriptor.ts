@@ -57,13 +57,13 @@ export function* isOpen(context: OperationContext, inode: Inode): Steps<boolean>
 }
 
 /**
- * KVM_RUN of one of the VM's vCPUs, whose descriptors close with the VM's: the call holds the file, and that the VM. A VM
- * that is gone by then says so itself.
+ * KVM_RUN of one of the VM's vCPUs, whose descriptors close with the VM's: the call holds the file, and that the VM. EIO:
+ * it has no user any more, though it may take a while yet to go.
  */
 export function* inRun(context: OperationContext, vm: Vm, body: () => Steps<Outcome>): Steps<Outcome> {
   if (!closesUnderThreads(context.performance.world.scenario, processOf(context))) return yield* call(body());
   yield vm.users.willUpdate(RUN);
-  if (vm.users.value === 0) return yield* call(body());
+  if (vm.users.value === 0) return { errno: 'EIO', shows: { exit: 'EIO', value: '' } };
   vm.users.value += 1;
   const outcome = yield* call(body());
   yield* call(putVm(vm));

@@ -149,3 +149,12 @@ describe('names', () => {
     expect(looks('on: app, do: [{choose: [[{wait: a}], []]}, {odp.dereg: {region: mr}}]')).toBe(1);
   });
 });
+
+describe('a VM whose last descriptor is closed', () => {
+  it('is run by a vCPU that came first, or not at all', { timeout: 120_000 }, () => {
+    const vm = ['expect: {', 'vms: {guest: {process: app, regions: [{gpa: 0, memory: ram}]}}\nexpect: {'] as const;
+    const a = 'on: guest, do: [{vcpu.read: {gpa: 0}, expect: [ok, EIO]}]';
+    const found = race({ a, b: 'on: app, do: [{close: {fd: guest}}]' }, vm);
+    expect([...kindsOf([...found.values()])]).toEqual([]);
+  });
+});
