@@ -1,8 +1,15 @@
 // dirty-loss of a guest: a page that it wrote while its memslot logs dirty pages, and that no log will ever name: a live
-// migration sends the old contents. Writes wait for the log that names them; at the end it must still be able to.
+// migration sends the old contents. Writes wait for the log that names them; at the end it must still be able to. What a
+// vCPU writes while logging is being switched on is copied after that.
 import type { Sim, Undoable } from '../engine/sim.ts';
-import { DIRTY_LOG_TAKEN, GUEST_WROTE, VIEW_ADDED, VIEW_REMOVED, type View } from '../mm/ledger.ts';
+import { DIRTY_LOG_TAKEN, DIRTY_LOGGING, GUEST_WROTE, VIEW_ADDED, VIEW_REMOVED, type View } from '../mm/ledger.ts';
 import { type CheckContext, type Checker, reportFinding } from './checker.ts';
+
+/** A view of a guest that can log, and whether it does. */
+interface Logged {
+  readonly view: View;
+  readonly on: boolean;
+}
 
 interface Write {
   readonly view: View;
@@ -14,7 +21,7 @@ interface Write {
 /** Views of guests that can log, and the writes that no log has named yet; both undone with the world. */
 class Pending implements Undoable {
   private readonly sim: Sim;
-  private views: readonly View[] = [];
+  private views: readonly Logged[] = [];
   private readonly writes = new Map<string, Write>();
   private readonly keys: string[] = [];
   private readonly rows = new Map<string, number>();
@@ -23,23 +30,35 @@ class Pending implements Undoable {
     this.sim = sim;
   }
 
-  viewOf(holder: string, page: number): View | undefined {
-    return this.views.find((view) => view.holder === holder && view.page <= page && page < view.page + view.pages);
+  find(holder: string, page: number): Logged | undefined {
+    return this.views.find(({ view }) => view.holder === holder && view.page <= page && page < view.page + view.pages);
   }
 
   addView(view: View): void {
-    if (view.dirtyAt !== undefined) this.changeViews([...this.views, view]);
+    if (view.dirtyAt !== undefined) this.changeViews([...this.views, { view, on: view.dirtyAt(0) !== null }]);
+  }
+
+  /** A log that begins anew knows nothing of what was written before. */
+  switchLog(holder: string, page: number, on: boolean): void {
+    const found = this.find(holder, page);
+    if (found === undefined || found.on === on) return;
+    this.changeViews(this.views.map((other) => (other === found ? { ...found, on } : other)));
+    if (!on) this.forget(found.view);
   }
 
   /** What is not mapped for the guest any more will not be copied either. */
   removeView({ holder, page }: View): void {
-    const view = this.views.find((other) => other.holder === holder && other.page === page);
-    if (view === undefined) return;
-    this.changeViews(this.views.filter((other) => other !== view));
+    const found = this.views.find(({ view }) => view.holder === holder && view.page === page);
+    if (found === undefined) return;
+    this.changeViews(this.views.filter((other) => other !== found));
+    this.forget(found.view);
+  }
+
+  private forget(view: View): void {
     for (const [key, write] of this.writes) if (write.view === view) this.set(key, undefined);
   }
 
-  private changeViews(views: readonly View[]): void {
+  private changeViews(views: readonly Logged[]): void {
     if (this.sim.journaled) this.sim.journal(this, -1, this.views);
     this.views = views;
   }
@@ -57,7 +76,7 @@ class Pending implements Undoable {
   }
 
   undo(row: number, old: unknown): void {
-    if (row < 0) this.views = old as readonly View[];
+    if (row < 0) this.views = old as readonly Logged[];
     else if (old === undefined) this.writes.delete(this.keys[row]!);
     else this.writes.set(this.keys[row]!, old as Write);
   }
@@ -77,10 +96,11 @@ export function guestDirtyLoss(): Checker {
       pending = writes;
       sim.on(VIEW_ADDED, (view) => writes.addView(view));
       sim.on(VIEW_REMOVED, (view) => writes.removeView(view));
-      sim.on(GUEST_WROTE, ({ holder, page, token }) => {
-        const view = writes.viewOf(holder, page);
-        if (view === undefined || view.dirtyAt!(page - view.page) === null) return;
-        writes.set(`${holder}:${page}`, { view, page, token, by: sim.current?.name ?? '' });
+      sim.on(DIRTY_LOGGING, ({ holder, page, on }) => writes.switchLog(holder, page, on));
+      sim.on(GUEST_WROTE, ({ holder, page, token, logs }) => {
+        const found = writes.find(holder, page);
+        if (found === undefined || !(logs ?? found.on)) return;
+        writes.set(`${holder}:${page}`, { view: found.view, page, token, by: sim.current?.name ?? '' });
       });
       sim.on(DIRTY_LOG_TAKEN, ({ holder, pages }) => {
         for (const page of pages) writes.set(`${holder}:${page}`, undefined);

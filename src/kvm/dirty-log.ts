@@ -4,7 +4,7 @@
 import { call, type Steps } from '../engine/process.ts';
 import { type Step, step } from '../engine/step.ts';
 import type { Errno } from '../mm/errno.ts';
-import { DIRTY_LOG_TAKEN } from '../mm/ledger.ts';
+import { DIRTY_LOG_TAKEN, DIRTY_LOGGING } from '../mm/ledger.ts';
 import { pmdOf } from '../mm/page-table.ts';
 import { PMD_LEAF } from '../mm/pte.ts';
 import { markDirtyNow, willMarkDirty } from './dirty-bitmap.ts';
@@ -12,7 +12,7 @@ import { type Memslot, userMemSlots } from './memslot.ts';
 import { SPTE_DIRTY, SPTE_WRITE, type Spte, sptePresent } from './spte.ts';
 import { splitLarge } from './tdp-map.ts';
 import { rowOf, type TdpRoot } from './tdp-root.ts';
-import { flushRemoteTlbs } from './tlb-flush.ts';
+import { flushRemoteTlbs, willOrderAccesses } from './tlb-flush.ts';
 import type { Vm } from './vm.ts';
 import { setPfnDirty, willSetPfnDirty, willZapLeaf, zapLeafNow } from './zap-leaf.ts';
 
@@ -82,7 +82,7 @@ function* harvest(vm: Vm, slot: Memslot): Steps<DirtyLog> {
     dirty.push(...taken);
   }
   yield vm.mmuLock.unlock(MMU_UNLOCK);
-  if (dirty.length > 0) yield* call(flushRemoteTlbs(vm));
+  if (dirty.length > 0) yield* call(flushRemoteTlbs(vm, true));
   return { dirty };
 }
 
@@ -184,7 +184,7 @@ function* clearLocked(
     flush ||= taken.length > 0;
   }
   yield vm.mmuLock.unlock(MMU_UNLOCK);
-  if (flush) yield* call(flushRemoteTlbs(vm));
+  if (flush) yield* call(flushRemoteTlbs(vm, true));
   // Whoever clears pages of the log by hand copies them after that.
   tellTaken(vm, slot, request.dirty);
   return 'ok';
@@ -201,7 +201,11 @@ export function* applyLogging(vm: Vm, old: Memslot | null, now: Memslot): Steps<
   }
   // The flush happens under the lock when entries went, and after it otherwise; always before the ioctl returns.
   yield* call(flushRemoteTlbs(vm));
+  willOrderAccesses(vm, SLOT_UNLOCK);
   yield vm.mmuLock.unlock(SLOT_UNLOCK);
+  const { sim } = vm.core;
+  // What vCPUs wrote until here the VMM copies after the ioctl.
+  if (sim.hears(DIRTY_LOGGING)) sim.emit(DIRTY_LOGGING, { holder: vm.name, page: now.baseGfn, on: now.logsDirty });
 }
 
 /** kvm_tdp_mmu_wrprot_slot, with the eager split of large entries (module parameter eager_page_split, on). */

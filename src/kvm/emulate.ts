@@ -5,15 +5,16 @@ import { step } from '../engine/step.ts';
 import { cpuAccess } from '../mm/access.ts';
 import { GUEST_WROTE } from '../mm/ledger.ts';
 import { markDirtyNow, willMarkDirty } from './dirty-bitmap.ts';
+import type { Memslot } from './memslot.ts';
 import type { Vm } from './vm.ts';
 
 const SLOT = step('emulator_read_write:memslot', 'op');
 const DIRTY = step('kvm_write_guest_page:mark_page_dirty', 'op');
 const LEAVE = step('emulator_read_write:srcu_read_unlock', 'none');
 
-function tellWrite(vm: Vm, gfn: number, token: number): void {
+function tellWrite(vm: Vm, slot: Memslot, gfn: number, token: number): void {
   const { sim } = vm.core;
-  if (sim.hears(GUEST_WROTE)) sim.emit(GUEST_WROTE, { holder: vm.name, page: gfn, token });
+  if (sim.hears(GUEST_WROTE)) sim.emit(GUEST_WROTE, { holder: vm.name, page: gfn, token, logs: slot.logsDirty });
 }
 
 export type EmulatedAccess = { readonly token: number } | { readonly exit: 'MMIO' };
@@ -34,7 +35,7 @@ export function* emulateAccess(vm: Vm, gfn: number, write: { readonly token: num
     const done = yield* call(cpuAccess(vm.core, slot.vpnOf(gfn), write));
     result = 'token' in done ? done : { exit: 'MMIO' };
     if ('token' in done && write !== null) {
-      tellWrite(vm, gfn, write.token);
+      tellWrite(vm, slot, gfn, write.token);
       const announced = willMarkDirty(slot, gfn, DIRTY);
       if (announced !== null) {
         yield announced;
@@ -67,7 +68,7 @@ export function* emulateCmpxchg(vm: Vm, gfn: number, expected: number, token: nu
       result = old;
       if (old.token === expected) {
         const done = yield* call(cpuAccess(vm.core, vpn, { token }));
-        if ('token' in done) tellWrite(vm, gfn, token);
+        if ('token' in done) tellWrite(vm, slot, gfn, token);
       }
       // Attempted without a fault is enough: the comparison may have failed.
       const marks = vm.core.kernel.has('kvm.dirty-log-emulated-cmpxchg');

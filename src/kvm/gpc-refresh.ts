@@ -273,7 +273,8 @@ function* touch(
   if (write !== null && sim.hears(PAGE_DIRTIED)) sim.emit(PAGE_DIRTIED, { pfn, token, by: 'kernel' });
   if (write !== null && slot !== undefined) {
     markDirtyNow(slot, gfn!);
-    if (sim.hears(GUEST_WROTE)) sim.emit(GUEST_WROTE, { holder: vm.name, page: gfn!, token });
+    const logs = slot.logsDirty;
+    if (sim.hears(GUEST_WROTE)) sim.emit(GUEST_WROTE, { holder: vm.name, page: gfn!, token, logs });
   }
   readUnlockNow(vm, gpc);
   vm.srcu.leave();

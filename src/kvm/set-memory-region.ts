@@ -121,7 +121,7 @@ function* setLocked(vm: Vm, region: MemoryRegion): Steps<'ok' | Errno> {
   }
   yield* call(setMemslot(vm, old ?? null, now));
   if (old === undefined || moves) {
-    yield willAddView(vm, VIEW);
+    yield willAddView(vm, now, VIEW);
     tellView(vm, now, VIEW_ADDED);
   }
   yield* call(applyLogging(vm, old ?? null, now));

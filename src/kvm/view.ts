@@ -5,13 +5,24 @@ import type { Announced, Step } from '../engine/step.ts';
 import { PMD_PAGES } from '../hw/machine.ts';
 import { type FrameRun, type VIEW_ADDED, VIEW_REMOVED, type View } from '../mm/ledger.ts';
 import { willLookAtProcess } from '../mm/view-look.ts';
+import { lookVmas } from '../mm/vma-edit.ts';
 import type { Memslot } from './memslot.ts';
 import { sptePresent } from './spte.ts';
+import { willOrderAccesses } from './tlb-flush.ts';
 import type { Vm } from './vm.ts';
 
 /** Announce what whoever hears of a new view looks at. */
-export function willAddView(vm: Vm, at: Step): Announced {
+export function willAddView(vm: Vm, slot: Memslot, at: Step): Announced {
+  if (slot.logsDirty || hasRawFrames(vm, slot)) willOrderAccesses(vm, at);
   return vm.mm.vmas.willRead(at);
+}
+
+/**
+ * Only of raw frames could a guest write what its VMM may only read: of such a slot the guest's accesses count from the
+ * moment its view is added until it is removed.
+ */
+function hasRawFrames(vm: Vm, { fields, pages }: Memslot): boolean {
+  return lookVmas(vm.mm, fields.vpn, fields.vpn + pages).some((vma) => vma.fields.pfnMapping !== null);
 }
 
 /** Compare the slot, which is removed next, with the process. The caller holds slots_lock. */
@@ -34,6 +45,7 @@ export function willLookAtView(vm: Vm, slot: Memslot, at: Step): Announced {
   }
   if (vm.privateMemory) vm.attributes.willReadRange(slot.baseGfn, slot.endGfn - 1, at);
   vm.roots.willRead(at);
+  if (hasRawFrames(vm, slot)) willOrderAccesses(vm, at);
   return willLookAtProcess({ mm: vm.mm, vpn, pages: slot.pages }, at);
 }
 

@@ -9,6 +9,7 @@ import { collapsePteMapped, mapHere, retract } from './collapse-table.ts';
 import type { CoreMm } from './core.ts';
 import { tryLockNow, unlockNow, willTryLock, willUnlock } from './folio-lock.ts';
 import type { Inode } from './inode.ts';
+import { leftFile, willLeaveFile } from './leave-file.ts';
 import { folioAddLru, folioIsolateLru, folioPutbackLru, lruAddDrain } from './lru.ts';
 import type { Mm } from './mm.ts';
 import { allocFolio } from './page-alloc.ts';
@@ -210,9 +211,11 @@ function* giveBack(core: CoreMm, head: number): Steps<void> {
 
 /** An old page leaves: our references go, a late one keeps it as an orphan. */
 function* putOld(core: CoreMm, head: number): Steps<void> {
+  willLeaveFile(core, head, PUT_OLD);
   yield willPut(core, head, PUT_OLD);
   if (core.folios.refcount.get(head) === 0) unfreezeNow(core, head, 3);
   core.folios.mapping.set(head, 0);
+  leftFile(core, head);
   unlockNow(core, head);
   core.folios.change(head, 0, PG_ACTIVE | PG_UNEVICTABLE | PG_ISOLATED);
   putNow(core, head, 3, 'collapse_file');

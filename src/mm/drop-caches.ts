@@ -6,6 +6,7 @@ import { step } from '../engine/step.ts';
 import type { CoreMm } from './core.ts';
 import { lockFolio, tryLockNow, unlockNow, waitWriteback, willTryLock } from './folio-lock.ts';
 import type { Inode } from './inode.ts';
+import { leftFile, willLeaveFile } from './leave-file.ts';
 import { folioBatchRelease, lruAddDrain, lruAddDrainAll } from './lru.ts';
 import { filemapGetFolio } from './page-cache.ts';
 import { PG_DIRTY, PG_WRITEBACK } from './page-flags.ts';
@@ -146,10 +147,12 @@ function* removeClean(core: CoreMm, inode: Inode, head: number): Steps<boolean> 
   const index = folios.index.peek(head);
   const pages = folios.pagesOf(head);
   willPut(core, head, REMOVE2);
+  willLeaveFile(core, head, REMOVE2);
   yield inode.pages.willUpdateRange(index, index + pages - 1, REMOVE2);
   if ((folios.flags.get(head) & PG_DIRTY) !== 0) return false;
   inode.pages.fill(index, index + pages - 1, 0);
   folios.mapping.set(head, 0);
+  leftFile(core, head);
   putNow(core, head, pages, 'invalidate_complete_folio2');
   return true;
 }

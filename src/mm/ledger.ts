@@ -114,8 +114,21 @@ export interface GuestWrote {
   readonly holder: string;
   readonly page: number;
   readonly token: number;
+  /** KVM wrote, through a memslot that it had looked up: does that log dirty pages? A CPU knows of no memslots. */
+  readonly logs?: boolean;
 }
 export const GUEST_WROTE = eventType<GuestWrote>('guest-wrote');
+
+/**
+ * From now on (no more) the VMM may rely on logs of what the guest writes to these pages: in a step ordered with accesses
+ * by vCPUs.
+ */
+export interface DirtyLogging {
+  readonly holder: string;
+  readonly page: number;
+  readonly on: boolean;
+}
+export const DIRTY_LOGGING = eventType<DirtyLogging>('dirty-logging');
 
 /** The log of dirty pages was handed to the VMM, which copies these pages next. */
 export interface DirtyLogTaken {

@@ -3,6 +3,7 @@
 import type { Announced, Step } from '../engine/step.ts';
 import type { CoreMm } from './core.ts';
 import { StableNode } from './ksm-stable-node.ts';
+import { leftFile, willLeaveFile } from './leave-file.ts';
 import {
   PG_ACTIVE,
   PG_ANON,
@@ -107,6 +108,7 @@ export function willCarryFlags(core: CoreMm, src: number, dst: number, at: Step)
   }
   const node = core.rmapAnon(src);
   if (node instanceof StableNode) node.pfn.willUpdate(at);
+  willLeaveFile(core, src, at);
   folios.flags.willUpdate(dst, at);
   return folios.flags.willUpdate(src, at);
 }
@@ -129,5 +131,8 @@ export function carryFlagsNow(core: CoreMm, src: number, dst: number): void {
   const node = core.rmapAnon(src);
   // ksm_migrate_page
   if (node instanceof StableNode && node.pfn.value === src) node.pfn.value = dst;
-  if ((flags & PG_ANON) === 0) folios.mapping.set(src, 0);
+  if ((flags & PG_ANON) === 0) {
+    folios.mapping.set(src, 0);
+    leftFile(core, src);
+  }
 }

@@ -4,6 +4,7 @@ import { call, type Steps } from '../engine/process.ts';
 import { step } from '../engine/step.ts';
 import type { CoreMm } from './core.ts';
 import { tryLockNow, unlockNow, willTryLock, willUnlock } from './folio-lock.ts';
+import { leftFile, willLeaveFile } from './leave-file.ts';
 import {
   PG_ANON,
   PG_DIRTY,
@@ -314,6 +315,7 @@ function* removeFromCache(r: Reclaiming, cached: boolean): Steps<boolean> {
     swap.map.willUpdateRange(first, first + pages - 1, REMOVE);
   }
   folios.mapping.willUpdate(head, REMOVE);
+  willLeaveFile(core, head, REMOVE);
   folios.flags.willUpdate(head, REMOVE);
   yield folios.refcount.willUpdate(head, REMOVE);
   if (!freezeNow(core, head, 1 + pages)) return false;
@@ -325,6 +327,7 @@ function* removeFromCache(r: Reclaiming, cached: boolean): Steps<boolean> {
   if (inode !== undefined) {
     inode.pages.fill(index, index + pages - 1, 0);
     folios.mapping.set(head, 0);
+    leftFile(core, head);
   } else {
     for (let slot = first; slot < first + pages; slot++) {
       swap.cache.set(slot, 0);

@@ -4,6 +4,7 @@ import { call, type Steps } from '../engine/process.ts';
 import { step } from '../engine/step.ts';
 import type { CoreMm } from './core.ts';
 import type { Inode } from './inode.ts';
+import { leftFile, willLeaveFile } from './leave-file.ts';
 import { PG_DIRTY, PG_PRIVATE, PG_WRITEBACK } from './page-flags.ts';
 import { freezeNow, putNow, unfreezeNow, willPut } from './refcount.ts';
 
@@ -39,6 +40,7 @@ export function* removeMapping(core: CoreMm, inode: Inode, head: number): Steps<
   folios.flags.willRead(head, REMOVE);
   folios.refcount.willUpdate(head, REMOVE);
   folios.mapping.willUpdate(head, REMOVE);
+  willLeaveFile(core, head, REMOVE);
   yield inode.pages.willUpdateRange(index, index + pages - 1, REMOVE);
   if (folios.mapping.get(head) !== inode.id || !freezeNow(core, head, 1 + pages)) return false;
   // Tested after the freeze: who dirtied it through a reference has dropped that reference since.
@@ -48,6 +50,7 @@ export function* removeMapping(core: CoreMm, inode: Inode, head: number): Steps<
   }
   inode.pages.fill(index, index + pages - 1, 0);
   folios.mapping.set(head, 0);
+  leftFile(core, head);
   unfreezeNow(core, head, 1);
   return true;
 }

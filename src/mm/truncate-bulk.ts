@@ -41,6 +41,8 @@ export function* truncateRun(core: CoreMm, inode: Inode, index: number, pages: n
   }
   folios.flags.willUpdateRange(head, last, REMOVE);
   folios.mapping.willUpdateRange(head, last, REMOVE);
+  // Writes are to the file, or not any more (leave-file.ts).
+  if (inode.kind === 'file') core.frames.content.willReadRange(head, last, REMOVE);
   yield sim.times(pages, inode.pages.willUpdateRange(index, index + pages - 1, REMOVE));
   // Told while the pages still say which file they are of.
   if (sim.hears(CONTENT_DROPPED)) sim.emit(CONTENT_DROPPED, { pfn: head, pages, why: 'truncate' });

@@ -7,6 +7,7 @@ import type { CoreMm } from './core.ts';
 import { lockFolio, unlockNow, waitWriteback, willUnlock } from './folio-lock.ts';
 import { lockFaultMutex, unlockFaultMutex } from './hugetlb-mutex.ts';
 import type { Inode } from './inode.ts';
+import { leftFile, willLeaveFile } from './leave-file.ts';
 import { CONTENT_DROPPED } from './ledger.ts';
 import { filemapGetEntry } from './page-cache.ts';
 import { PG_DIRTY, PG_PRIVATE, PG_UPTODATE } from './page-flags.ts';
@@ -90,12 +91,14 @@ function* removeFromCache(core: CoreMm, inode: Inode, head: number): Steps<void>
   const pages = folios.pagesOf(head);
   const index = folios.index.peek(head);
   willPut(core, head, REMOVE);
+  willLeaveFile(core, head, REMOVE);
   yield inode.pages.willUpdateRange(index, index + pages - 1, REMOVE);
   // Told while the page still says which file it is of.
   if (core.sim.hears(CONTENT_DROPPED)) core.sim.emit(CONTENT_DROPPED, { pfn: head, pages, why: 'truncate' });
   const flags = folios.flags.get(head);
   folios.change(head, 0, PG_DIRTY | PG_PRIVATE | (inode.kind === 'hugetlb' ? PG_UPTODATE : 0));
   folios.mapping.set(head, 0);
+  leftFile(core, head);
   inode.pages.fill(index, index + pages - 1, 0);
   putNow(core, head, pages + ((flags & PG_PRIVATE) !== 0 ? 1 : 0), 'filemap_remove_folio');
 }

@@ -218,7 +218,7 @@ function* finishMap(
   pages: number,
   failed: MapFailure | null,
 ): Steps<'ok' | Errno> {
-  if (failed === null) willAddViews(dma, UNLOCK);
+  if (failed === null) willAddViews(iommu, dma.with({ pages }), UNLOCK);
   yield iommu.will(UNLOCK);
   const mapped = failed === null ? pages : failed.done;
   const whole = iommu.entry(dma.iova).with({ pages: mapped, iommuMapped: iommu.domains.value.length > 0 });

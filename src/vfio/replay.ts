@@ -46,7 +46,7 @@ export function* replay(
     }
     return refused.errno;
   }
-  for (const dma of entries) willAddViews(dma, MAPPED);
+  for (const dma of entries) willAddViews(iommu, dma, MAPPED);
   yield iommu.will(MAPPED);
   for (const { iova } of entries) {
     const dma = iommu.entry(iova).with({ iommuMapped: true });

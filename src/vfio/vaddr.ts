@@ -28,7 +28,7 @@ export function* mapVaddr(
   }
   const refused = yield* call(changeOwner(iommu, dma));
   if (refused !== null) return refused;
-  willAddViews(dma, SET, iommu.core.current.task.mm.peek()!);
+  willAddViews(iommu, dma, SET, iommu.core.current.task.mm.peek()!);
   yield iommu.will(SET);
   const now = iommu.entry(dma.iova);
   const next = now.with({ vaddr: vpn, vaddrInvalid: false });

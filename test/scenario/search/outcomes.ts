@@ -7,7 +7,11 @@ import type { Scenario, ScenarioCase } from '../../../src/scenario/scenario.ts';
 import { setStage } from '../../../src/scenario/world-setup.ts';
 
 /** What executions came to: state, findings, end. */
-function outcomes(scenario: Scenario, one: ScenarioCase, options: ExploreOptions): Map<string, readonly string[]> {
+export function outcomes(
+  scenario: Scenario,
+  one: ScenarioCase,
+  options: ExploreOptions,
+): Map<string, readonly string[]> {
   const { world } = setStage(scenario, one, {
     seed: scenario.seed,
     checked: true,
