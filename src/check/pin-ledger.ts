@@ -4,6 +4,7 @@ import { Column } from '../engine/column.ts';
 import type { Sim, Undoable } from '../engine/sim.ts';
 import { PMD_PAGES } from '../hw/machine.ts';
 import type { CoreMm } from '../mm/core.ts';
+import { type Folios, PUD_PAGES } from '../mm/folio.ts';
 import {
   ACCOUNT_GONE,
   CHARGED,
@@ -66,9 +67,51 @@ export interface Outstanding {
   readonly pfn: number;
 }
 
+/**
+ * Pages held: of large folios by head, of small ones by page. Which it was does not change while a page is held; once it is
+ * not, the folio may be another, and by the time that the ledger hears of it nobody should ask.
+ */
+class HeldPages {
+  private readonly large: Column;
+  private readonly small: Column;
+
+  constructor(sim: Sim, name: string, rows: number) {
+    this.large = new Column(sim, `ledger.${name} of large folios`, { rows });
+    this.small = new Column(sim, `ledger.${name}`, { rows });
+  }
+
+  /** Pages [pfn, until) of one 2 MiB block, which is (part of) one large folio or all small pages. */
+  add({ folios }: CoreMm, pfn: number, until: number, by: 1 | -1): void {
+    const { large, small } = this;
+    const head = by > 0 ? largeHead(folios, pfn) : (this.heldHead(pfn) ?? largeHead(folios, pfn));
+    if (head === undefined) small.addRange(pfn, until - 1, by);
+    else large.set(head, large.peek(head) + by * (until - pfn));
+  }
+
+  /** The head by which the folio of a page is held; undefined: by none. */
+  private heldHead(pfn: number): number | undefined {
+    return [pfn - (pfn % PMD_PAGES), pfn - (pfn % PUD_PAGES)].find((head) => this.large.peek(head) > 0);
+  }
+
+  of(head: number): number {
+    return this.large.peek(head) + this.small.peek(head);
+  }
+
+  /** The first folio of first..last of which something is held; last + 1: there is none. */
+  noneUntil(first: number, last: number): number {
+    const end = this.small.firstOutside(first, last, 0, 0);
+    return this.large.firstOutside(first, Math.min(last, end - 1), 0, 0);
+  }
+}
+
+function largeHead(folios: Folios, pfn: number): number | undefined {
+  const head = folios.headOf(pfn - (pfn % PMD_PAGES));
+  return folios.isLarge(head) ? head : undefined;
+}
+
 export class PinLedger {
-  private readonly pins: Column;
-  private readonly references: Column;
+  private readonly pins: HeldPages;
+  private readonly references: HeldPages;
   private readonly outstanding: Book<Outstanding>;
   private readonly charges: Book<AccountLine>;
   private readonly totals: Book<number>;
@@ -79,8 +122,8 @@ export class PinLedger {
   onNegative: ((account: string, total: number, owner: string) => void) | null = null;
 
   constructor(sim: Sim, core: CoreMm) {
-    this.pins = new Column(sim, 'ledger.pins', { rows: core.machine.frames });
-    this.references = new Column(sim, 'ledger.references', { rows: core.machine.frames });
+    this.pins = new HeldPages(sim, 'pins', core.machine.frames);
+    this.references = new HeldPages(sim, 'references', core.machine.frames);
     this.outstanding = new Book(sim);
     this.charges = new Book(sim);
     this.totals = new Book(sim);
@@ -98,18 +141,13 @@ export class PinLedger {
     sim.on(OWNER_MOVED, ({ owner, account }) => this.homes.set(owner, account));
   }
 
-  private count(core: CoreMm, column: Column, runs: readonly FrameRun[], owner: string, by: 1 | -1): void {
-    const { folios } = core;
+  private count(core: CoreMm, held: HeldPages, runs: readonly FrameRun[], owner: string, by: 1 | -1): void {
     let pages = 0;
     for (const run of runs) {
       pages += run.pages;
-      // Block by block: a 2 MiB block is either (part of) one large folio or all small pages.
       for (let pfn = run.pfn, end = run.pfn + run.pages; pfn < end; ) {
-        const block = pfn - (pfn % PMD_PAGES);
-        const until = Math.min(end, block + PMD_PAGES);
-        const head = folios.headOf(block);
-        if (folios.isLarge(head)) column.set(head, column.peek(head) + by * (until - pfn));
-        else column.addRange(pfn, until - 1, by);
+        const until = Math.min(end, pfn - (pfn % PMD_PAGES) + PMD_PAGES);
+        held.add(core, pfn, until, by);
         pfn = until;
       }
     }
@@ -128,17 +166,17 @@ export class PinLedger {
 
   /** Pins on a folio that are on the books. */
   livePins(head: number): number {
-    return this.pins.peek(head);
+    return this.pins.of(head);
   }
 
   /** Plain references to a folio that somebody keeps. */
   liveReferences(head: number): number {
-    return this.references.peek(head);
+    return this.references.of(head);
   }
 
   /** The first folio of first..last with a pin on the books; last + 1: there is none. */
   unpinnedUntil(first: number, last: number): number {
-    return this.pins.firstOutside(first, last, 0, 0);
+    return this.pins.noneUntil(first, last);
   }
 
   /** Owners that will drop nothing any more, with what they still hold; `why` is empty for one that is gone itself. */

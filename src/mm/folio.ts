@@ -8,7 +8,7 @@ import { PMD_ORDER, PMD_PAGES, PUD_ORDER } from '../hw/machine.ts';
 
 import { PG_ANON, PG_KSM, PG_PRIVATE, PG_SWAPCACHE } from './page-flags.ts';
 
-const PUD_PAGES = 2 ** PUD_ORDER;
+export const PUD_PAGES = 2 ** PUD_ORDER;
 
 /** GUP_PIN_COUNTING_BIAS: what a FOLL_PIN adds to the refcount of a small folio. */
 export const GUP_PIN_COUNTING_BIAS = 1024;
