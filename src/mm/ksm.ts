@@ -3,6 +3,7 @@
 // pass). ksmd is played by whoever calls `ksmScan`. Sharing limits, NUMA trees and use_zero_pages are not modelled.
 import { Cell } from '../engine/cell.ts';
 import { hashText, mix } from '../engine/hash.ts';
+import { Mutex } from '../engine/lock.ts';
 import { call, type Steps } from '../engine/process.ts';
 import { step } from '../engine/step.ts';
 import type { CoreMm } from './core.ts';
@@ -53,12 +54,15 @@ export class Ksm {
   readonly mms: Cell<readonly Mm[]>;
   readonly nodes: Cell<readonly StableNode[]>;
   private readonly checksums: Cell<Checksums>;
+  /** ksm_thread_mutex: passes come one after the other, so that what only they change stands during each. */
+  private readonly threadMutex: Mutex;
 
   constructor(core: CoreMm) {
     this.core = core;
     this.mms = new Cell<readonly Mm[]>(core.sim, 'mms that KSM scans', []);
     this.nodes = new Cell<readonly StableNode[]>(core.sim, 'stable tree of KSM', []);
     this.checksums = new Cell(core.sim, 'checksums of KSM', new Checksums(new Map()));
+    this.threadMutex = new Mutex(core.sim, 'ksm_thread_mutex');
   }
 
   /** /sys/kernel/mm/ksm/pages_sharing: addresses beyond the first of each KSM page. For reports. */
@@ -77,7 +81,8 @@ export class Ksm {
     const { core } = this;
     // A new pass: pages that wait in LRU batches have a reference more, and could not be merged.
     yield* call(lruAddDrainAll(core));
-    yield this.mms.willRead(SLOTS);
+    this.mms.willRead(SLOTS);
+    yield this.threadMutex.lock(SLOTS);
     const pass = new Pass(this);
     for (const mm of this.mms.value) {
       for (let vpn = 0; ; ) {
@@ -88,7 +93,8 @@ export class Ksm {
         yield* call(folioPut(core, core.folios.headOf(page.pfn), 1, 'ksm_do_scan'));
       }
     }
-    yield this.checksums.willWrite(PASS);
+    this.checksums.willWrite(PASS);
+    yield this.threadMutex.unlock(PASS);
     this.checksums.value = new Checksums(pass.sums);
     return pass.merged;
   }
@@ -190,15 +196,19 @@ class Pass {
   private *searchStable(token: number): Steps<{ readonly node: StableNode; readonly pfn: number } | null> {
     const { core, nodes } = this.ksm;
     const { folios, frames } = core;
+    // Only a pass adds nodes.
     for (const node of nodes.peek()) {
-      const expected = node.pfn.peek();
-      if (expected === 0) continue;
-      node.pfn.willRead(SEARCH);
-      willGet(core, expected, SEARCH);
-      folios.mapping.willRead(expected, SEARCH);
-      folios.flags.willRead(expected, SEARCH);
-      yield frames.content.willRead(expected, SEARCH);
-      const live = node.pfn.value === expected && folios.mapping.get(expected) === node.id;
+      // The look tells what to announce; the act looks again, as get_ksm_page does: migration gives the node another page.
+      let expected: number;
+      do {
+        expected = node.pfn.peek();
+        node.pfn.willRead(SEARCH);
+        willGet(core, expected, SEARCH);
+        folios.mapping.willRead(expected, SEARCH);
+        folios.flags.willRead(expected, SEARCH);
+        yield frames.content.willRead(expected, SEARCH);
+      } while (node.pfn.value !== expected);
+      const live = folios.mapping.get(expected) === node.id;
       if (!live || (folios.flags.get(expected) & PG_KSM) === 0) continue;
       if (frames.content.get(expected) === token && tryGetNow(core, expected, 1)) return { node, pfn: expected };
     }

@@ -85,3 +85,21 @@ actors:
     expect([...kindsOf(found)]).toContain('isolation-breach');
   });
 });
+
+describe('two scans of ksmd', () => {
+  it('come one after the other', { timeout: 120_000 }, () => {
+    const world = `
+title: ksmd
+kernel: v6.12.117
+host: {memory: {normal: 64MiB}}
+memory:
+  ram: {kind: anon, size: 8KiB, content: A, populate: write, advice: [MERGEABLE]}
+processes:
+  app: {uid: 0, maps: {ram: {}}}
+expect: {possible: [unexpected-outcome]}
+actors:
+`;
+    const scan = 'on: kernel, do: [{ksm.scan: {}}, {ksm.scan: {}}]';
+    findingsOf({ a: scan, b: 'on: kernel, do: [{ksm.scan: {}}]' }, world);
+  });
+});
