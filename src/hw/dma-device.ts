@@ -150,16 +150,16 @@ function* walkAndAccess(
     generation: table.madeFor(leaf, page),
   });
   device.inFlight.value = new InFlight(iotlb, page, entry);
-  const victim = iotlb.victim();
+  const { crowded } = iotlb;
   if (device.lateNs !== undefined) {
     device.inFlight.willRead(FILL);
-    yield iotlb.willFill(entry, FILL);
-    if (device.inFlight.value?.struck !== true) iotlb.fill(entry, victim);
+    yield iotlb.willFill(entry, crowded, FILL);
+    if (device.inFlight.value?.struck !== true) iotlb.fill(entry, crowded);
     yield sim.sleep(device.lateNs, LATE);
     return yield* call(access(device, entry, page, entry.pfnOf(page), prot, token));
   }
-  iotlb.willFill(entry, prot === IO_WRITE ? WRITE : READ);
-  return yield* call(access(device, entry, page, entry.pfnOf(page), prot, token, { iotlb, victim }));
+  iotlb.willFill(entry, crowded, prot === IO_WRITE ? WRITE : READ);
+  return yield* call(access(device, entry, page, entry.pfnOf(page), prot, token, { iotlb, crowded }));
 }
 
 /** The last step: reach memory, and cache the translation unless an invalidation overtook the walk. */
@@ -170,7 +170,7 @@ function* access(
   pfn: number,
   prot: number,
   token: number,
-  fill?: { readonly iotlb: Iotlb; readonly victim: IotlbEntry | undefined },
+  fill?: { readonly iotlb: Iotlb; readonly crowded: boolean },
 ): Steps<DmaResult> {
   const { sim, unit } = device;
   const { frames } = unit;
@@ -179,7 +179,7 @@ function* access(
   device.entry.willRead(at);
   device.inFlight.willUpdate(at);
   yield prot === IO_WRITE ? frames.content.willWrite(pfn, at) : frames.content.willRead(pfn, at);
-  if (fill !== undefined && device.inFlight.value?.struck !== true) fill.iotlb.fill(entry!, fill.victim);
+  if (fill !== undefined && device.inFlight.value?.struck !== true) fill.iotlb.fill(entry!, fill.crowded);
   if (entry !== null) device.inFlight.value = null;
   if (prot === IO_WRITE) frames.content.set(pfn, token);
   const seen = prot === IO_WRITE ? token : frames.content.get(pfn);

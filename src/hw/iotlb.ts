@@ -86,25 +86,22 @@ export class Iotlb {
     return undefined;
   }
 
-  /** Announce caching `entry`. The victim is settled now: the act removes it only if it is still there. */
-  willFill(entry: IotlbEntry, at: Step): Announced {
-    const victim = this.victim();
-    if (victim !== undefined) this.willCount(victim, at);
-    this.willCount(entry, at);
+  /** Announce caching `entry`; `crowded`: it may push another out, on any frame. */
+  willFill(entry: IotlbEntry, crowded: boolean, at: Step): Announced {
+    if (crowded) this.willCountAny(at);
+    else this.willCount(entry, at);
     return this.entries.willUpdate(at);
   }
 
-  /** The entry that a fill pushes out; looks without a step. */
-  victim(): IotlbEntry | undefined {
-    const entries = this.entries.peek();
-    return entries.length >= IOTLB_ENTRIES ? entries[0] : undefined;
+  /** Could fills until the next step of a device make it full? Looks without a step, so it asks long before it is. */
+  get crowded(): boolean {
+    return this.entries.peek().length >= IOTLB_ENTRIES / 2;
   }
 
-  /** Cache `entry` in place of `victim`. */
-  fill(entry: IotlbEntry, victim: IotlbEntry | undefined): void {
-    const entries = this.entries.value;
-    const kept = victim === undefined ? entries : entries.filter((other) => other !== victim);
-    if (victim !== undefined && kept.length < entries.length) this.count(victim, -1);
+  /** Cache `entry`, in a step announced by `willFill`. Which entry goes for it is decided in the act. */
+  fill(entry: IotlbEntry, crowded: boolean): void {
+    let kept = this.entries.value;
+    for (; crowded && kept.length >= IOTLB_ENTRIES; kept = kept.slice(1)) this.count(kept[0]!, -1);
     this.entries.value = [...kept, entry];
     this.count(entry, 1);
   }
@@ -117,9 +114,7 @@ export class Iotlb {
     const { sim, entries } = this;
     if (to === Number.POSITIVE_INFINITY) {
       // Pages outside a range just cleared may be cached meanwhile, on any frame.
-      const { translations } = this.frames;
-      const frames = this.frames.machine.frames;
-      if (frames > 0) sim.announce(translations.base, translations.base + frames - 1, ADD, at);
+      this.willCountAny(at);
     } else {
       // The page-table entries are gone already: all that can be cached before the act is what walks have found by now.
       for (const entry of entries.peek()) if (overlaps(entry, from, to)) this.willCount(entry, at);
@@ -153,6 +148,11 @@ export class Iotlb {
 
   private willCount(entry: IotlbEntry, at: Step): Announced {
     return this.frames.translations.willAdd(this.heads.headOf(entry.pfnOf(entry.filledFor)), at);
+  }
+
+  private willCountAny(at: Step): void {
+    const { translations, machine } = this.frames;
+    if (machine.frames > 0) this.sim.announce(translations.base, translations.base + machine.frames - 1, ADD, at);
   }
 
   private count(entry: IotlbEntry, by: 1 | -1): void {
