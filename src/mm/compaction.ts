@@ -2,7 +2,7 @@
 // the top, and the pages move up. Pinned anonymous pages are passed over; pinned file pages are isolated, and come back.
 // Whole pageblocks are not skipped by hints, and kcompactd does not run by itself.
 import { call, type Steps } from '../engine/process.ts';
-import { step } from '../engine/step.ts';
+import { type Announced, step } from '../engine/step.ts';
 import { PMD_PAGES } from '../hw/machine.ts';
 import type { CoreMm, ZoneState } from './core.ts';
 import { isolateNow, lruAddDrain, lruAddDrainAll } from './lru.ts';
@@ -57,7 +57,12 @@ export function* isolateMigratepages(core: CoreMm, low: number, high: number, ho
   const { folios } = core;
   const found: Isolated = { heads: [], next: low, scanned: 0 };
   // A racy look in the kernel as well: what is free or not on a list is passed over without touching it.
-  yield core.lru.willRead(SCAN);
+  const willScan = (): Announced => {
+    // Huge pages come into use and go.
+    if (how.contig) for (const pool of core.hugePool.values()) pool.willRead(SCAN);
+    return core.lru.willRead(SCAN);
+  };
+  yield willScan();
   while (found.next < high && found.heads.length < CLUSTER) {
     const pfn = found.next;
     const head = folios.headOf(pfn);
@@ -67,12 +72,12 @@ export function* isolateMigratepages(core: CoreMm, low: number, high: number, ho
     if ((flags & PG_HUGETLB) !== 0) {
       if (how.contig && folios.refcount.peek(head) > 0 && (yield* call(isolateHugetlb(core, head))))
         found.heads.push(head);
-      yield core.lru.willRead(SCAN);
+      yield willScan();
       continue;
     }
     if ((flags & PG_LRU) === 0 || (folios.isLarge(head) && !how.contig)) continue;
     if (yield* call(isolateOne(core, head, how))) found.heads.push(head);
-    yield core.lru.willRead(SCAN);
+    yield willScan();
   }
   return found;
 }

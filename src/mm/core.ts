@@ -104,8 +104,13 @@ export class CoreMm {
   readonly laterCpus = new Set<number>();
   /** tasklist_lock: children that fork has made; who walks all processes reads it. */
   readonly tasklist: Tally;
-  /** How many folios are on LRU lists; scanners read it, whoever adds or isolates adds to it. */
+  /**
+   * How many folios are on LRU lists; scanners read it, whoever adds or isolates adds to it. Also who takes a hugetlb page
+   * into use, without changing it.
+   */
   readonly lru: Tally;
+  /** num_poisoned_pages; who looks for pages to move off memory reads it. */
+  readonly poisoned: Tally;
   /** ZERO_PAGE(0), and the huge zero folio's head (allotted at boot). */
   readonly zeroPfn: number;
   readonly hugeZeroPfn: number;
@@ -130,6 +135,7 @@ export class CoreMm {
     this.vmstat = new Vmstat(sim, kernel);
     this.tasklist = new Tally(sim, 'children forked');
     this.lru = new Tally(sim, 'folios on LRU lists');
+    this.poisoned = new Tally(sim, 'poisoned pages');
     this.swap = new Swap(sim, this.params.swapSlots, {
       stableWrites: this.params.swapStableWrites,
       synchronousIo: this.params.swapSynchronousIo,

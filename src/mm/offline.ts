@@ -63,9 +63,10 @@ function* empty(core: CoreMm, start: number, end: number, roundsMax: number): St
   let result: 'ok' | Errno | null = null;
   loop.begin();
   while (result === null) {
-    core.lru.willRead(SIGNAL);
+    const objects = [core.lru, core.poisoned, ...core.hugePool.values()];
+    for (const object of objects) object.willRead(SIGNAL);
     yield killed.willRead(SIGNAL);
-    void core.lru.value;
+    for (const object of objects) void object.value;
     if (killed.value) {
       result = 'EINTR';
       break;
@@ -86,7 +87,10 @@ function* empty(core: CoreMm, start: number, end: number, roundsMax: number): St
   return result;
 }
 
-/** scan_movable_pages: folios on LRU lists, and hugetlb pages in use. A lockless look, as in the kernel. */
+/**
+ * scan_movable_pages: folios on LRU lists, and hugetlb pages in use. A lockless look, as in the kernel, in a step that
+ * announced what tells of changes: the LRU lists, the pools, and the number of poisoned pages.
+ */
 function movablePages(core: CoreMm, start: number, end: number): number[] {
   const { folios } = core;
   const found: number[] = [];
@@ -123,18 +127,22 @@ function* migrateRange(core: CoreMm, heads: readonly number[]): Steps<void> {
 
 /** dissolve_free_hugetlb_folios: free huge pages of the pool in the range become ordinary free memory. */
 function* dissolveHugetlb(core: CoreMm, start: number, end: number): Steps<void> {
+  const isInside = (head: number) => head >= start && head < end;
   for (const [order, pool] of core.hugePool) {
-    if (!pool.peek().some((head) => head >= start && head < end)) continue;
-    const state = zoneOf(core, start);
-    state.freePages.willAdd(DISSOLVE);
-    state.freeRuns.willUpdate(DISSOLVE);
-    for (const head of pool.peek()) core.folios.order.willUpdate(head, DISSOLVE);
-    yield pool.willUpdate(DISSOLVE);
-    const inside = pool.value.filter((head) => head >= start && head < end);
-    pool.value = pool.value.filter((head) => !inside.includes(head));
-    for (const head of inside) {
-      core.folios.order.set(head, 0);
-      giveBack(core, head, 2 ** order);
+    // The look, which the step before has announced, tells what to announce; the act looks again.
+    for (let inside = pool.peek().filter(isInside); inside.length > 0; inside = pool.peek().filter(isInside)) {
+      const state = zoneOf(core, start);
+      state.freePages.willAdd(DISSOLVE);
+      state.freeRuns.willUpdate(DISSOLVE);
+      for (const head of inside) core.folios.order.willUpdate(head, DISSOLVE);
+      for (const other of core.hugePool.values()) if (other !== pool) other.willRead(DISSOLVE);
+      yield pool.willUpdate(DISSOLVE);
+      if (pool.value.filter(isInside).join() !== inside.join()) continue;
+      pool.value = pool.value.filter((head) => !isInside(head));
+      for (const head of inside) {
+        core.folios.order.set(head, 0);
+        giveBack(core, head, 2 ** order);
+      }
     }
   }
 }

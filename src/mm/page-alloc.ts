@@ -271,7 +271,10 @@ export function* allocHugetlb(core: CoreMm, gfp: Gfp): Steps<number | undefined>
   for (const pfn of fits.reverse()) if (distance(pfn) < distance(head!)) head = pfn;
   if (head === undefined) return undefined;
   pool.value = pool.value.filter((other) => other !== head);
+  // In use, and marked so: scanners find it.
+  core.lru.willAdd(PREP);
   yield* call(prepare(core, head, gfp));
+  core.lru.willAdd(PREP);
   yield core.folios.flags.willUpdate(head, PREP);
   core.folios.change(head, PG_HUGETLB);
   return head;
@@ -286,6 +289,7 @@ export function* allocMigrateHugetlb(core: CoreMm, gfp: Gfp): Steps<number | und
   if (pooled !== undefined || gfp.order > PMD_ORDER) return pooled;
   const head = yield* call(allocFolio(core, { ...gfp, zero: false }));
   if (head === undefined) return undefined;
+  core.lru.willAdd(PREP);
   yield core.folios.flags.willUpdate(head, PREP);
   core.folios.change(head, PG_HUGETLB | PG_HUGETLB_TEMPORARY);
   return head;
