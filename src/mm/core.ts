@@ -109,8 +109,6 @@ export class CoreMm {
    * into use, without changing it.
    */
   readonly lru: Tally;
-  /** num_poisoned_pages; who looks for pages to move off memory reads it. */
-  readonly poisoned: Tally;
   /** ZERO_PAGE(0), and the huge zero folio's head (allotted at boot). */
   readonly zeroPfn: number;
   readonly hugeZeroPfn: number;
@@ -135,7 +133,6 @@ export class CoreMm {
     this.vmstat = new Vmstat(sim, kernel);
     this.tasklist = new Tally(sim, 'children forked');
     this.lru = new Tally(sim, 'folios on LRU lists');
-    this.poisoned = new Tally(sim, 'poisoned pages');
     this.swap = new Swap(sim, this.params.swapSlots, {
       stableWrites: this.params.swapStableWrites,
       synchronousIo: this.params.swapSynchronousIo,

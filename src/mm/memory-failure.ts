@@ -74,12 +74,10 @@ export type FailureResult = 'ok' | 'EBUSY' | 'EHWPOISON';
 export function* memoryFailure(core: CoreMm, pfn: number, flags: FailureFlags): Steps<FailureResult> {
   const { folios } = core;
   const head = folios.headOf(pfn);
-  core.poisoned.willAdd(POISON);
   yield folios.flags.willUpdate(head, POISON);
   const kind = folios.flags.get(head);
   if ((kind & PG_HWPOISON) !== 0) return 'EHWPOISON';
   folios.change(head, PG_HWPOISON);
-  core.poisoned.add(1);
   if ((kind & PG_HUGETLB) !== 0) return yield* call(failHugetlb(core, head, flags));
   if (folios.isLarge(head)) {
     const failed = yield* call(splitPoisoned(core, head, pfn, flags));
@@ -94,11 +92,9 @@ function* splitPoisoned(core: CoreMm, head: number, pfn: number, flags: FailureF
   const result = yield* call(splitFolio(core, head, { keep: pfn }));
   const locked = result === 'ok' ? pfn : head;
   core.folios.flags.willUpdate(head, UNLOCK);
-  core.poisoned.willAdd(UNLOCK);
   yield willUnlock(core, locked, UNLOCK);
   unlockNow(core, locked);
   if (result === 'ok') {
-    // The mark moves from the head to the page.
     core.folios.change(head, 0, PG_HWPOISON);
     core.folios.change(pfn, PG_HWPOISON);
     return null;

@@ -63,8 +63,9 @@ function* empty(core: CoreMm, start: number, end: number, roundsMax: number): St
   let result: 'ok' | Errno | null = null;
   loop.begin();
   while (result === null) {
-    const objects = [core.lru, core.poisoned, ...core.hugePool.values()];
+    const objects = [core.lru, ...core.hugePool.values()];
     for (const object of objects) object.willRead(SIGNAL);
+    core.folios.flags.willReadRange(start, end - 1, SIGNAL);
     yield killed.willRead(SIGNAL);
     for (const object of objects) void object.value;
     if (killed.value) {
@@ -89,7 +90,7 @@ function* empty(core: CoreMm, start: number, end: number, roundsMax: number): St
 
 /**
  * scan_movable_pages: folios on LRU lists, and hugetlb pages in use. A lockless look, as in the kernel, in a step that
- * announced what tells of changes: the LRU lists, the pools, and the number of poisoned pages.
+ * announced the flags, and the pools for what is free in them.
  */
 function movablePages(core: CoreMm, start: number, end: number): number[] {
   const { folios } = core;
@@ -103,7 +104,11 @@ function movablePages(core: CoreMm, start: number, end: number): number[] {
       continue;
     }
     const hugetlb = (flags & PG_HUGETLB) !== 0 && folios.refcount.peek(head) > 0;
-    if ((flags & (PG_LRU | PG_ISOLATED)) !== 0 || hugetlb) if ((flags & PG_HWPOISON) === 0) found.push(head);
+    if (((flags & (PG_LRU | PG_ISOLATED)) !== 0 || hugetlb) && (flags & PG_HWPOISON) === 0) {
+      // Noted: a page that is gone by the time it is to be isolated is reason enough to look again.
+      folios.flags.get(head);
+      found.push(head);
+    }
     pfn = folios.isLarge(head) ? head + folios.pagesOf(head) : pfn + 1;
   }
   return found;

@@ -81,10 +81,8 @@ function* moveAway(core: CoreMm, head: number, huge: boolean): Steps<'ok' | Errn
 /** page_handle_poison: marked, and never given to the allocator: the last reference stays. */
 function* handlePoison(core: CoreMm, head: number, pool?: Cell<readonly number[]>): Steps<void> {
   pool?.willUpdate(POISON);
-  core.poisoned.willAdd(POISON);
   yield core.folios.flags.willUpdate(head, POISON);
   core.folios.change(head, PG_HWPOISON);
-  core.poisoned.add(1);
   // dissolve_free_hugetlb_folio: the pool is one page smaller.
   if (pool !== undefined) pool.value = pool.value.filter((other) => other !== head);
 }

@@ -1,6 +1,7 @@
 // What an administrator or the kernel does to memory at large: KSM, compaction, taking memory blocks offline, CMA.
 import * as z from 'zod';
-import { call } from '../../engine/process.ts';
+import { call, type Steps } from '../../engine/process.ts';
+import { step } from '../../engine/step.ts';
 import { MEMORY_BLOCK_PAGES, PMD_PAGES } from '../../hw/machine.ts';
 import { compactMemory } from '../../mm/compaction.ts';
 import { offlinePages, onlinePages } from '../../mm/offline.ts';
@@ -10,11 +11,15 @@ import { zCount } from '../scalar.ts';
 import { outcome } from './mapping.ts';
 import { mustRange, WHERE, type WhereArgs } from './place.ts';
 
-/** The memory block of the frame that a page has now; null: it has none. */
-function blockOf(context: OperationContext, args: WhereArgs): number | null {
+const FRAME = step('pagemap_read:frame', 'none');
+
+/** The frame that a page has now, as the administrator reads it from pagemap; 0: none. */
+function* frameOf(context: OperationContext, args: WhereArgs): Steps<number> {
   const { task, vpn } = mustRange(context, args);
-  const pfn = task.mm.peek()?.pageTable.peekFrame(vpn) ?? 0;
-  return pfn === 0 ? null : Math.floor(pfn / MEMORY_BLOCK_PAGES);
+  const mm = task.mm.peek();
+  if (mm === null) return 0;
+  yield mm.pageTable.willReadLeaves(vpn, 1, FRAME);
+  return mm.pageTable.peekFrame(vpn);
 }
 
 export const maintenanceOperations = [
@@ -46,8 +51,7 @@ export const maintenanceOperations = [
     args: z.strictObject({ ...WHERE, rounds: zCount(1).optional().describe('Give up after so many rounds.') }),
     *run(context, args) {
       const { core } = context.performance.world;
-      const { task, vpn } = mustRange(context, args);
-      const pfn = task.mm.peek()?.pageTable.peekFrame(vpn) ?? 0;
+      const pfn = yield* call(frameOf(context, args));
       if (pfn === 0) return { errno: 'EINVAL' };
       const options = args.rounds === undefined ? {} : { roundsMax: args.rounds };
       return outcome(yield* call(offlinePages(core, pfn - (pfn % PMD_PAGES), PMD_PAGES, options)));
@@ -65,8 +69,9 @@ export const maintenanceOperations = [
     shows: { block: 'N.' },
     *run(context, args) {
       const { core } = context.performance.world;
-      const block = args.block ?? blockOf(context, args);
-      if (block === null) return { errno: 'EINVAL' };
+      const pfn = args.block === undefined ? yield* call(frameOf(context, args)) : null;
+      if (pfn === 0) return { errno: 'EINVAL' };
+      const block = args.block ?? Math.floor(pfn! / MEMORY_BLOCK_PAGES);
       const result = yield* call(offlinePages(core, block * MEMORY_BLOCK_PAGES, MEMORY_BLOCK_PAGES));
       return { ...outcome(result), shows: { block } };
     },

@@ -158,3 +158,12 @@ describe('a VM whose last descriptor is closed', () => {
     expect([...kindsOf([...found.values()])]).toEqual([]);
   });
 });
+
+describe('a page whose memory is to go offline', () => {
+  it('is looked up in a step', { timeout: 120_000 }, () => {
+    const host = ['{normal: 64MiB}}', '[{normal: 64MiB}, {normal: 64MiB}], migrate_passes: 1}'] as const;
+    const a = 'on: app, do: [{offline: {memory: ram, rounds: 1}, expect: [ok, EINVAL]}]';
+    const found = race({ a, b: 'on: app, do: [{madvise: {memory: ram, advice: DONTNEED}}]' }, host);
+    expect([...kindsOf([...found.values()])]).toEqual([]);
+  });
+});
