@@ -167,3 +167,14 @@ describe('a page whose memory is to go offline', () => {
     expect([...kindsOf([...found.values()])]).toEqual([]);
   });
 });
+
+describe('a huge page whose memory is to go offline', () => {
+  it('is in use, or in its pool', { timeout: 120_000 }, () => {
+    const small = '{normal: 64MiB}}\nmemory:\n  ram: {kind: anon, size: 8KiB, populate: write}';
+    const nodes = '[{normal: 64MiB}, {normal: 64MiB}], hugepages: {2MiB: 1}, migrate_passes: 1}';
+    const huge = `${nodes}\nmemory:\n  ram: {kind: hugetlb, size: 2MiB, populate: write}`;
+    const a = 'on: app, do: [{offline: {memory: ram, rounds: 1}, expect: [ok, EINVAL, EBUSY]}]';
+    const found = race({ a, b: 'on: app, do: [{madvise: {memory: ram, advice: DONTNEED}}]' }, [small, huge]);
+    expect([...kindsOf([...found.values()])]).toEqual([]);
+  });
+});
