@@ -13,6 +13,7 @@ import { DESCRIPTORS, RENAMING, sharedNames } from './shared-names.ts';
 import type { OperationStep, ScriptStep } from './step.ts';
 import { threadsOf } from './threads.ts';
 import { operationsIn } from './wait-targets.ts';
+import type { WorldDevice } from './world-devices.ts';
 
 const NAMES = step('script:names', 'none');
 const RENAME = step('script:rename', 'none');
@@ -24,6 +25,7 @@ interface Change {
 
 export class Looks {
   private readonly core: CoreMm;
+  private readonly devices: ReadonlyMap<string, WorldDevice>;
   private readonly sim: Sim;
   /** What mappings are called and where they are, where one actor may change that under another; else null. */
   private readonly naming: Cell<number> | null;
@@ -40,9 +42,10 @@ export class Looks {
   /** The set-up is over. */
   private started = false;
 
-  constructor(core: CoreMm, scenario: Scenario) {
+  constructor(core: CoreMm, scenario: Scenario, devices: ReadonlyMap<string, WorldDevice>) {
     const { sim } = core;
     this.core = core;
+    this.devices = devices;
     this.sim = sim;
     const { actors } = scenario;
     const renamed = actors.some(({ script }) =>
@@ -76,6 +79,12 @@ export class Looks {
     if (naming === null && names === undefined && !execs && !setuids && !limited) return;
     naming?.willRead(NAMES);
     for (const name of names ?? []) this.names.get(name)!.willRead(NAMES);
+    if (names?.includes(DESCRIPTORS) === true) {
+      for (const { group } of this.devices.values()) {
+        group.container.peek()?.driver.willRead(NAMES);
+        group.container.willRead(NAMES);
+      }
+    }
     if (execs) task.mm.willRead(NAMES);
     if (limited) task.memlockBytes.willRead(NAMES);
     if (setuids) {

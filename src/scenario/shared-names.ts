@@ -8,8 +8,10 @@ import { scriptsIn } from './wait-targets.ts';
 export const RENAMING: readonly string[] = ['mmap', 'mremap', 'exec', 'vfio.mmap_bar'];
 
 /** Operations that install descriptors under names of devices, groups and containers, beside those that they are given. */
-const ATTACHING: readonly string[] = ['vfio.attach', 'vfio.open_container', 'vfio.open_group', 'vfio.get_device_fd'];
-/** What stands for all of those. */
+const INSTALLING: readonly string[] = ['vfio.attach', 'vfio.open_container', 'vfio.open_group', 'vfio.get_device_fd'];
+/** Operations that change which container a group is in. `close` does that, too, with the last descriptor. */
+const ATTACHING: readonly string[] = ['vfio.set_container', 'vfio.unset_container'];
+/** What stands for all of those, and for the containers that groups are in. */
 export const DESCRIPTORS = 'descriptors of VFIO';
 
 /** By actor (or forked child): what it makes, in the order of its script, and what each step of that is called. */
@@ -18,20 +20,28 @@ type Makers = Map<
   { readonly name: string; readonly kinds: readonly string[]; readonly step: string | undefined }[]
 >;
 
+/** No step is called so. */
+const LATER = '';
+
+type Known = Map<string, number>;
+
 /** By operation of a script: the names that it looks up and that may come into being, or change, meanwhile. */
 export function sharedNames({ actors }: Scenario): ReadonlyMap<OperationStep, readonly string[]> {
   const makers: Makers = new Map();
   for (const { name, script } of actors) collect(makers, name, script, undefined);
   const found = new Map<OperationStep, readonly string[]>();
-  if (makers.size > 0) for (const { name, script } of actors) look(makers, name, script, new Set(), found);
+  if (makers.size > 0) for (const { name, script } of actors) look(makers, name, script, new Map(), found);
   return found;
 }
 
 function collect(makers: Makers, actor: string, script: Script<ScriptStep>, within: string | undefined): void {
   for (const step of script.steps) {
     const called = within ?? step.name;
-    if (step.kind === 'repeat') collect(makers, actor, step.script, called);
-    else if (step.kind === 'choose') for (const one of step.scripts) collect(makers, actor, one, called);
+    if (step.kind === 'repeat') {
+      collect(makers, actor, step.script, called);
+      // Who waits for a step inside has waited for its first round.
+      if (step.times > 1) collect(makers, actor, step.script, called ?? LATER);
+    } else if (step.kind === 'choose') for (const one of step.scripts) collect(makers, actor, one, called);
     else if (step.kind === 'operation') {
       for (const made of madeBy(step)) {
         const list = makers.get(actor) ?? [];
@@ -50,7 +60,9 @@ function childOf({ args }: OperationStep): string {
 
 /** What an operation makes. Pages that are held (pins) have an object of their own for every name. */
 function* madeBy({ operation, args }: OperationStep): Generator<{ name: string; kinds: readonly string[] }> {
-  if (ATTACHING.includes(operation.name)) yield { name: DESCRIPTORS, kinds: [] };
+  if (INSTALLING.includes(operation.name) || ATTACHING.includes(operation.name) || closesGroup(operation.name, args)) {
+    yield { name: DESCRIPTORS, kinds: [] };
+  }
   if (RENAMING.includes(operation.name)) return;
   const made: Declared[] = [];
   visitNames(args, [], (one) => {
@@ -59,46 +71,57 @@ function* madeBy({ operation, args }: OperationStep): Generator<{ name: string; 
   yield* made;
 }
 
-/** `known`: `actor/name` of what had been made when the script begins. */
+/** close() of a group, or of the container of the process. */
+function closesGroup(operation: string, args: unknown): boolean {
+  const { fd, group_of } = args as { readonly fd?: Ref; readonly group_of?: Ref };
+  return operation === 'close' && (group_of !== undefined || fd === undefined);
+}
+
+/** `known`: by `actor/name`, how often it has been made for sure when the script begins. */
 function look(
   makers: Makers,
   actor: string,
   script: Script<ScriptStep>,
-  known: Set<string>,
+  known: Known,
   found: Map<OperationStep, readonly string[]>,
 ): void {
   for (const step of script.steps) {
     if (step.kind === 'wait') for (const target of step.targets) learn(makers, target, known);
     else if (step.kind === 'repeat') look(makers, actor, step.script, known, found);
     else if (step.kind === 'choose') {
-      for (const one of step.scripts) look(makers, actor, one, new Set(known), found);
+      for (const one of step.scripts) look(makers, actor, one, new Map(known), found);
     } else if (step.kind === 'operation') {
       const unknown = namesUsed(makers, step).filter((name) => mayAppear(makers, actor, name, known));
       if (unknown.length > 0) found.set(step, unknown);
       for (const child of scriptsIn(step.args)) {
-        // What the parent has made is there; and what it makes later, it makes beside the child.
-        const before = new Set(known);
-        for (const { name } of makers.get(actor) ?? [])
-          if (known.has(`${actor}/${name}`)) before.add(`${actor}/${name}`);
-        look(makers, childOf(step), child, before, found);
+        // What the parent has made by now is there; and what it makes later, it makes beside the child.
+        look(makers, childOf(step), child, new Map(known), found);
       }
-      for (const { name } of madeBy(step)) known.add(`${actor}/${name}`);
+      for (const { name } of madeBy(step)) known.set(`${actor}/${name}`, (known.get(`${actor}/${name}`) ?? 0) + 1);
     }
   }
 }
 
 /** A wait for the end of a script, or of a step of it, is one for all that was made until then. */
-function learn(makers: Makers, { actor, step, label }: WaitTarget, known: Set<string>): void {
+function learn(makers: Makers, { actor, step, label }: WaitTarget, known: Known): void {
   if (label !== undefined) return;
   const made = makers.get(actor.name) ?? [];
   const until = step === undefined ? made.length : made.findLastIndex((one) => one.step === step) + 1;
-  for (const { name } of made.slice(0, until)) known.add(`${actor.name}/${name}`);
+  const before = made.slice(0, until);
+  for (const { name } of before) {
+    const key = `${actor.name}/${name}`;
+    known.set(key, Math.max(known.get(key) ?? 0, timesMade(before, name)));
+  }
 }
 
-/** Does anybody else make it, who has not been waited for? */
-function mayAppear(makers: Makers, actor: string, name: string, known: ReadonlySet<string>): boolean {
+function timesMade(made: readonly { readonly name: string }[], name: string): number {
+  return made.filter((one) => one.name === name).length;
+}
+
+/** Does anybody else make it, or make it again, who has not been waited for? */
+function mayAppear(makers: Makers, actor: string, name: string, known: Known): boolean {
   return [...makers].some(
-    ([maker, made]) => maker !== actor && !known.has(`${maker}/${name}`) && made.some((one) => one.name === name),
+    ([maker, made]) => maker !== actor && timesMade(made, name) > (known.get(`${maker}/${name}`) ?? 0),
   );
 }
 

@@ -154,7 +154,7 @@ export class World {
       this.sim,
       scenario.actors.map(({ script }) => script),
     );
-    this.looks = new Looks(this.core, scenario);
+    this.looks = new Looks(this.core, scenario, this.devices);
     for (const cpu of cpusOfChildren(scenario)) this.core.laterCpus.add(cpu);
     for (const process of scenario.processes) this.addTask(process);
     this.sim.onDrain(() => tellLeftHolds(this));

@@ -178,3 +178,13 @@ describe('a huge page whose memory is to go offline', () => {
     expect([...kindsOf([...found.values()])]).toEqual([]);
   });
 });
+
+describe('the container of a device', () => {
+  it('is the one that its group is in when the call begins', { timeout: 120_000 }, () => {
+    const device = ['expect: {', 'devices: {nic: {process: app, attach: none}}\nexpect: {'] as const;
+    const open = '{vfio.open_container: {as: c}}, {vfio.open_group: {device: nic}, as: open}';
+    const a = `on: app, do: [${open}, {vfio.set_container: {device: nic, fd: c}}]`;
+    const b = 'on: app, do: [{wait: {actor: a, step: open}}, {vfio.api_version: {device: nic}, expect: [ok, EBADF]}]';
+    expectMistake(race({ a, b }, device));
+  });
+});
