@@ -4,13 +4,13 @@ import { describe, expect, test } from 'vitest';
 import { call } from '../../src/engine/process.ts';
 import { step } from '../../src/engine/step.ts';
 import { join } from '../../src/engine/wait.ts';
+import type { CoreMm } from '../../src/mm/core.ts';
 import { exit, fput } from '../../src/mm/exit.ts';
 import { fork } from '../../src/mm/fork.ts';
 import { Inode } from '../../src/mm/inode.ts';
 import { PIN_REFUSED, type PinRefused } from '../../src/mm/ledger.ts';
 import { mlock, munlock } from '../../src/mm/mlock.ts';
 import { munmap } from '../../src/mm/mmap.ts';
-import type { Task } from '../../src/mm/task.ts';
 import { vfioMmapBar } from '../../src/vfio/bar.ts';
 import type { VfioContainer } from '../../src/vfio/container.ts';
 import {
@@ -43,12 +43,16 @@ function* need(lab: Lab, station: ReturnType<typeof makeStation>, name = 'contai
 }
 
 /** drop_to_user: uid 1000, no capabilities, a limit [pages]. */
-function* dropToUser(task: Task, pages: number) {
+function* dropToUser(core: CoreMm, pages: number) {
+  const { current } = core;
+  const { task } = current;
   const at = step('setresuid', 'none');
   task.memlockBytes.willWrite(at);
-  yield task.capabilities.willWrite(at);
+  task.credentials.willRead(at);
+  yield task.capabilities.willUpdate(at);
   task.memlockBytes.value = pages * 4096;
   task.capabilities.value = [];
+  current.takeCredentials();
 }
 
 describe.each(['v6.1.192', 'v6.12.117'] as const)('%s', (kernel) => {
@@ -84,7 +88,7 @@ describe.each(['v6.1.192', 'v6.12.117'] as const)('%s', (kernel) => {
       if (!('vpn' in bar)) fail(bar);
       const p = yield* call(mapMemory(lab, { pages: 64 }));
       yield* call(touch(lab, p, 32));
-      yield* call(dropToUser(lab.task, 16));
+      yield* call(dropToUser(lab.core, 16));
       const log: [string, string, number][] = [];
       const note = (name: string, result: string) => log.push([name, result, vmlck(lab.task)]);
       const map = (vpn: number, iova: bigint, pages: number) => vfMap(container, vpn, iova, pages);
@@ -233,15 +237,15 @@ describe.each(['v6.1.192', 'v6.12.117'] as const)('%s', (kernel) => {
       const { container } = yield* call(need(lab, station));
       const p = yield* call(mapMemory(lab, { pages: 32 }));
       yield* call(touch(lab, p, 32));
-      yield* call(dropToUser(lab.task, 16));
+      yield* call(dropToUser(lab.core, 16));
       yield* call(vfMap(container, p, IOVA0, 4));
       yield* call(vfMap(container, p, IOVA0 + MIB, 4));
       yield* call(refusedMap(container, p));
       // One byte less than what is named would not do, and that much does.
       const needed = Number(refusals[0]!.details['needed-bytes']);
-      yield* call(dropToUser(lab.task, needed / 4096 - 1));
+      yield* call(dropToUser(lab.core, needed / 4096 - 1));
       const short = yield* call(vfMap(container, p + 4, IOVA0 + 2n * MIB, 10));
-      yield* call(dropToUser(lab.task, needed / 4096));
+      yield* call(dropToUser(lab.core, needed / 4096));
       return [short, yield* call(vfMap(container, p + 4, IOVA0 + 2n * MIB, 10))];
     });
     const [first] = refusals;
