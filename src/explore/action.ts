@@ -147,7 +147,10 @@ function kindOf(announced: number, did: number): number {
 }
 
 function sameNumbers(a: readonly number[], b: readonly number[]): boolean {
-  return a === b || a.join() === b.join();
+  if (a === b) return true;
+  if (a.length !== b.length) return false;
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
+  return true;
 }
 
 /** Do two steps of different actors commute? */
@@ -177,11 +180,21 @@ export function sameChoices(a: readonly number[], b: readonly number[]): boolean
 
 /** One object per distinct step; there are few, however long the search. */
 export class Actions {
-  // By actor and number of the step.
+  // By actor and number of the step; of steps that choose, by their choices as well: those may be thousands.
   private readonly known: Action[][][] = [];
+  private readonly chosen = new Map<string, Action[]>();
 
   /** The shared object equal to `action`, which stays the caller's. */
   share(action: Action): Action {
+    const alike = action.choices.length === 0 ? this.unchosen(action) : this.choosing(action);
+    for (let i = 0; i < alike.length; i++) if (alike[i]!.equals(action)) return alike[i]!;
+    const shared = new Action();
+    shared.copy(action);
+    alike.push(shared);
+    return shared;
+  }
+
+  private unchosen(action: Action): Action[] {
     let ofActor = this.known[action.actor];
     if (ofActor === undefined) {
       ofActor = [];
@@ -192,10 +205,16 @@ export class Actions {
       ofNumber = [];
       ofActor[action.number] = ofNumber;
     }
-    for (let i = 0; i < ofNumber.length; i++) if (ofNumber[i]!.equals(action)) return ofNumber[i]!;
-    const shared = new Action();
-    shared.copy(action);
-    ofNumber.push(shared);
-    return shared;
+    return ofNumber;
+  }
+
+  private choosing({ actor, number, choices }: Action): Action[] {
+    const key = `${actor} ${number} ${choices.join()}`;
+    let alike = this.chosen.get(key);
+    if (alike === undefined) {
+      alike = [];
+      this.chosen.set(key, alike);
+    }
+    return alike;
   }
 }

@@ -14,9 +14,15 @@ export function untaken(sleepers: readonly Action[], soFar: readonly number[]): 
   const at = soFar.length;
   const alternatives = sleepers[0]!.alternatives[at];
   if (alternatives === undefined) return null;
+  const alike: Action[][] = [];
+  for (const sleeper of sleepers) {
+    const choice = sleeper.choices[at] ?? 0;
+    alike[choice] ??= [];
+    alike[choice].push(sleeper);
+  }
   for (let choice = 0; choice < alternatives; choice++) {
-    const alike = sleepers.filter((sleeper) => sleeper.choices[at] === choice);
-    const found = alike.length === 0 ? [...soFar, choice] : untaken(alike, [...soFar, choice]);
+    const there = alike[choice];
+    const found = there === undefined ? [...soFar, choice] : untaken(there, [...soFar, choice]);
     if (found !== null) return found;
   }
   return null;

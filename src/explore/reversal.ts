@@ -10,9 +10,10 @@ import type { Process } from '../engine/process.ts';
 import type { Sim } from '../engine/sim.ts';
 import { JoinGate } from '../engine/wait.ts';
 import { Action, type Actions, COMMUTE, NO_CHOICES, relation, SEVERAL } from './action.ts';
+import { ALL, Asked, nameOfBefore } from './asked.ts';
 import type { Identity } from './identity.ts';
-import { Coverage, type Sequence } from './sequence.ts';
-import type { Trace, TraceEvent } from './trace.ts';
+import { Coverage, Sequence } from './sequence.ts';
+import { downwardClosed, type Trace, type TraceEvent } from './trace.ts';
 
 /** Could the last step act in the new order? */
 export const SURE = 0;
@@ -55,12 +56,16 @@ export class Reversals {
   // By actor: what it announced after which step of the trace.
   private readonly announcedAfter: number[] = [];
   private readonly announcedStep: Action[] = [];
+  private readonly asked = new Asked();
+  private readonly asking = new Reversal(this.waiting);
+  private readonly before: Sequence;
 
   constructor(sim: Sim, identity: Identity, trace: Trace, actions: Actions) {
     this.sim = sim;
     this.identity = identity;
     this.trace = trace;
     this.actions = actions;
+    this.before = new Sequence(trace, actions);
   }
 
   count(at: number): number {
@@ -194,6 +199,7 @@ export class Reversals {
     for (let a = 0; a < this.announcedAfter.length; a++) {
       if (this.announcedAfter[a]! >= length) this.announcedAfter[a] = NEVER;
     }
+    this.asked.cutBack(length);
   }
 
   /** Step `at` may have shut the gate at which `last` was waiting, or it may be one more to be ordered with others. */
@@ -330,17 +336,34 @@ export class Reversals {
     const arrival = this.trace.arrivalOfStep(at);
     const cuts = downwardClosed(this.trace, this.conflicting(at, end - 1, event.announced, arrival));
     for (const kept of cuts) {
+      const before = this.nameOfBefore(at, event, arrival, kept);
       for (let i = 0; i < event.alternatives.length; i++) {
-        for (let other = 0; other < event.alternatives[i]!; other++) {
-          if (other === event.choices[i]) continue;
+        const taken = event.choices[i]!;
+        const soFar = event.choices.slice(0, i);
+        const asked = this.asked.ask(at, `${before}${event.actor}:${soFar.join()}`, taken);
+        if (asked === ALL) continue;
+        const [from, to] = asked === null ? [0, event.alternatives[i]!] : [asked, asked + 1];
+        for (let other = from; other < to; other++) {
+          if (other === taken) continue;
           this.waiting.copy(event.announced);
-          this.waiting.choices = [...event.choices.slice(0, i), other];
+          this.waiting.choices = [...soFar, other];
           this.waiting.alternatives = NO_CHOICES;
           const last = this.actions.share(this.waiting);
           this.add(end, at, last, arrival, kept.length > 0 ? TO_BE_TRIED : SURE, kept);
         }
       }
     }
+  }
+
+  /** What comes before step `at` when it is run with `kept`. */
+  private nameOfBefore(at: number, event: TraceEvent, arrival: number, kept: readonly number[]): string {
+    const { asking } = this;
+    asking.first = at;
+    asking.last = event.announced;
+    asking.arrival = arrival;
+    asking.kept = kept;
+    this.sequence(asking, this.before);
+    return nameOfBefore(this.before);
   }
 
   /** The steps that a reversal asks for, in order. */
@@ -373,16 +396,4 @@ function mayWait(process: Process): boolean {
 function mayShut(process: Process): boolean {
   const { gate } = process.announced;
   return gate !== null && gate.promise === undefined;
-}
-
-/** All subsets of `steps` (ascending) that hold, with each step, those of `steps` that happened before it. */
-function downwardClosed(trace: Trace, steps: readonly number[]): number[][] {
-  let sets: number[][] = [[]];
-  for (const step of steps) {
-    const needed = steps.filter((other) => other < step && trace.before(other, step));
-    const grown: number[][] = [];
-    for (const set of sets) if (needed.every((other) => set.includes(other))) grown.push([...set, step]);
-    sets = [...sets, ...grown];
-  }
-  return sets;
 }

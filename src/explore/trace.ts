@@ -293,3 +293,15 @@ export class Trace {
     this.clocks = clocks;
   }
 }
+
+/** All subsets of `steps` (ascending) that hold, with each step, those of `steps` that happened before it. */
+export function downwardClosed(trace: Trace, steps: readonly number[]): number[][] {
+  let sets: number[][] = [[]];
+  for (const step of steps) {
+    const needed = steps.filter((other) => other < step && trace.before(other, step));
+    const grown: number[][] = [];
+    for (const set of sets) if (needed.every((other) => set.includes(other))) grown.push([...set, step]);
+    sets = [...sets, ...grown];
+  }
+  return sets;
+}

@@ -9,6 +9,7 @@ import { RwLock } from '../../src/engine/rwlock.ts';
 import { Sim } from '../../src/engine/sim.ts';
 import { step } from '../../src/engine/step.ts';
 import { Dpor } from '../../src/explore/dpor.ts';
+import { explore } from '../../src/explore/explore.ts';
 import { Program } from '../../src/explore/program.ts';
 import { Runner } from '../../src/explore/runner.ts';
 import { compare } from './against-brute-force.ts';
@@ -318,6 +319,45 @@ describe('outcomes', () => {
         x.value = 4;
       });
     }, 2 + 4);
+  });
+
+  test('several choices in one step, of which the outcome decides, among others that race', () => {
+    expectTraces((sim) => {
+      const x = sim.cell('x', 0);
+      sim.spawn('chooser', function* () {
+        yield x.willUpdate();
+        if (sim.choose(3) === 2) sim.choose(2);
+        else if (sim.choose(2) === 1) x.value = 7;
+      });
+      for (const value of [8, 9]) {
+        sim.spawn(`writer ${value}`, function* () {
+          yield x.willWrite();
+          x.value = value;
+        });
+      }
+      // Six ways to choose, and an order of three that all conflict.
+    }, 6 * 6);
+  });
+
+  test('thousands of alternatives take no time to speak of', () => {
+    const alone = explore((sim) => {
+      sim.spawn('chooser', function* () {
+        yield sim.local();
+        sim.choose(3000);
+      });
+    });
+    const raced = explore((sim) => {
+      const x = sim.cell('x', 0);
+      sim.spawn('chooser', function* () {
+        yield x.willUpdate();
+        if (sim.choose(700) % 2 === 1) x.value = 1;
+      });
+      sim.spawn('reader', function* () {
+        yield x.willRead();
+      });
+    });
+    expect([alone.executions, alone.blocked, alone.complete]).toEqual([3000, 0, true]);
+    expect([raced.executions, raced.blocked, raced.complete]).toEqual([350 + 2 * 350, 0, true]);
   });
 });
 
