@@ -47,7 +47,8 @@ function hintFor(what: unknown): string {
   return '';
 }
 
-function inWords(what: unknown): string {
+/** What somebody gave where something else was expected, for messages. */
+export function inWords(what: unknown): string {
   switch (typeof what) {
     case 'undefined':
       return 'nothing (undefined)';

@@ -8,6 +8,7 @@ import { LivelockWatch } from '../engine/livelock.ts';
 import type { Process } from '../engine/process.ts';
 import type { Sim } from '../engine/sim.ts';
 import type { Step } from '../engine/step.ts';
+import { inWords } from '../engine/yielded.ts';
 import { GatePromises } from './promises.ts';
 import { actAgain, canStep, endsSearch, type Scheduler } from './scheduler.ts';
 
@@ -273,24 +274,25 @@ export class Runner {
     return told.slice(0, SHOWN).join('; ');
   }
 
-  /** An exception escaped from a step: a limit ends the actor, anything else is a finding; a wrong program aborts. */
+  /** Something thrown escaped from a step: a limit ends the actor, anything else is a finding; a wrong program aborts. */
   private cutOff(process: Process, error: unknown): void {
-    if (endsSearch(error) || !(error instanceof Error)) throw error;
+    if (endsSearch(error)) throw error;
     const { label } = process.announced.step;
     process.cut();
     if (error instanceof LimitReached) {
       this.note(error.message);
       return;
     }
+    const thrown = error instanceof Error ? error.message : typeof error === 'string' ? error : inWords(error);
     this.sim.report({
       kind: 'model-bug',
-      message: `${process.name} threw at ${label}: ${error.message}`,
+      message: `${process.name} threw at ${label}: ${thrown}`,
       reasons: [],
       actors: [process.name],
       objects: [],
       steps: [],
       details: {},
-      identity: `model-bug|${label}|${error.message}`,
+      identity: `model-bug|${label}|${thrown}`,
     });
   }
 

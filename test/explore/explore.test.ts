@@ -124,6 +124,25 @@ describe('explore', () => {
     ]);
   });
 
+  test.each([
+    ['a text', 'out of memory', 'out of memory'],
+    ['nothing', undefined, 'nothing (undefined)'],
+    ['an object', { errno: 12 }, 'an object (Object)'],
+  ])('so is what is thrown and no Error: %s', (_, thrown, told) => {
+    const result = explore((sim) => {
+      const x = sim.cell('x', 0);
+      for (const name of ['a', 'b']) {
+        sim.spawn(name, function* () {
+          yield x.willUpdate();
+          if (x.value === 1) throw thrown;
+          x.value = 1;
+        });
+      }
+    });
+    expect([result.executions, result.complete]).toEqual([2, true]);
+    expect(result.findings.map((f) => [f.message, f.executions])).toEqual([[`b threw at x:update: ${told}`, 2]]);
+  });
+
   test('a retry loop unrolled to its bound is told apart from a livelock, and nothing is called complete', () => {
     const result = explore((sim) => {
       const refs = sim.cell('refs', 0);
