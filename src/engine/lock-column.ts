@@ -49,13 +49,13 @@ export class LockColumn implements Named, Undoable {
 
   /** Resumes when held. May be announced together with the first accesses under it. */
   lock(row: number, at: Step = LOCK): Announced {
-    this.sim.announcing(at).gate = this.gatesOf(row).acquire;
+    this.sim.gated(at, this.gatesOf(row).acquire);
     return this.sim.announce(this.base + row, this.base + row, UPDATE, at);
   }
 
   /** Released in the act, before the process's own code of that step. */
   unlock(row: number, at: Step = UNLOCK): Announced {
-    this.sim.announcing(at).gate = this.gatesOf(row).release;
+    this.sim.gated(at, this.gatesOf(row).release);
     return this.sim.announce(this.base + row, this.base + row, UPDATE, at);
   }
 
@@ -64,7 +64,7 @@ export class LockColumn implements Named, Undoable {
    * the critical section has a single write that lockless observers can see.
    */
   pass(row: number, at: Step): Announced {
-    this.sim.announcing(at).gate = this.gatesOf(row).passage;
+    this.sim.gated(at, this.gatesOf(row).passage);
     return this.sim.announce(this.base + row, this.base + row, READ, at);
   }
 

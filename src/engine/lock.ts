@@ -32,22 +32,19 @@ export class Mutex implements Gate {
   }
 
   lock(at: Step = LOCK): Announced {
-    const access = this.sim.announcing(at);
-    access.gate = this;
+    this.sim.gated(at, this);
     return this.sim.announce(this.id, this.id, UPDATE, at);
   }
 
   /** After resuming, `heldBy(process)` tells whether it was got. */
   trylock(at: Step = LOCK): Announced {
-    const access = this.sim.announcing(at);
-    access.gate = this.trial;
+    this.sim.gated(at, this.trial);
     return this.sim.announce(this.id, this.id, UPDATE, at);
   }
 
   /** Announce the release; it happens in the act, before the process's own code of that step. */
   unlock(at: Step = UNLOCK): Announced {
-    const access = this.sim.announcing(at);
-    access.gate = this.release;
+    this.sim.gated(at, this.release);
     return this.sim.announce(this.id, this.id, UPDATE, at);
   }
 

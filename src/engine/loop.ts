@@ -46,10 +46,9 @@ export class Loop implements Gate {
     if (this.wrote && ++this.unrolled > this.bound) {
       throw new LimitReached(`${this.process.name}: the retry loop '${this.name}' went round ${this.bound} times`);
     }
-    const access = this.sim.announcing(step);
     if (!this.wrote) {
+      const access = this.sim.gated(step, this);
       for (const id of this.read) access.add(id, id, READ);
-      access.gate = this;
     }
     return this.sim.local(step);
   }

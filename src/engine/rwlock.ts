@@ -59,21 +59,21 @@ export class RwLock {
 
   /** read_lock: resumes when held. May be announced with the first accesses under it. */
   read(at: Step = READ_LOCK): Announced {
-    this.sim.announcing(at).gate = this.forRead;
+    this.sim.gated(at, this.forRead);
     this.sim.announce(this.readers.id, this.readers.id, ADD, at);
     return this.sim.announce(this.id, this.id, READ, at);
   }
 
   /** write_lock */
   write(at: Step = WRITE_LOCK): Announced {
-    this.sim.announcing(at).gate = this.forWrite;
+    this.sim.gated(at, this.forWrite);
     this.sim.announce(this.readers.id, this.readers.id, READ, at);
     return this.sim.announce(this.id, this.id, UPDATE, at);
   }
 
   /** read_unlock or write_unlock, whichever is held: released in the act. */
   unlock(at: Step = UNLOCK): Announced {
-    this.sim.announcing(at).gate = this.release;
+    this.sim.gated(at, this.release);
     return this.willChange(at);
   }
 

@@ -76,8 +76,7 @@ export class RwSem {
       return true;
     }
     this.queue.value = [...this.queue.value, new Ticket(process, write, false)];
-    const access = this.sim.announcing(OWN);
-    access.gate = signal === null ? this.turn : new KillableTurn(this.turn, signal);
+    const access = this.sim.gated(OWN, signal === null ? this.turn : new KillableTurn(this.turn, signal));
     if (signal !== null) access.add(signal.id, signal.id, READ);
     yield this.willTake(write, OWN);
     const held = this.holds(process);
@@ -117,7 +116,7 @@ export class RwSem {
 
   /** up_read / up_write: released in the act. */
   up(at: Step = UP): Announced {
-    this.sim.announcing(at).gate = this.release;
+    this.sim.gated(at, this.release);
     if (this.readers.has(this.sim.current!)) return this.sim.announce(this.readers.id, this.readers.id, ADD, at);
     return this.sim.announce(this.id, this.id, UPDATE, at);
   }

@@ -5,6 +5,7 @@
 // journal or a step context as objects of their own would put a pointer to follow between them.
 import type { EventType } from './event.ts';
 import type { Finding } from './finding.ts';
+import type { Gate } from './gate.ts';
 import { hashValue, mix } from './hash.ts';
 import { LatencyModel } from './latency.ts';
 import { type Loop, LoopTracker } from './loop.ts';
@@ -26,6 +27,7 @@ import {
 } from './step.ts';
 import { Streams } from './streams.ts';
 import { Turns } from './turns.ts';
+import { twoGates } from './yielded.ts';
 
 /** Anything whose writes the journal can undo. */
 export interface Undoable {
@@ -195,7 +197,16 @@ export class Sim {
     return ANNOUNCED;
   }
 
-  /** The step being announced: gates and bulk costs are set on it. */
+  /** As `announcing`, for a step that waits at `gate`. Throws NotAStep when it waits at another one already. */
+  gated(step: Step, gate: Gate): Access {
+    const { building } = this;
+    if (building !== null && building.gate !== null) throw twoGates(this.current!.name, building, step, gate);
+    const announcing = this.announcing(step);
+    announcing.gate = gate;
+    return announcing;
+  }
+
+  /** The step being announced: bulk costs are set on it. */
   announcing(step: Step): Access {
     const building = this.building;
     if (building === null) throw new Error(`'${step.label}' announced outside a process`);

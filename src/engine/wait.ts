@@ -44,9 +44,9 @@ export function until(
   at: Step,
   options: { readonly name?: string; readonly update?: boolean; readonly lasting?: boolean } = {},
 ): Announced {
-  const access = sim.announcing(at);
   const name = options.name ?? at.label;
-  access.gate = options.lasting === true ? new LastingCondition(name, predicate) : new Condition(name, predicate);
+  const gate = options.lasting === true ? new LastingCondition(name, predicate) : new Condition(name, predicate);
+  const access = sim.gated(at, gate);
   const kind = options.update === true ? UPDATE : READ;
   for (const object of objects) access.add(object.id, object.id, kind);
   return sim.local(at);
@@ -76,9 +76,8 @@ export class JoinGate implements Gate {
 
 /** Disabled until `target` has ended. Throws Error when that is no actor. */
 export function join(sim: Sim, target: Process): Announced {
-  const access = sim.announcing(JOIN);
   if (!(target instanceof Process)) throw nobodyToJoin(sim.current!, target);
-  access.gate = new JoinGate(target);
+  const access = sim.gated(JOIN, new JoinGate(target));
   access.add(target.doneId, target.doneId, READ);
   return sim.local(JOIN);
 }

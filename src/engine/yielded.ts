@@ -1,6 +1,7 @@
 // What an actor yields must be an announcement, and what it is spawned with a generator function. JavaScript would fail
 // at the first use of anything else, and say neither who did it nor what was meant.
-import { START, type Step } from './step.ts';
+import type { Gate } from './gate.ts';
+import { type Access, START, type Step } from './step.ts';
 
 /** An actor yielded what is no step, or its body makes none: a mistake of whoever wrote the actor. */
 export class NotAStep extends Error {
@@ -31,6 +32,16 @@ export function neverYielded(name: string, step: Step): NotAStep {
   return new NotAStep(
     `${name} announces ${step.label} and ends: it is never done; expected yield before the announcement`,
   );
+}
+
+/** `name` announced `step`, which waits at `gate`, in one with a step that waits already. */
+export function twoGates(name: string, announced: Access, step: Step, gate: Gate): NotAStep {
+  const both = `${waitInWords(announced.step, announced.gate!)} and ${waitInWords(step, gate)}`;
+  return new NotAStep(`${name} announces ${both} as one step, which can wait for one only; expected yield before each`);
+}
+
+function waitInWords({ label }: Step, { name }: Gate): string {
+  return label.includes(name) ? label : `${label} (${name})`;
 }
 
 function runsAsync(name: string): NotAStep {

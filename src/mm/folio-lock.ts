@@ -35,7 +35,7 @@ class FlagGate implements Gate {
 
 function wait(core: CoreMm, head: number, mask: number, claim: boolean, at: Step): Announced {
   const { sim, folios } = core;
-  sim.announcing(at).gate = new FlagGate(core, head, mask, claim);
+  sim.gated(at, new FlagGate(core, head, mask, claim));
   const id = folios.flags.base + head;
   return sim.announce(id, id, claim ? UPDATE : READ, at);
 }
@@ -90,7 +90,7 @@ class RunGate implements Gate {
  */
 export function waitRunUnlocked(core: CoreMm, first: number, last: number, at: Step): Announced {
   const { sim, folios } = core;
-  sim.announcing(at).gate = new RunGate(core, first, last);
+  sim.gated(at, new RunGate(core, first, last));
   return folios.flags.willUpdateRange(first, last, at);
 }
 

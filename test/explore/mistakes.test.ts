@@ -1,6 +1,6 @@
 // What somebody who writes the first program gets wrong, and what he is told.
 import { describe, expect, test } from 'vitest';
-import { call, explore, type Process, type Steps } from '../../src/index.ts';
+import { call, explore, NotAStep, type Process, type Steps } from '../../src/index.ts';
 
 type World = Parameters<Parameters<typeof explore>[0]>[0];
 
@@ -90,6 +90,28 @@ describe('announcing without yielding', () => {
         });
       });
     expect(attempt).toThrow('p announces m:unlock and ends: it is never done; expected yield before the announcement');
+  });
+
+  test('and then announcing another wait: a step waits once, and the first would be lost', () => {
+    const announcing = (both: (sim: World, x: ReturnType<World['cell']>) => unknown) =>
+      exploring(
+        (sim, x) =>
+          function* () {
+            yield both(sim, x);
+          },
+      );
+    const expected = 'as one step, which can wait for one only; expected yield before each';
+    const locks = announcing((sim) => {
+      sim.mutex('m').lock();
+      return sim.mutex('k').lock();
+    });
+    expect(locks).toThrow(`p announces m:lock and k:lock ${expected}`);
+    const condition = announcing((sim, x) => {
+      sim.until([x], () => x.peek() === 0, { name: 'x to be 0' });
+      return sim.mutex('k').trylock();
+    });
+    expect(condition).toThrow(`p announces wait (x to be 0) and k:trylock ${expected}`);
+    expect(locks).toThrow(NotAStep);
   });
 });
 
