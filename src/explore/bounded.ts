@@ -10,7 +10,7 @@ import { NO_CHOICES } from './action.ts';
 import { nextChoices } from './choices.ts';
 import { Identity } from './identity.ts';
 import type { SavedBounded, SavedBranch } from './saved.ts';
-import { actAgain, canStep, NotRepeatable, type Scheduler } from './scheduler.ts';
+import { actAgain, canStep, mustStep, type Scheduler } from './scheduler.ts';
 import { Trace } from './trace.ts';
 import { TraceHash } from './trace-hash.ts';
 
@@ -89,9 +89,8 @@ export class Bounded implements Scheduler {
       if (next === undefined) return null;
       this.chosen[depth] = next;
     }
-    const process = this.identity.processes[this.chosen[depth]!.actor]!;
-    if (!canStep(process)) throw new NotRepeatable('an actor cannot step where it could before');
-    return process;
+    const { actor } = this.chosen[depth]!;
+    return mustStep(this.identity.processes[actor], this.identity.nameOf(actor));
   }
 
   /** A node not seen before on this path: who could go on from here? False when that was tried already. */

@@ -13,7 +13,7 @@ import { Identity } from './identity.ts';
 import { NOT_RANKED, Order } from './order.ts';
 import { IMPOSSIBLE, type Reversal, Reversals, SURE, TO_BE_TRIED } from './reversal.ts';
 import { restoreStep, restoreTrees, type SavedDpor, StepTable } from './saved.ts';
-import { actAgain, canStep, NotRepeatable, type Scheduler } from './scheduler.ts';
+import { actAgain, canStep, fewerAlternatives, mustStep, NotRepeatable, type Scheduler } from './scheduler.ts';
 import { BLOCKED, type Coverage, Sequence, UNDECIDED } from './sequence.ts';
 import { Trace } from './trace.ts';
 import { Trials } from './trials.ts';
@@ -99,7 +99,8 @@ export class Dpor implements Scheduler {
     if (depth < this.branch) {
       const event = this.trace.events[depth]!;
       this.script = event.choices;
-      return this.identity.processes[event.actor]!;
+      const process = this.identity.processes[event.actor];
+      return process ?? mustStep(process, this.identity.nameOf(event.actor));
     }
     if (depth === this.branch) {
       sim.record(true);
@@ -110,9 +111,8 @@ export class Dpor implements Scheduler {
       this.pending[depth] = node.next;
       this.running = node;
       this.script = node.step.choices;
-      const process = this.identity.processes[node.step.actor];
-      if (process === undefined || !canStep(process)) throw new NotRepeatable('an actor cannot step where it should');
-      return process;
+      const { actor } = node.step;
+      return mustStep(this.identity.processes[actor], this.identity.nameOf(actor));
     }
     return this.anyAwake(sim);
   }
@@ -175,12 +175,11 @@ export class Dpor implements Scheduler {
     return sleepers === null ? NO_CHOICES : untaken(sleepers, []);
   }
 
-  choose(_process: Process | null, alternatives: number): number {
+  choose(process: Process | null, alternatives: number, label: string): number {
     this.choices ??= [];
     this.alternatives ??= [];
     const value = this.script[this.choices.length] ?? 0;
-    if (value >= alternatives)
-      throw new NotRepeatable(`there are only ${alternatives} alternatives where choice ${value} was made`);
+    if (value >= alternatives) throw fewerAlternatives(process, alternatives, label, value);
     this.choices.push(value);
     this.alternatives.push(alternatives);
     return value;
@@ -214,7 +213,9 @@ export class Dpor implements Scheduler {
       const sleeper = this.sleep[i]!;
       if (sleeper.actor === event.actor) {
         if (sameChoices(sleeper.choices, event.choices))
-          throw new NotRepeatable('a step that was explored came up again');
+          throw new NotRepeatable(
+            `${this.identity.nameOf(event.actor)} took a step again that was to come out otherwise`,
+          );
       } else if (relation(sleeper, event) === COMMUTE) this.sleep[to++] = sleeper;
     }
     this.sleepFrom[at] = from;
@@ -367,15 +368,18 @@ export class Dpor implements Scheduler {
 
   /** Run the first steps of an execution again and look at them as when they were new. */
   private walk(path: readonly Action[]): void {
-    const { sim, identity } = this;
+    const { sim, identity, trace } = this;
     sim.choices = this;
     this.restartWorld();
     sim.rewind();
     this.worldRestarted();
     sim.record(true);
     for (const step of path) {
-      const process = identity.processes[step.actor];
-      if (process === undefined || !canStep(process)) throw new NotRepeatable('an actor cannot step where it did');
+      let process = identity.processes[step.actor];
+      if (process === undefined || !canStep(process)) {
+        const steps = trace.events.slice(0, trace.length).map(({ actor }) => identity.nameOf(actor));
+        process = mustStep(process, identity.nameOf(step.actor), steps);
+      }
       this.script = step.choices;
       actAgain(sim, process);
       this.acted(process);

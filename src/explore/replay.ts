@@ -3,7 +3,7 @@
 import type { Process } from '../engine/process.ts';
 import type { Sim } from '../engine/sim.ts';
 import type { ScheduledStep } from './runner.ts';
-import { canStep, NotRepeatable, type Scheduler } from './scheduler.ts';
+import { canStep, mustStep, type Scheduler } from './scheduler.ts';
 import type { ScheduleToken, Segment } from './token.ts';
 
 /** What an actor stood at when a schedule did not fit. */
@@ -151,16 +151,18 @@ export class Retrace implements Scheduler {
   nextActor(sim: Sim): Process | null {
     const step = this.schedule[this.at];
     if (step === undefined) return null;
-    const process = sim.processes.find((other) => other.name === step.actor);
-    if (process === undefined || !canStep(process)) {
-      throw new NotRepeatable(`${step.actor} cannot step at ${step.label} again`);
-    }
+    const found = sim.processes.find((other) => other.name === step.actor);
+    const process = found !== undefined && canStep(found) ? found : mustStep(found, step.actor, this.stepsBefore());
     const preempted = this.last !== null && process !== this.last && canStep(this.last);
     this.preempted.push(preempted ? this.last!.announced.step.label : null);
     this.last = process;
     this.at++;
     this.choice = 0;
     return process;
+  }
+
+  private stepsBefore(): string[] {
+    return this.schedule.slice(0, this.at).map(({ actor, label }) => `${actor} at ${label}`);
   }
 
   choose(): number {

@@ -10,7 +10,7 @@ import type { Sim } from '../engine/sim.ts';
 import type { Step } from '../engine/step.ts';
 import { inWords } from '../engine/yielded.ts';
 import { GatePromises } from './promises.ts';
-import { actAgain, canStep, endsSearch, type Scheduler } from './scheduler.ts';
+import { actAgain, canStep, endsSearch, NotRepeatable, type Scheduler } from './scheduler.ts';
 
 /** One step of a schedule: who acted, at which label, and what the choices inside the step gave. */
 export interface ScheduledStep {
@@ -116,6 +116,9 @@ export class Runner {
       // What could have come in another order has no end, either: an exhaustive search is over.
       const endless = this.livelocked || this.unfair;
       if (!endless || scheduler.finished === undefined) scheduler.executionEnded?.(sim);
+    } catch (error) {
+      if (!(error instanceof NotRepeatable)) throw error;
+      throw error.after(this.schedule().map(({ actor, label }) => `${actor} at ${label}`));
     } finally {
       sim.choices = null;
     }

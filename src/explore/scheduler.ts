@@ -24,6 +24,59 @@ export interface Scheduler extends ChoiceSource {
 /** The same steps led somewhere else: the world keeps state outside of its stores, and no search of it means anything. */
 export class NotRepeatable extends Error {
   override readonly name = 'NotRepeatable';
+  /** What came out otherwise. */
+  readonly what: string;
+  /** The steps that led there; null: whoever threw it does not know. */
+  readonly steps: readonly string[] | null;
+
+  constructor(what: string, steps: readonly string[] | null = null) {
+    super(`${what}${steps === null ? '' : ` ${placeInWords(steps)}`}. ${LIKELY_CAUSES}`);
+    this.what = what;
+    this.steps = steps;
+  }
+
+  /** The same, and after which steps. */
+  after(steps: readonly string[]): NotRepeatable {
+    return this.steps === null ? new NotRepeatable(this.what, steps) : this;
+  }
+}
+
+const LIKELY_CAUSES =
+  'The same steps led somewhere else, so what is run depends on something that is not rewound. Likely causes: ' +
+  'Math.random or Date, a variable, array or Map of JavaScript that actors share outside of cells, an object in a cell ' +
+  'that is changed in place instead of being replaced';
+/** Steps that are told. */
+const TOLD = 12;
+
+function placeInWords(steps: readonly string[]): string {
+  const { length } = steps;
+  if (length === 0) return '(before the first step)';
+  const told = `${length > TOLD ? '..., ' : ''}${steps.slice(-TOLD).join(', ')}`;
+  return `(after ${length} step${length === 1 ? '' : 's'}: ${told})`;
+}
+
+/** The actor called `name` is to step again where it did before. Throws NotRepeatable when it cannot. */
+export function mustStep(process: Process | undefined, name: string, steps: readonly string[] | null = null): Process {
+  if (process !== undefined && canStep(process)) return process;
+  throw new NotRepeatable(`${name} cannot step where it could before: it ${whyNot(process)}`, steps);
+}
+
+/** At `label` there were more alternatives before: `value` was one of them. */
+export function fewerAlternatives(
+  process: Process | null,
+  alternatives: number,
+  label: string,
+  value: number,
+): NotRepeatable {
+  const who = process === null ? 'the set-up' : process.name;
+  return new NotRepeatable(`${who} has ${alternatives} alternatives at ${label} where it took number ${value} before`);
+}
+
+function whyNot(process: Process | undefined): string {
+  if (process === undefined) return 'has not been started';
+  if (process.state === 'ended') return 'has ended';
+  if (process.state === 'cut') return 'was cut off';
+  return `waits at ${process.announced.step.label}`;
 }
 
 /** Does this error say that the program itself is wrong, so that no execution of it means anything? */

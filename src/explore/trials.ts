@@ -4,7 +4,7 @@ import type { Process } from '../engine/process.ts';
 import type { ChoiceSource, Sim } from '../engine/sim.ts';
 import { Action, type Actions, NO_CHOICES } from './action.ts';
 import type { Identity } from './identity.ts';
-import { actAgain, canStep, NotRepeatable } from './scheduler.ts';
+import { actAgain, canStep, fewerAlternatives, mustStep } from './scheduler.ts';
 import type { Trace } from './trace.ts';
 
 export class Trials implements ChoiceSource {
@@ -19,6 +19,9 @@ export class Trials implements ChoiceSource {
   private readonly tried = new Action();
   private script: readonly number[] = NO_CHOICES;
   private made = 0;
+  // The steps of this trial.
+  private readonly path: Action[] = [];
+  private done = 0;
 
   constructor(sim: Sim, identity: Identity, trace: Trace, actions: Actions) {
     this.sim = sim;
@@ -27,10 +30,9 @@ export class Trials implements ChoiceSource {
     this.actions = actions;
   }
 
-  choose(_process: Process | null, alternatives: number): number {
+  choose(process: Process | null, alternatives: number, label: string): number {
     const value = this.script[this.made++] ?? 0;
-    if (value >= alternatives)
-      throw new NotRepeatable(`there are only ${alternatives} alternatives where choice ${value} was made`);
+    if (value >= alternatives) throw fewerAlternatives(process, alternatives, label, value).after(this.stepsSoFar());
     return value;
   }
 
@@ -42,8 +44,8 @@ export class Trials implements ChoiceSource {
 
   /** Run the first `at` steps of the trace, `steps` and `last`: the last step as it really turns out. */
   tryOut(at: number, steps: readonly Action[], count: number, last: Action): Action {
-    const process = this.run(at, steps, count, last.actor);
-    if (process === undefined || !canStep(process)) throw new NotRepeatable('an actor cannot step where it should');
+    const found = this.run(at, steps, count, last.actor);
+    const process = found !== undefined && canStep(found) ? found : this.must(found, last.actor);
     this.sim.record(true);
     this.act(last);
     this.tried.copy(last);
@@ -54,6 +56,7 @@ export class Trials implements ChoiceSource {
   private run(at: number, steps: readonly Action[], count: number, actor: number): Process | undefined {
     const { sim, identity, trace } = this;
     this.count++;
+    this.done = 0;
     sim.choices = this;
     this.script = this.initial;
     this.made = 0;
@@ -72,6 +75,16 @@ export class Trials implements ChoiceSource {
     while (identity.news) identity.meetNext();
     this.script = step.choices;
     this.made = 0;
-    actAgain(this.sim, identity.processes[step.actor]!);
+    const process = identity.processes[step.actor];
+    actAgain(this.sim, process ?? this.must(process, step.actor));
+    this.path[this.done++] = step;
+  }
+
+  private must(process: Process | undefined, actor: number): Process {
+    return mustStep(process, this.identity.nameOf(actor), this.stepsSoFar());
+  }
+
+  private stepsSoFar(): string[] {
+    return this.path.slice(0, this.done).map(({ actor }) => this.identity.nameOf(actor));
   }
 }

@@ -104,6 +104,56 @@ describe('explore', () => {
     expect(attempt).toThrow(NotRepeatable);
   });
 
+  test('and that says who, where, and what is likely to be the cause', () => {
+    let runs = 0;
+    const attempt = (strategy: 'dpor' | 'bounded') => () => {
+      runs = 0;
+      explore(
+        (sim) => {
+          const x = sim.cell('x', 0);
+          sim.spawn('a', function* () {
+            yield x.willUpdate();
+            x.value++;
+            if (runs++ === 0)
+              sim.spawn('c', function* () {
+                yield x.willUpdate();
+                x.value++;
+              });
+          });
+          sim.spawn('b', function* () {
+            yield x.willWrite();
+            x.value = 1;
+          });
+        },
+        { strategy },
+      );
+    };
+    for (const strategy of ['dpor', 'bounded'] as const) {
+      expect(attempt(strategy)).toThrow(
+        'a/c.1 cannot step where it could before: it has not been started (after 1 step: a at x:update).',
+      );
+      expect(attempt(strategy)).toThrow('Likely causes: Math.random or Date, a variable, array or Map of JavaScript');
+    }
+  });
+
+  test('fewer alternatives than there were are told as well', () => {
+    let runs = 0;
+    const attempt = () =>
+      explore((sim) => {
+        const x = sim.cell('x', 0);
+        for (const name of ['a', 'b']) {
+          sim.spawn(name, function* () {
+            yield x.willWrite();
+            if (name === 'a') runs++;
+            x.value = sim.choose(runs > 2 ? 2 : 3);
+          });
+        }
+      });
+    expect(attempt).toThrow(
+      'b has 2 alternatives at choose where it took number 2 before (after 1 step: a at x:write).',
+    );
+  });
+
   test('an exception in a step is a finding with its schedule, and the other actors go on', () => {
     const result = explore((sim) => {
       const x = sim.cell('x', 0);
