@@ -27,7 +27,7 @@ import {
 } from './step.ts';
 import { Streams } from './streams.ts';
 import { Turns } from './turns.ts';
-import { twoGates } from './yielded.ts';
+import { inWords, twoGates } from './yielded.ts';
 
 /** Anything whose writes the journal can undo. */
 export interface Undoable {
@@ -584,7 +584,12 @@ export class Sim {
 
   /** Pick one of `alternatives` inside a step: enumerated by a search, drawn from the actor's stream otherwise. */
   choose(alternatives: number, label = 'choose'): number {
-    if (!(alternatives >= 1)) throw new Error(`'${label}' has ${alternatives} alternatives to choose from`);
+    if (!Number.isInteger(alternatives)) {
+      throw new TypeError(
+        `'${label}' expects a whole number of alternatives to choose from, not ${inWords(alternatives)}`,
+      );
+    }
+    if (alternatives < 1) throw new Error(`'${label}' has ${alternatives} alternatives to choose from`);
     if (alternatives === 1) return 0;
     if (this.choices !== null) return this.choices.choose(this.current, alternatives, label);
     return this.streams.below(this.current === null ? 'set-up' : this.current.name, alternatives);

@@ -2,7 +2,7 @@
 import type { Sim } from '../engine/sim.ts';
 import type { Program } from './program.ts';
 import { type ExploreOptions, type ExploreResult, Search } from './search.ts';
-import { setUpWorld, withSetUp } from './set-up.ts';
+import { checkCall, setUpWorld, withSetUp } from './set-up.ts';
 import { parseToken } from './token.ts';
 import { exploreWorlds } from './worlds.ts';
 
@@ -32,7 +32,7 @@ const OPTIONS: Readonly<Record<keyof ExploreOptions, true>> = {
  * Throws Error when the set-up itself reports a failure, for options that cannot be, and for those that nobody knows.
  */
 export function explore(setup: (sim: Program) => void, options: ExploreOptions = {}): ExploreResult {
-  checkCall(setup, options);
+  checkCall('explore', setup, options, OPTIONS);
   const { strategy = 'dpor', token } = options;
   const exhaustive = strategy === 'dpor' || strategy === 'bounded';
   const replayed = strategy === 'replay' && token !== undefined ? (parseToken(token).setUp ?? []) : null;
@@ -50,23 +50,6 @@ export function explore(setup: (sim: Program) => void, options: ExploreOptions =
     findings: { value: findings, enumerable: true },
     limits: { value: [...result.limits, limit], enumerable: true },
   });
-}
-
-/** What TypeScript would refuse: a misspelt option would be a search of another kind than was asked for. */
-function checkCall(setup: unknown, options: unknown): void {
-  if (typeof setup !== 'function') {
-    throw new Error(
-      `explore expects a function that sets the program up, as in explore((sim) => { ... }), not ${setup}`,
-    );
-  }
-  if (typeof options !== 'object' || options === null) {
-    throw new Error(`the options of explore are an object, as in { strategy: 'dpor' }, not ${options}`);
-  }
-  for (const name of Object.keys(options)) {
-    if (!Object.hasOwn(OPTIONS, name)) {
-      throw new Error(`there is no option '${name}': expected ${Object.keys(OPTIONS).join(', ')}`);
-    }
-  }
 }
 
 /** As `explore`, for a world that is already set up: its present state is where every execution starts. */

@@ -10,6 +10,7 @@ import { RwSem } from '../engine/rwsem.ts';
 import type { Sim } from '../engine/sim.ts';
 import { type Announced, type Step, step } from '../engine/step.ts';
 import { Completion, join, until } from '../engine/wait.ts';
+import { inWords } from '../engine/yielded.ts';
 
 const LOCAL = step('local');
 const SLEEP = step('sleep');
@@ -203,6 +204,13 @@ export class Program {
     predicate: () => boolean,
     options: { readonly name?: string; readonly update?: boolean; readonly lasting?: boolean; readonly at?: Step } = {},
   ): Announced {
+    const example = 'as in sim.until([x], () => x.peek() > 0)';
+    if (!Array.isArray(objects)) {
+      throw new TypeError(`until expects an array of what the predicate looks at, ${example}, not ${inWords(objects)}`);
+    }
+    if (typeof predicate !== 'function') {
+      throw new TypeError(`until expects a predicate, ${example}, not ${inWords(predicate)}`);
+    }
     return until(this.sim, objects, predicate, options.at ?? WAIT, options);
   }
 
@@ -213,11 +221,13 @@ export class Program {
 
   /** `yield sim.sleep(ns)`: explored, acts at any later point. */
   sleep(delayNs: number, at: Step = SLEEP): Announced {
+    checkDelay('sleep', delayNs);
     return this.sim.sleep(delayNs, at);
   }
 
   /** A timer armed now: an actor that runs `fire` once, `delayNs` later; explored, at any later point. */
   timer(name: string, delayNs: number, fire: () => Steps<void>): Process {
+    checkDelay('timer', delayNs);
     const { sim } = this;
     return sim.spawn(name, function* () {
       yield sim.sleep(delayNs, SLEEP);
@@ -240,6 +250,10 @@ export class Program {
 
   /** The program is wrong: a finding of kind `assertion`. The execution goes on. */
   fail(message: string): void {
+    if (typeof message !== 'string' || message === '') {
+      const given = message === '' ? 'an empty one' : inWords(message);
+      throw new TypeError(`fail expects a text that says what is wrong, as in sim.fail('saw it'), not ${given}`);
+    }
     this.sim.fail(message);
   }
 
@@ -248,4 +262,10 @@ export class Program {
     if (this.sim.current === null) throw new Error('no actor is stepping');
     return this.sim.current;
   }
+}
+
+/** Throws TypeError for what is no time to wait. */
+function checkDelay(called: string, delayNs: unknown): void {
+  if (Number.isInteger(delayNs) && (delayNs as number) >= 0) return;
+  throw new TypeError(`${called} expects whole nanoseconds, 0 or more, not ${inWords(delayNs)}`);
 }

@@ -87,9 +87,15 @@ export class Runner {
   /** `sim` is set up and nothing has acted yet; its present state becomes the mark. */
   constructor(sim: Sim, limits: RunLimits = {}) {
     if (!sim.journaled) throw new Error('a search rewinds the world: the sim must keep its journal');
+    const { atEnd } = limits;
+    if (atEnd !== undefined && typeof atEnd !== 'function') {
+      throw new TypeError(
+        `atEnd expects a function that looks at the end of an execution, as in { atEnd: (sim) => { ... } }, not ${inWords(atEnd)}`,
+      );
+    }
     this.sim = sim;
     this.maxSteps = limits.maxSteps ?? MAX_STEPS;
-    this.atEnd = limits.atEnd ?? null;
+    this.atEnd = atEnd ?? null;
     this.promises = (limits.gatesChecked ?? sim.checked) ? new GatePromises(sim) : null;
     sim.mark();
     this.findingsBefore = sim.findings.length;

@@ -14,6 +14,22 @@ export interface World {
 
 export type SetUp = (sim: Program) => void;
 
+/** What TypeScript would refuse: a misspelt option would be a search of another kind than was asked for. */
+export function checkCall(called: string, setup: unknown, options: unknown, known: object): void {
+  if (typeof setup !== 'function') {
+    throw new Error(
+      `${called} expects a function that sets the program up, as in ${called}((sim) => { ... }), not ${setup}`,
+    );
+  }
+  const names = Object.keys(known);
+  if (typeof options !== 'object' || options === null) {
+    throw new Error(`the options of ${called} are an object, as in { ${names[0]}: ... }, not ${options}`);
+  }
+  for (const name of Object.keys(options)) {
+    if (!names.includes(name)) throw new Error(`there is no option '${name}': expected ${names.join(', ')}`);
+  }
+}
+
 /**
  * Set `setup` up. Its first choices give what `script` says, further ones 0; without a script the seed decides.
  * Throws Error when the set-up itself reports a failure, or goes on after it has returned.

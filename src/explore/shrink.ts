@@ -6,7 +6,7 @@ import { Attempt, choicesByActor, Noting, preemptionsOf, type RunSchedule } from
 import type { Program } from './program.ts';
 import { type RunLimits, Runner, type ScheduledStep } from './runner.ts';
 import { NotRepeatable, type Scheduler } from './scheduler.ts';
-import { setUpWorld, withSetUp } from './set-up.ts';
+import { checkCall, setUpWorld, withSetUp } from './set-up.ts';
 import { parseToken, printToken, type ScheduleToken } from './token.ts';
 import { goOnAtOnce, runOn, runOnAll, startLater } from './variants.ts';
 
@@ -185,8 +185,21 @@ export interface Shrunk {
   readonly minimal: boolean;
 }
 
-/** Make a schedule of a program small. Throws Error when the token does not show the finding. */
+const OPTIONS: Readonly<Record<keyof ShrinkOptions, true>> = {
+  budget: true,
+  identity: true,
+  seed: true,
+  maxSteps: true,
+  gatesChecked: true,
+  atEnd: true,
+};
+
+/**
+ * Make a schedule of a program small. Throws Error when the token does not show the finding, and for options that nobody
+ * knows.
+ */
 export function shrink(setup: (sim: Program) => void, token: string, options: ShrinkOptions = {}): Shrunk {
+  checkCall('shrink', setup, options, OPTIONS);
   const { setUp = [], ...given } = parseToken(token);
   const { sim } = setUpWorld(setup, options.seed === undefined ? {} : { seed: options.seed }, setUp);
   const runner = new Runner(sim, options);

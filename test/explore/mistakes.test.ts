@@ -1,6 +1,6 @@
 // What somebody who writes the first program gets wrong, and what he is told.
 import { describe, expect, test } from 'vitest';
-import { call, explore, NotAStep, type Process, type Steps } from '../../src/index.ts';
+import { call, explore, NotAStep, type Process, type Steps, shrink } from '../../src/index.ts';
 
 type World = Parameters<Parameters<typeof explore>[0]>[0];
 
@@ -201,6 +201,85 @@ describe('joining', () => {
   });
 });
 
+describe('what cannot be', () => {
+  type X = ReturnType<World['cell']>;
+  test.each<[string, (sim: World, x: X) => unknown, string]>([
+    [
+      'until with a cell',
+      (sim, x) => sim.until(x as never, () => true),
+      'until expects an array of what the predicate looks at, as in sim.until([x], () => x.peek() > 0), not an object (ProgramCell)',
+    ],
+    [
+      'until without a predicate',
+      (sim, x) => sim.until([x], undefined as never),
+      'until expects a predicate, as in sim.until([x], () => x.peek() > 0), not nothing (undefined)',
+    ],
+    [
+      'half an alternative',
+      (sim) => sim.choose(1.5),
+      "'choose' expects a whole number of alternatives to choose from, not 1.5",
+    ],
+    [
+      'a text of alternatives',
+      (sim) => sim.choose('2' as never, 'way'),
+      `'way' expects a whole number of alternatives to choose from, not "2"`,
+    ],
+    ['to sleep back', (sim) => sim.sleep(-5), 'sleep expects whole nanoseconds, 0 or more, not -5'],
+    [
+      'to sleep for no time known',
+      (sim) => sim.sleep(Number.NaN),
+      'sleep expects whole nanoseconds, 0 or more, not NaN',
+    ],
+    [
+      'a timer without a delay',
+      (sim) => sim.timer('t', undefined as never, function* () {}),
+      'timer expects whole nanoseconds, 0 or more, not nothing (undefined)',
+    ],
+    [
+      'to fail without a word',
+      (sim) => sim.fail(undefined as never),
+      "fail expects a text that says what is wrong, as in sim.fail('saw it'), not nothing (undefined)",
+    ],
+  ])('%s', (_, wrong, message) => {
+    const first = exploring(
+      (sim, x) =>
+        function* () {
+          yield wrong(sim, x);
+        },
+    );
+    expect(first).toThrow(TypeError);
+    expect(first).toThrow(message);
+    // Later on it is the actor that threw.
+    const later = exploring(
+      (sim, x) =>
+        function* () {
+          yield x.willRead();
+          yield wrong(sim, x);
+        },
+    )();
+    expect(later.findings.map((found) => found.message)).toEqual([`p threw at x:read: ${message}`]);
+  });
+});
+
+describe('calling shrink', () => {
+  const failing = (sim: World) => {
+    sim.spawn('a', function* () {
+      yield sim.local();
+      sim.fail('always');
+    });
+  };
+
+  test('with options that nobody knows, or a set-up that is none', () => {
+    const { token } = explore(failing).findings[0]!;
+    expect(shrink(failing, token, { budget: 5 }).minimal).toBe(true);
+    expect(() => shrink(failing, token, { buget: 5 } as never)).toThrow(
+      "there is no option 'buget': expected budget, identity, seed, maxSteps, gatesChecked, atEnd",
+    );
+    expect(() => shrink(undefined as never, token)).toThrow('shrink expects a function that sets the program up');
+    expect(() => shrink(failing, token, { atEnd: true } as never)).toThrow('atEnd expects a function');
+  });
+});
+
 describe('calling explore', () => {
   const writer = (sim: World) => {
     const x = sim.cell('x', 0);
@@ -223,6 +302,11 @@ describe('calling explore', () => {
     ['no set-up', () => explore(undefined as never), 'explore expects a function that sets the program up'],
     ['options that are a text', () => explore(writer, 'dpor' as never), 'not dpor'],
     ['options that are null', () => explore(writer, null as never), 'the options of explore are an object'],
+    [
+      'an end that is not looked at',
+      () => explore(writer, { atEnd: 'x' } as never),
+      'atEnd expects a function that looks at the end of an execution, as in { atEnd: (sim) => { ... } }, not "x"',
+    ],
     ['an option that nobody knows', () => explore(writer, { strat: 'pct' } as never), "there is no option 'strat'"],
   ])('%s', (_, attempt, message) => {
     expect(attempt).toThrow(message);
