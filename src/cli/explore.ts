@@ -103,7 +103,7 @@ async function run(args: Readonly<Record<string, unknown>>, io: Io, parts: Parts
       const searcher = new CaseSearcher(scenario, one, options);
       drive.frontier?.resume(searcher);
       drive.progress.begin(`${scenario.file} ${one.name}`, searcher);
-      const searched = searcher.result(await driveSearch(searcher, drive));
+      const searched = inOptions(searcher.result(await driveSearch(searcher, drive)));
       // Nobody reads what is not printed.
       const told = (found: SearchFinding): boolean => verbose || format !== 'text' || found.expected === 'no';
       const findings = searched.findings.map((found) =>
@@ -139,6 +139,11 @@ async function run(args: Readonly<Record<string, unknown>>, io: Io, parts: Parts
 function resultOf(scenario: Scenario, cases: readonly CaseSearch[]): ScenarioSearch {
   const { file, title, bug } = scenario;
   return { file, title, ...(bug === undefined ? {} : { bug }), cases };
+}
+
+/** Limits that an option of the library set, by the option of this command that did. */
+function inOptions(searched: CaseSearch): CaseSearch {
+  return { ...searched, limits: searched.limits.map((limit) => limit.replace(/\(maxExecutions\)$/, '(--runs)')) };
 }
 
 /** Options that only one strategy takes. */

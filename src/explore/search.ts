@@ -223,7 +223,12 @@ export class Search {
       const done = scheduler.fractionDone;
       return done > 0 ? { total: Math.max(executions / done, executions + 1), error: null } : null;
     }
-    return { total: this.strategy === 'replay' ? 1 : (this.options.runs ?? RUNS), error: 0 };
+    return { total: this.wanted, error: 0 };
+  }
+
+  /** Executions that a sampler is to make. */
+  private get wanted(): number {
+    return this.strategy === 'replay' ? 1 : (this.options.runs ?? RUNS);
   }
 
   /** What can be said by now. */
@@ -239,7 +244,9 @@ export class Search {
       );
     }
     const most = options.maxExecutions ?? Number.POSITIVE_INFINITY;
-    if (finished !== true && this.executions >= most) limits.push(`stopped after ${most} executions (maxExecutions)`);
+    // A sampler that made all its runs was not stopped.
+    const cutShort = finished === undefined ? most < this.wanted : finished !== true;
+    if (cutShort && this.executions >= most) limits.push(`stopped after ${most} executions (maxExecutions)`);
     else if (finished !== true && options.stopAtFinding === true && this.found.size > 0)
       limits.push('stopped at the first finding (stopAtFinding)');
     if (finished === true && !runner.sim.checked) {

@@ -66,6 +66,19 @@ function folder(text = STORY): string {
   return cwd;
 }
 
+describe('a search that --runs stopped', () => {
+  it('says so in words of the command line; a sampler that made all its runs was not stopped', async () => {
+    const cwd = folder();
+    const stopped = await explore(cwd, ['--runs', '7']);
+    expect([stopped.code, stopped.out]).toEqual([3, expect.stringContaining('stopped after 7 executions (--runs)')]);
+    for (const strategy of ['random', 'pct', 'pos', 'timed']) {
+      const sampled = await explore(cwd, ['--runs', '30', '--strategy', strategy]);
+      expect(sampled.out).toContain('30 runs');
+      expect(sampled.out).not.toContain('limit:');
+    }
+  });
+});
+
 describe('the frontier of a search', () => {
   it('is a file from which it goes on, to the same end', async () => {
     const cwd = folder();

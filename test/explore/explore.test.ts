@@ -406,6 +406,12 @@ describe('explore', () => {
     const short = explore(program, { maxExecutions: 2 });
     expect([short.executions, short.complete]).toEqual([2, false]);
     expect(short.limits).toEqual(['stopped after 2 executions (maxExecutions)']);
+    for (const strategy of ['random', 'pct', 'pos', 'timed'] as const) {
+      const limits = (runs: number, maxExecutions: number) =>
+        explore(program, { strategy, runs, maxExecutions }).limits;
+      expect(limits(3, 2)).toEqual(['stopped after 2 executions (maxExecutions)']);
+      expect([limits(2, 2), limits(2, 3)]).toEqual([[], []]);
+    }
     const first = explore(program, { stopAtFinding: true });
     expect([first.findings.length, first.complete]).toEqual([1, false]);
     expect(first.limits).toEqual(['stopped at the first finding (stopAtFinding)']);
