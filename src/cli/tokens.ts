@@ -35,6 +35,16 @@ function asToken(text: string, args: readonly string[], io: Io): string {
   // `pinsim replay 'pinsim replay ...'`: the whole line was pasted.
   const pasted = /\b(pinsim\d+ [^'"]*)/.exec(text);
   if (pasted !== null) return pasted[1]!;
+  const folder = args.find(
+    (path) => statSync(resolve(io.cwd, path), { throwIfNoEntry: false })?.isDirectory() === true,
+  );
+  if (folder !== undefined) {
+    const files = `the files in it that hold tokens (${folder.replace(/\/+$/, '')}/*)`;
+    throw new UsageError(
+      `\`${folder}\` is a folder`,
+      `give ${files}, or a token in quotes (it begins with \`pinsim1\`)`,
+    );
+  }
   const missing = args.find((path) => !existsSync(resolve(io.cwd, path))) ?? text;
   const hint =
     suggestFile(io, missing) ?? 'give a token in quotes (it begins with `pinsim1`), or a file that holds one';

@@ -150,6 +150,7 @@ describe('replay', () => {
 
   it.each([
     ['a file that is not there', ['nothing.txt'], '`nothing.txt` is neither a replay token nor a file'],
+    ['a folder', ['.'], '`.` is a folder\n'],
     ['a file without a token', ['a.yaml'], 'a.yaml holds no replay token'],
     ['a schedule alone', ['s1;a;b'], 'this is a schedule alone, as the library prints it, and names no scenario'],
     ['no argument', [], '`pinsim replay` needs an argument'],
