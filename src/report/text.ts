@@ -44,6 +44,9 @@ function renderCase(one: CaseResult, nameWidth: number, options: TextOptions): r
     block(`${where.file}:${where.line}:${where.column}: ${paint.bad('missing')}: expected the finding ${what}`);
   for (const { what, where } of one.missingLabels)
     block(`${where.file}:${where.line}:${where.column}: ${paint.bad('missing')}: nobody reached ${what}`);
+  // A run is one order of many.
+  if (one.missingLabels.length > 0)
+    block('in this order of the steps; `pinsim explore` tells whether any order reaches it');
   for (const reported of one.findings) {
     if (reported.expected !== 'no' && options.verbose !== true) continue;
     lines.push('');

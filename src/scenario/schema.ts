@@ -73,7 +73,10 @@ export const zScenario = z
     devices: z.record(zName, orEmpty(zDevice)).optional(),
     actors: z.record(zName, zActor).describe('Who does what: a script each; all run at once.'),
     expect: zFindings.optional(),
-    reaches: z.array(z.string()).optional().describe('Labels of steps that a run must have reached.'),
+    reaches: z
+      .array(z.string())
+      .optional()
+      .describe('Labels of steps that a run must have reached, and some interleaving of a search.'),
     cases: z.array(zCase).min(1).optional().describe('Default: one case, the scenario itself.'),
   })
   .describe('A scenario of pinsim.');

@@ -75,10 +75,11 @@ describe('a report', () => {
         }),
       ),
     );
-    expect(text.split('\n').slice(2, 5)).toEqual([
+    expect(text.split('\n').slice(2, 6)).toEqual([
       '    q35.yaml:11:3: failed: qemu, vfio.map: expected ok, got ENOMEM',
       '    q35.yaml:14:3: missing: expected the finding pin-failure (errno: ENOMEM)',
       '    q35.yaml:14:3: missing: nobody reached gup_fast:recheck-pte',
+      '    in this order of the steps; `pinsim explore` tells whether any order reaches it',
     ]);
   });
 
