@@ -10,7 +10,7 @@ import { PMD_PAGES } from '../hw/machine.ts';
 import type { CoreMm } from './core.ts';
 import type { Mm } from './mm.ts';
 import { memoryStatus, willReadMemoryStatus } from './pagemap.ts';
-import { killNow } from './signal.ts';
+import { execs, killNow } from './signal.ts';
 import { Task, User } from './task.ts';
 import { tlbFinish, tlbGather } from './tlb.ts';
 import { notifierRange, zapPageRange } from './zap.ts';
@@ -74,6 +74,7 @@ export function* outOfMemory(core: CoreMm): Steps<boolean> {
       one.mm.willRead(OOM);
       one.exited.willRead(OOM);
       one.killed.willUpdate(OOM);
+      one.execing.willUpdate(OOM);
       one.oomScoreAdj.willRead(OOM);
       if (mm === null) continue;
       mm.oomSkip.willRead(OOM);
@@ -90,8 +91,8 @@ export function* outOfMemory(core: CoreMm): Steps<boolean> {
     victims = oom.victims.value;
   }
   const tasks = seen.map(({ one }) => one);
-  // task_will_free_mem: the dying get no more memory here, and are reaped where they cannot end.
-  if (task.killed.value) {
+  // task_will_free_mem: the dying get no more memory here, and are reaped where they cannot end. Not so what exec ends.
+  if (task.killed.value && !execs(task)) {
     mark(core, oom, task);
     return false;
   }

@@ -97,8 +97,10 @@ export class Task {
   readonly mm: Cell<Mm | null>;
   /** Open files by descriptor name. */
   readonly files: Cell<readonly OpenFile[]>;
-  /** A fatal signal is pending. */
+  /** A fatal signal is pending: for every thread, or for all but the one that execs. */
   readonly killed: Cell<boolean>;
+  /** signal->group_exec_task: one thread waits in exec for the others to end; they have; or it was killed meanwhile. */
+  readonly execing: Cell<'no' | 'waiting' | 'alone' | 'killed'>;
   /** SIGBUS for a memory error (BUS_MCEERR_AR) waits for the next return to user mode. */
   readonly pendingSigbus: Cell<boolean>;
   readonly exited: Cell<boolean>;
@@ -121,6 +123,7 @@ export class Task {
     this.mm = new Cell<Mm | null>(sim, `mm of ${fields.name}`, mm);
     this.files = new Cell<readonly OpenFile[]>(sim, `files of ${fields.name}`, []);
     this.killed = new Cell(sim, `fatal signal of ${fields.name}`, false);
+    this.execing = new Cell<'no' | 'waiting' | 'alone' | 'killed'>(sim, `exec by a thread of ${fields.name}`, 'no');
     this.pendingSigbus = new Cell(sim, `SIGBUS of ${fields.name}`, false);
     this.reaped = new Cell(sim, `zombie of ${fields.name} reaped`, false);
     this.exited = new Cell(sim, `exit of ${fields.name}`, false);

@@ -1,6 +1,6 @@
-// Who may get SIGKILL in a scenario: processes that some script kills, those of several threads of which one exits, and all
-// of them where memory may run out. Only they look for signals between operations: to look is a step, and a search that
-// nobody is killed in need not take it.
+// Who may get SIGKILL in a scenario: processes that some script kills, those of several threads of which one exits or
+// execs, and all of them where memory may run out. Only they look for signals between operations: to look is a step, and a
+// search that nobody is killed in need not take it.
 import type { Ref, Script } from './reference.ts';
 import type { Scenario, ScenarioCase } from './scenario.ts';
 import type { ZonesSpec } from './schema-host.ts';
@@ -15,7 +15,7 @@ const KILLING: readonly string[] = ['kill'];
 export function mortals(scenario: Scenario, one: ScenarioCase): (process: string) => boolean {
   const killed = new Set<string>();
   for (const { script, subjectKind, subject } of scenario.actors) {
-    if (subjectKind === 'process' && exits(script) && threadsOf(scenario, subject) > 1) killed.add(subject);
+    if (subjectKind === 'process' && endsOthers(script) && threadsOf(scenario, subject) > 1) killed.add(subject);
   }
   let demand = scenario.memory.reduce((sum, { spec }) => sum + spec.size, 0n);
   for (const actor of scenario.actors) {
@@ -27,12 +27,13 @@ export function mortals(scenario: Scenario, one: ScenarioCase): (process: string
   return mayRunOut(demand, one) ? () => true : (process) => killed.has(process);
 }
 
-/** Does the script's own process exit? Not: that of a child which it forks. */
-function exits(script: Script<ScriptStep>): boolean {
+/** Does the script's own process exit or exec? Not: that of a child which it forks. */
+function endsOthers(script: Script<ScriptStep>): boolean {
   return script.steps.some((step) => {
-    if (step.kind === 'repeat') return exits(step.script);
-    if (step.kind === 'choose') return step.scripts.some(exits);
-    return step.kind === 'operation' && step.operation.ends === true;
+    if (step.kind === 'repeat') return endsOthers(step.script);
+    if (step.kind === 'choose') return step.scripts.some(endsOthers);
+    if (step.kind !== 'operation') return false;
+    return step.operation.ends === true || step.operation.name === 'exec';
   });
 }
 

@@ -1,6 +1,6 @@
 // What happens to processes: signals, limits and their permissions, the OOM killer, names of mappings that move.
 import { describe, expect, it } from 'vitest';
-import { failures } from './failures.ts';
+import { everyOrder, failures } from './failures.ts';
 
 describe('kill', () => {
   it('ends the process: its scripts stop, it exits, and who waits for it goes on', () => {
@@ -100,6 +100,45 @@ actors:
       expect: ok
 `;
     expect(failures(text)).toEqual([]);
+  });
+});
+
+describe('exec by one of several threads', () => {
+  const threads = (...actors: readonly string[]) => `
+title: one thread execs while another works
+kernel: v6.12
+memory: {ram: {kind: shmem, size: 16KiB}}
+processes: {vmm: {maps: {ram: {}}}, other: {}}
+actors:
+  ${actors.join('\n  ')}
+`;
+  const exec = 'vmm: [{exec: {}}, {mmap: {memory: ram, name: again}}, {touch: {memory: again}}]';
+
+  it('ends the others, wherever they are, and goes on', () => {
+    const second = 'second: {on: vmm, do: [{wait: vmm}, {cpu.write: {memory: ram}, expect: SIGBUS}]}';
+    const work = '{repeat: {times: 1000, do: [{cpu.write: {memory: ram}, expect: [ok, SIGKILL]}, {sleep: 1ms}]}}';
+    const third = `third: {on: vmm, do: [${work}, {cpu.write: {memory: ram}, expect: SIGBUS}]}`;
+    expect(failures(threads(exec, second, third))).toEqual([]);
+  });
+
+  it('lets only one of them do it', () => {
+    const text = threads(
+      'vmm: [{exec: {}, expect: [ok, SIGKILL]}, {cpu.write: {at: 0x10000}, expect: SIGSEGV}]',
+      'second: {on: vmm, do: [{exec: {}, expect: [ok, SIGKILL]}, {cpu.write: {at: 0x10000}, expect: SIGSEGV}]}',
+    );
+    expect(failures(text)).toEqual([]);
+    expect(everyOrder(text)).toEqual([]);
+  });
+
+  it('is not undone by a thread that exits meanwhile, and does not outlive SIGKILL', () => {
+    const second = 'second: {on: vmm, do: [{touch: {memory: ram}, expect: [ok, SIGKILL]}, {exit: {}}]}';
+    const killed = exec
+      .replace('{}}', '{}, expect: [ok, SIGKILL]}')
+      .replace('again}}]', 'again}, expect: [ok, SIGKILL]}]');
+    const kill = 'other: [{kill: {process: vmm}}]';
+    const third = 'third: {on: vmm, do: [{wait: last}]}';
+    const last = 'last: {on: other, do: [{wait: vmm}]}';
+    expect(everyOrder(threads(killed, second, third, kill, last))).toEqual([]);
   });
 });
 

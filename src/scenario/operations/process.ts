@@ -7,7 +7,7 @@ import { exec } from '../../mm/exec.ts';
 import { exit, fput } from '../../mm/exit.ts';
 import { fork } from '../../mm/fork.ts';
 import { closeInode } from '../../mm/iput.ts';
-import { doGroupExit, sendSigkill } from '../../mm/signal.ts';
+import { deThread, doGroupExit, sendSigkill } from '../../mm/signal.ts';
 import { OpenFile } from '../../mm/task.ts';
 import type { OperationContext } from '../context.ts';
 import { perform } from '../interpret.ts';
@@ -110,7 +110,7 @@ export const processOperations = [
   defineOperation({
     name: 'exec',
     summary:
-      'execve(): a new, empty address space. Descriptors that were opened by path stay open, and with them what they pinned; those that KVM, io_uring and VFIO_GROUP_GET_DEVICE_FD make are closed.',
+      'execve(): a new, empty address space, once every other thread of the process is back from the kernel and has ended. Descriptors that were opened by path stay open, and with them what they pinned; those that KVM, io_uring and VFIO_GROUP_GET_DEVICE_FD make are closed. EAGAIN: the process dies, or execs in another thread.',
     on: ['process'],
     args: z.strictObject({
       keep_open: z
@@ -120,6 +120,8 @@ export const processOperations = [
     }),
     *run(context, args) {
       const { world } = context.performance;
+      const several = threadsOf(world.scenario, processOf(context)) > 1;
+      if (several && !(yield* call(deThread(world.core)))) return { errno: 'EAGAIN' };
       const closed = args.keep_open === true ? [] : CLOSED_ON_EXEC;
       const result = yield* call(exec(world.core, ({ kind }) => closed.includes(kind)));
       if (result !== 'ok') return { errno: result };
