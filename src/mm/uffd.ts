@@ -62,7 +62,7 @@ export function* handleUserfault(core: CoreMm, fault: Fault, why: UserfaultReaso
   const fill = fault.vma.fields.uffd?.fill ?? null;
   if (fill !== null) {
     if (why === 'missing') yield* call(uffdCopy(core, mm, vpn, fill));
-    else if (why === 'minor') yield* call(uffdContinue(core, mm, vpn));
+    else if (why === 'minor') yield* call(uffdFill(mm, vpn, vpn + 1, (vma, at) => continuePage(core, mm, vma, at)));
     else yield* call(uffdWriteProtect(core, mm, vpn, vpn + 1, false));
     return 'retry';
   }
@@ -85,21 +85,53 @@ export function* handleUserfault(core: CoreMm, fault: Fault, why: UserfaultReaso
   return 'retry';
 }
 
-/**
- * UFFDIO_COPY (and UFFDIO_ZEROPAGE with the zero token) of one page of anonymous memory or shmem; `wp`: write-protected.
- * ENOENT: no registered area; EEXIST: a page is there; EFAULT: beyond the end of the file; EINVAL; ENOMEM.
- */
-export function* uffdCopy(core: CoreMm, mm: Mm, vpn: number, token: number, wp = false): Steps<Errno | null> {
-  yield* call(mm.mmapLock.read());
-  const result = yield* call(fillLocked(core, mm, vpn, token, wp));
-  yield mm.mmapLock.up();
-  return result;
+/** How far an ioctl came, and why not further. */
+export interface Filled {
+  readonly pages: number;
+  readonly errno: Errno | null;
 }
 
-function* fillLocked(core: CoreMm, mm: Mm, vpn: number, token: number, wp: boolean): Steps<Errno | null> {
-  yield mm.vmas.willRead(FIND);
-  const found = mm.vmaAt(vpn);
-  if (found === undefined || found.fields.uffd === null) return 'ENOENT';
+/**
+ * mfill_atomic of pages [from, to), one after the other, with `fillPage`, under mmap_lock. ENOENT, and nothing is filled
+ * in: they are not all in one registered area.
+ */
+export function* uffdFill(
+  mm: Mm,
+  from: number,
+  to: number,
+  fillPage: (vma: Vma, vpn: number) => Steps<Errno | null>,
+): Steps<Filled> {
+  yield* call(mm.mmapLock.read());
+  let pages = 0;
+  let errno: Errno | null = null;
+  for (; from + pages < to && errno === null; pages++) {
+    yield mm.vmas.willRead(FIND);
+    const vma = mm.vmaAt(from + pages);
+    const known = vma !== undefined && vma.fields.uffd !== null && to <= vma.end;
+    errno = known ? yield* call(fillPage(vma, from + pages)) : 'ENOENT';
+  }
+  yield mm.mmapLock.up();
+  return { pages: errno === null ? pages : pages - 1, errno };
+}
+
+/** UFFDIO_COPY of one page; see `copyPage`. ENOENT: no registered area. */
+export function* uffdCopy(core: CoreMm, mm: Mm, vpn: number, token: number): Steps<Errno | null> {
+  const { errno } = yield* call(uffdFill(mm, vpn, vpn + 1, (vma, at) => copyPage(core, mm, vma, at, token, false)));
+  return errno;
+}
+
+/**
+ * UFFDIO_COPY (and UFFDIO_ZEROPAGE with the zero token) of one page of anonymous memory or shmem; `wp`: write-protected.
+ * EEXIST: a page is there; EFAULT: beyond the end of the file; EINVAL; ENOMEM.
+ */
+export function* copyPage(
+  core: CoreMm,
+  mm: Mm,
+  found: Vma,
+  vpn: number,
+  token: number,
+  wp: boolean,
+): Steps<Errno | null> {
   const { file } = found.fields;
   if (wp && !userfaultfdWp(found)) return 'EINVAL';
   if (found.hugetlb) throw noHugetlb('UFFDIO_COPY');
@@ -178,20 +210,10 @@ function* mapFound(core: CoreMm, mm: Mm, vma: Vma, vpn: number, head: number, wp
 }
 
 /**
- * UFFDIO_CONTINUE of one page of shared shmem: the page of the file is mapped as it is. ENOENT: no registered area;
- * EINVAL: other memory; EFAULT: the file has no page there; EEXIST: it is mapped.
+ * UFFDIO_CONTINUE of one page of shared shmem: the page of the file is mapped as it is. EINVAL: other memory; EFAULT: the
+ * file has no page there; EEXIST: it is mapped.
  */
-export function* uffdContinue(core: CoreMm, mm: Mm, vpn: number): Steps<Errno | null> {
-  yield* call(mm.mmapLock.read());
-  const result = yield* call(continueLocked(core, mm, vpn));
-  yield mm.mmapLock.up();
-  return result;
-}
-
-function* continueLocked(core: CoreMm, mm: Mm, vpn: number): Steps<Errno | null> {
-  yield mm.vmas.willRead(FIND);
-  const vma = mm.vmaAt(vpn);
-  if (vma === undefined || vma.fields.uffd === null) return 'ENOENT';
+export function* continuePage(core: CoreMm, mm: Mm, vma: Vma, vpn: number): Steps<Errno | null> {
   const { file, shared } = vma.fields;
   if (!shared || file === null || !isShmem(vma)) {
     if (vma.hugetlb) throw noHugetlb('UFFDIO_CONTINUE');
@@ -202,7 +224,10 @@ function* continueLocked(core: CoreMm, mm: Mm, vpn: number): Steps<Errno | null>
   return yield* call(mapFound(core, mm, vma, vpn, got.head));
 }
 
-/** UFFDIO_WRITEPROTECT of pages [from, to), in one registered area. ENOENT: it is none, or not registered for that. */
+/**
+ * UFFDIO_WRITEPROTECT of pages [from, to). ENOENT: they are not all in one area that is registered for that. Later kernels
+ * take one area after the other, over holes, up to the first that is not registered, and ENOENT is that, or none at all.
+ */
 export function* uffdWriteProtect(
   core: CoreMm,
   mm: Mm,
@@ -213,12 +238,17 @@ export function* uffdWriteProtect(
   yield* call(mm.mmapLock.read());
   yield mm.vmas.willRead(FIND);
   const vmas = mm.vmasIn(from, to);
-  let next = from;
-  for (const vma of vmas) if (vma.start <= next && userfaultfdWp(vma)) next = vma.end;
-  const known = next >= to;
-  if (known) for (const vma of vmas) yield* call(uffdWpRange(core, mm, vma, from, to, protect));
+  const several = core.kernel.has('uffd.wp-several-areas');
+  const [first] = vmas;
+  const inside = first !== undefined && (several || (first.start <= from && to <= first.end));
+  let errno: Errno | null = inside ? null : 'ENOENT';
+  for (const vma of vmas) {
+    if (errno === null && !userfaultfdWp(vma)) errno = 'ENOENT';
+    if (errno !== null) break;
+    yield* call(uffdWpRange(core, mm, vma, from, to, protect));
+  }
   yield mm.mmapLock.up();
-  return known ? null : 'ENOENT';
+  return errno;
 }
 
 /** uffd_wp_range: what of [from, to) lies in the VMA. mmap_lock is held. */

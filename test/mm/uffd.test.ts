@@ -135,3 +135,50 @@ describe('UFFDIO_CONTINUE', () => {
     );
   });
 });
+
+describe('a range that leaves its area', () => {
+  const split = steps(
+    register('anon', '[missing, wp]', ', length: 8KiB'),
+    register('anon', 'missing', ', offset: 8KiB'),
+  );
+
+  it('is ENOENT for UFFDIO_COPY and UFFDIO_ZEROPAGE, which fill in nothing', () => {
+    passes(
+      scenario(
+        `${split}    - uffd.copy: {memory: anon, value: C}\n      expect: ENOENT\n      shows: {pages: 0}\n` +
+          '    - uffd.zeropage: {memory: anon, offset: 4KiB, length: 8KiB}\n      expect: ENOENT\n' +
+          '    - uffd.copy: {memory: anon, offset: 8KiB, value: D}\n      returns: 0\n      shows: {pages: 2}\n',
+      ),
+    );
+  });
+
+  it('stops UFFDIO_WRITEPROTECT before it began, or since 6.4 where the next area is not registered for it', () => {
+    const protect = (kernel: string, protectedFirst: boolean) =>
+      passes(
+        scenario(
+          steps('cpu.write: {memory: anon, length: 16KiB}') +
+            `${split}    - uffd.writeprotect: {memory: anon}\n      expect: ENOENT\n` +
+            `    - pagemap: {memory: anon}\n      shows: {uffd_wp: ${protectedFirst}}\n`,
+          { kernel },
+        ),
+      );
+    protect('v6.1', false);
+    protect('v6.12', true);
+  });
+
+  it('is no obstacle to UFFDIO_WRITEPROTECT since 6.4, nor are holes', () => {
+    const twice = (kernel: string, outcome: string) =>
+      passes(
+        scenario(
+          `${steps(
+            register('anon', 'wp'),
+            'munmap: {memory: anon, offset: 4KiB, length: 4KiB}',
+            'uffd.writeprotect: {memory: anon}',
+          ).trimEnd()}\n      expect: ${outcome}\n`,
+          { kernel },
+        ),
+      );
+    twice('v6.1', 'ENOENT');
+    twice('v6.12', 'ok');
+  });
+});

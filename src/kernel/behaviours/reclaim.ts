@@ -286,6 +286,16 @@ export const reclaim = subject({
     requires: ['uffd.wp'],
     note: 'commit and release are from memory; both recorded kernels have it',
   },
+  'uffd.wp-several-areas': {
+    summary: 'UFFDIO_WRITEPROTECT takes one area after the other; before, its range has to lie in one.',
+    commit: 'a1b92a3f14b1',
+    source: 'reclaim-migration-writeback.md 2.17',
+    evidence: 'source',
+    in: { since: '6.4' },
+    config: 'USERFAULTFD',
+    requires: ['uffd.wp'],
+    note: 'mwriteprotect_range of 6.1 lacks it, of 6.12 has it; commit and release are from memory',
+  },
   'uffd.move': {
     summary: 'UFFDIO_MOVE moves anonymous pages between addresses, refusing pinned ones.',
     commit: 'adef440691ba',

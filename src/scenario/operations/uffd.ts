@@ -6,9 +6,9 @@ import { MMAP_MIN_PAGE, TASK_SIZE_PAGES } from '../../mm/address-space.ts';
 import type { CoreMm } from '../../mm/core.ts';
 import type { Errno } from '../../mm/errno.ts';
 import type { Mm } from '../../mm/mm.ts';
-import { uffdContinue, uffdCopy, uffdWriteProtect } from '../../mm/uffd.ts';
+import { continuePage, copyPage, uffdFill, uffdWriteProtect } from '../../mm/uffd.ts';
 import { userfaultfdRegister, userfaultfdUnregister } from '../../mm/uffd-register.ts';
-import { uffdModes } from '../../mm/vma.ts';
+import { uffdModes, type Vma } from '../../mm/vma.ts';
 import type { OperationContext } from '../context.ts';
 import { defineOperation, type Outcome } from '../operation.ts';
 import { zContent } from '../scalar.ts';
@@ -33,7 +33,7 @@ function validRange({ address, bytes, vpn, pages }: Range): boolean {
 function* fillRange(
   context: OperationContext,
   args: WhereArgs,
-  fill: (core: CoreMm, mm: Mm, vpn: number) => Steps<Errno | null>,
+  fillPage: (core: CoreMm, mm: Mm, vma: Vma, vpn: number) => Steps<Errno | null>,
 ): Steps<Outcome> {
   const range = mustRange(context, args);
   const { vpn, pages, task } = range;
@@ -41,11 +41,10 @@ function* fillRange(
   const mm = task.mm.peek();
   if (mm === null) return { errno: 'ESRCH' };
   if (!validRange(range)) return { errno: 'EINVAL' };
-  for (let done = 0; done < pages; done++) {
-    const errno = yield* call(fill(core, mm, vpn + done));
-    if (errno !== null) return { errno: done === 0 ? errno : 'EAGAIN', shows: { pages: done } };
-  }
-  return { returns: 0, shows: { pages } };
+  const filled = yield* call(uffdFill(mm, vpn, vpn + pages, (vma, at) => fillPage(core, mm, vma, at)));
+  const shows = { pages: filled.pages };
+  if (filled.errno === null) return { returns: 0, shows };
+  return { errno: filled.pages === 0 ? filled.errno : 'EAGAIN', shows };
 }
 
 export const uffdOperations = [
@@ -98,7 +97,7 @@ export const uffdOperations = [
     shows: FILLED,
     run(context, args) {
       const token = tokensOf(context).of(args.value);
-      return fillRange(context, args, (core, mm, vpn) => uffdCopy(core, mm, vpn, token, args.wp ?? false));
+      return fillRange(context, args, (core, mm, vma, vpn) => copyPage(core, mm, vma, vpn, token, args.wp ?? false));
     },
   }),
   defineOperation({
@@ -107,7 +106,8 @@ export const uffdOperations = [
     on: ['process'],
     args: z.strictObject(WHERE),
     shows: FILLED,
-    run: (context, args) => fillRange(context, args, (core, mm, vpn) => uffdCopy(core, mm, vpn, ZERO_TOKEN)),
+    run: (context, args) =>
+      fillRange(context, args, (core, mm, vma, vpn) => copyPage(core, mm, vma, vpn, ZERO_TOKEN, false)),
   }),
   defineOperation({
     name: 'uffd.continue',
@@ -118,7 +118,7 @@ export const uffdOperations = [
     *run(context, args) {
       // No such ioctl
       if (!context.performance.world.kernel.has('uffd.minor-hugetlb')) return { errno: 'EINVAL' };
-      return yield* call(fillRange(context, args, uffdContinue));
+      return yield* call(fillRange(context, args, continuePage));
     },
   }),
   defineOperation({
