@@ -70,6 +70,11 @@ function* uptodateFolio(core: CoreMm, inode: Inode, index: number): Steps<number
       return added;
     }
     if (folios.has(cached, PG_UPTODATE)) return cached;
+    if (inode.kind === 'shmem') {
+      // Made by fallocate, and nobody has used it (SGP_READ).
+      yield* call(folioPut(core, cached, 1, 'shmem_get_folio:read'));
+      return 'hole';
+    }
     if (folios.has(cached, PG_LOCKED)) yield waitUnlocked(core, cached, WAIT_READ);
     folios.mapping.willRead(cached, LOCK_READ);
     yield lockFolio(core, cached, LOCK_READ);

@@ -1,5 +1,6 @@
 // shmem (mm/shmem.c): pages of memfd, tmpfs, SysV shared memory and shared anonymous memory. A page is in the page cache,
-// in swap (the cache then holds the slot), or nowhere. 4 KiB folios; huge= mounts are not modelled.
+// in swap (the cache then holds the slot), or nowhere. 4 KiB folios; huge= mounts are not modelled. A page that fallocate
+// made and nobody has used is not PG_UPTODATE, so that a fallocate that fails can take it back.
 import { call, type Steps } from '../engine/process.ts';
 import { step } from '../engine/step.ts';
 import type { CoreMm } from './core.ts';
@@ -17,6 +18,9 @@ const SIZE = step('shmem_get_folio_gfp:i_size', 'op');
 const LOCK = step('shmem_get_folio_gfp:folio_lock', 'lock');
 const CHECK = step('shmem_get_folio_gfp:recheck', 'op');
 const REPLACE = step('shmem_swapin_folio:replace', 'op');
+const SIGNAL = step('shmem_fallocate:fatal-signal', 'none');
+const DIRTY = step('shmem_fallocate:folio_mark_dirty', 'op');
+const UNDO_LOCK = step('shmem_undo_range:folio_lock', 'lock');
 const UNDO = step('shmem_get_folio_gfp:undo', 'op');
 
 /** A locked folio with a reference of the caller's, or why there is none. */
@@ -35,11 +39,15 @@ export function* shmemGetFolio(
   return got;
 }
 
-/** What for: a fault, or (SGP_WRITE) a write system call, which is a use of the page. */
+/** What for: a fault, or (SGP_WRITE) a write system call, which is a use of the page, or (SGP_FALLOC) later use. */
 interface Purpose {
   readonly inFault: boolean;
   readonly write: boolean;
+  /** Also beyond i_size. */
+  readonly fallocate?: boolean;
 }
+
+const LATER: Purpose = { inFault: false, write: false, fallocate: true };
 
 /** As `shmemGetFolio`; with `userfaultfd` a page that is nowhere is not made but `missing`. By default for a fault. */
 export function* shmemGetOrMissing(
@@ -51,8 +59,10 @@ export function* shmemGetOrMissing(
   purpose: Purpose = { inFault: true, write: false },
 ): Steps<GotFolio | 'missing'> {
   for (;;) {
-    yield inode.sizePages.willRead(SIZE);
-    if (index >= inode.sizePages.value) return 'sigbus';
+    if (purpose.fallocate !== true) {
+      yield inode.sizePages.willRead(SIZE);
+      if (index >= inode.sizePages.value) return 'sigbus';
+    }
     const entry = yield* call(filemapGetEntry(core, inode, index));
     if (entry === 0 && userfaultfd) return 'missing';
     const got =
@@ -76,6 +86,8 @@ function* lockFound(core: CoreMm, inode: Inode, head: number, { write }: Purpose
   const poisoned = (folios.flags.get(head) & PG_HWPOISON) !== 0;
   if (ours && !poisoned) {
     if (write) markAccessedNow(core, head);
+    // Made by fallocate: used now.
+    if ((folios.flags.get(head) & PG_UPTODATE) === 0) folios.change(head, PG_UPTODATE);
     return { head };
   }
   unlockNow(core, head);
@@ -89,16 +101,17 @@ function* shmemAllocFolio(
   inode: Inode,
   index: number,
   movable: boolean,
-  { inFault, write }: Purpose,
+  { inFault, write, fallocate }: Purpose,
 ): Steps<GotFolio | 'again'> {
   const head = yield* call(allocFolio(core, { order: 0, movable, zero: true, ...inode.policy }));
   if (head === undefined) return 'oom';
-  const flags = write ? PG_UPTODATE | PG_REFERENCED : PG_UPTODATE;
+  const flags = fallocate === true ? 0 : write ? PG_UPTODATE | PG_REFERENCED : PG_UPTODATE;
   if (!(yield* call(filemapAddFolio(core, inode, index, head, flags)))) {
     yield* call(folioPut(core, head, 1, 'shmem_alloc_and_add_folio'));
     return 'again';
   }
   yield* call(folioAddLru(core, head, inFault));
+  if (fallocate === true) return { head };
   yield inode.sizePages.willRead(CHECK);
   if (index < inode.sizePages.value) return { head };
   // Truncated meanwhile: the page must not stay beyond the end.
@@ -116,9 +129,55 @@ function* removeLocked(core: CoreMm, inode: Inode, index: number, head: number):
   if (references === 2) {
     inode.pages.set(index, 0);
     folios.mapping.set(head, 0);
+    folios.change(head, 0, PG_DIRTY);
   }
   unlockNow(core, head);
   yield* call(folioPut(core, head, references, 'shmem_get_folio:undo'));
+}
+
+/**
+ * The pages [from, to) of shmem_fallocate, in memory or in swap, dirty so that they are not lost; i_rwsem is held. ENOMEM,
+ * EINTR: killed; then those that it made and nobody has used are gone again. No limit of a mount (ENOSPC) is modelled,
+ * memfd and SysV shared memory have none.
+ */
+export function* shmemFallocate(
+  core: CoreMm,
+  inode: Inode,
+  from: number,
+  to: number,
+): Steps<'ok' | 'ENOMEM' | 'EINTR'> {
+  const { folios } = core;
+  const { killed } = core.current.task;
+  for (let index = from; index < to; index++) {
+    yield killed.willRead(SIGNAL);
+    const got = killed.value ? 'killed' : yield* call(shmemGetOrMissing(core, inode, index, true, false, LATER));
+    if (got === 'hwpoison') continue;
+    if (typeof got === 'string') {
+      for (let made = from; made < index; made++) yield* call(undoFallocated(core, inode, made));
+      return got === 'killed' ? 'EINTR' : 'ENOMEM';
+    }
+    yield folios.flags.willUpdate(got.head, DIRTY);
+    folios.change(got.head, PG_DIRTY);
+    unlockNow(core, got.head);
+    yield* call(folioPut(core, got.head, 1, 'shmem_fallocate'));
+  }
+  return 'ok';
+}
+
+/** shmem_undo_range(unfalloc) of one page: what is in swap stays, and what somebody has used. */
+function* undoFallocated(core: CoreMm, inode: Inode, index: number): Steps<void> {
+  const { folios } = core;
+  const head = yield* call(filemapGetEntry(core, inode, index));
+  if (head <= 0) return;
+  folios.mapping.willRead(head, UNDO_LOCK);
+  yield lockFolio(core, head, UNDO_LOCK);
+  const unused = folios.mapping.get(head) === inode.id && (folios.flags.get(head) & PG_UPTODATE) === 0;
+  if (unused) {
+    yield* call(removeLocked(core, inode, index, head));
+    return;
+  }
+  unlockNow(core, head);
+  yield* call(folioPut(core, head, 1, 'shmem_undo_range'));
 }
 
 /** shmem_swapin_folio: the page comes back from its slot and takes the slot's place in the page cache. */

@@ -5,7 +5,7 @@ import { type Announced, type Step, step } from '../engine/step.ts';
 import type { CoreMm } from './core.ts';
 import { unlockNow, willUnlock } from './folio-lock.ts';
 import type { Inode } from './inode.ts';
-import { PG_DIRTY, PG_LRU, PG_PRIVATE, PG_RECLAIM, PG_SWAPCACHE, PG_WRITEBACK } from './page-flags.ts';
+import { PG_DIRTY, PG_LRU, PG_PRIVATE, PG_RECLAIM, PG_SWAPCACHE, PG_UPTODATE, PG_WRITEBACK } from './page-flags.ts';
 import { folioFreeSwap } from './swap-cache.ts';
 
 const ADD = step('add_to_swap', 'op');
@@ -94,7 +94,7 @@ export function* pageout(
 /** shmem_writepage, up to the swap cache: the slot takes the page's place in the file. False: no slot. */
 function* shmemWritepage(core: CoreMm, inode: Inode, head: number): Steps<boolean> {
   const { folios, swap } = core;
-  const slot = yield* call(join(core, head, 0, SHMEM_ADD));
+  const slot = yield* call(join(core, head, PG_UPTODATE, SHMEM_ADD));
   if (slot === undefined) {
     yield folios.flags.willUpdate(head, REDIRTY);
     folios.change(head, PG_DIRTY, PG_RECLAIM);

@@ -9,6 +9,7 @@ import type { Errno } from './errno.ts';
 import { giveBack } from './free-runs.ts';
 import type { Inode } from './inode.ts';
 import { folioBatchRelease } from './lru.ts';
+import { shmemFallocate } from './shmem.ts';
 import { bulkTruncatable, truncateRun } from './truncate-bulk.ts';
 import { truncateEntry } from './truncate-page.ts';
 import { unmapMappingRange } from './unmap-mapping.ts';
@@ -154,7 +155,7 @@ export type FallocateMode = 'allocate' | 'punch-hole' | 'zero-range' | 'collapse
 
 /**
  * fallocate of pages [from, from + pages). EINVAL: nothing, or a collapse that reaches the end; EOPNOTSUPP: this kind of
- * file cannot; EPERM: sealed against writing, or against growing.
+ * file cannot; EPERM: sealed against writing, or against growing; ENOMEM and EINTR (killed): pages of shmem.
  */
 export function* fallocate(
   core: CoreMm,
@@ -174,7 +175,7 @@ export function* fallocate(
   if (mode === 'punch-hole' && inode.sealed('write', 'future_write')) result = 'EPERM';
   else if (mode === 'allocate' && from + pages > size && inode.sealed('grow')) result = 'EPERM';
   else if (mode === 'collapse-range' && from + pages >= size) result = 'EINVAL';
-  else yield* call(doFallocate(core, inode, mode, from, from + pages, size));
+  else result = yield* call(doFallocate(core, inode, mode, from, from + pages, size));
   yield inode.rwsem.up();
   return result;
 }
@@ -186,11 +187,12 @@ function* doFallocate(
   from: number,
   to: number,
   size: number,
-): Steps<void> {
-  if (mode === 'allocate') yield* call(preallocate(inode, from, to, size));
-  else if (inode.kind === 'hugetlb') yield* call(hugetlbPunchHole(core, inode, from, to));
+): Steps<'ok' | Errno> {
+  if (mode === 'allocate') return yield* call(preallocate(core, inode, from, to, size));
+  if (inode.kind === 'hugetlb') yield* call(hugetlbPunchHole(core, inode, from, to));
   else if (inode.kind === 'shmem') yield* call(punchPagecache(core, inode, from, to));
   else yield* call(diskFallocate(core, inode, mode, from, to, size));
+  return 'ok';
 }
 
 /** ext4_punch_hole, ext4_zero_range, ext4_collapse_range: written out first, with faults kept out. */
@@ -258,10 +260,15 @@ function* zeroPartial(core: CoreMm, inode: Inode, from: number, to: number): Ste
   if (entry > 0 && inode.pages.get(from) === entry) core.frames.content.fill(low, low + to - from - 1, 0);
 }
 
-/** Preallocation: blocks, and a larger file. Pages of shmem and hugetlb come with the first touch here. */
-function* preallocate(inode: Inode, from: number, to: number, size: number): Steps<void> {
+/** Preallocation: blocks, or pages of shmem, and a larger file. Pages of hugetlb come with the first touch here. */
+function* preallocate(core: CoreMm, inode: Inode, from: number, to: number, size: number): Steps<'ok' | Errno> {
+  if (inode.kind === 'shmem') {
+    const result = yield* call(shmemFallocate(core, inode, from, to));
+    if (result !== 'ok') return result;
+  }
   if (inode.dirtyTracking) inode.allocated.willUpdateRange(from, to - 1, PREALLOCATE);
   yield inode.sizePages.willWrite(PREALLOCATE);
   if (inode.dirtyTracking) inode.allocated.fill(from, to - 1, 1);
   inode.sizePages.value = Math.max(size, to);
+  return 'ok';
 }

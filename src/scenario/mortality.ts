@@ -49,10 +49,12 @@ function* operations(script: Script<ScriptStep>, times: bigint): Generator<{ ste
   }
 }
 
-/** What an operation may take at most by the sizes that it names: areas that are mapped, files that grow. */
-function bytesOf({ args }: OperationStep): bigint {
-  const { size, new_size: grown } = args as { readonly size?: unknown; readonly new_size?: unknown };
-  return (typeof size === 'bigint' ? size : 0n) + (typeof grown === 'bigint' ? grown : 0n);
+/** What an operation may take at most by the sizes that it names: areas that are mapped, files that grow or are filled. */
+function bytesOf({ operation, args }: OperationStep): bigint {
+  const sizes = args as Readonly<Partial<Record<'size' | 'new_size' | 'length' | 'mode', unknown>>>;
+  const fills = operation.name === 'fallocate' && (sizes.mode ?? 'allocate') === 'allocate';
+  const filled = fills ? sizes.length : undefined;
+  return [sizes.size, sizes.new_size, filled].reduce<bigint>((sum, n) => (typeof n === 'bigint' ? sum + n : sum), 0n);
 }
 
 /** Is it more than three quarters of memory? Copies, caches and the boot take some, too. Unsaid, there is enough. */

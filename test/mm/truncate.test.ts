@@ -2,12 +2,17 @@ import { describe, expect, it } from 'vitest';
 import { call } from '../../src/engine/process.ts';
 import { step } from '../../src/engine/step.ts';
 import { runTimed } from '../../src/engine/timed.ts';
+import { until } from '../../src/engine/wait.ts';
 import { cpuAccess } from '../../src/mm/access.ts';
+import { readPage } from '../../src/mm/file-io.ts';
+import type { Inode } from '../../src/mm/inode.ts';
 import { lruAddDrainAll } from '../../src/mm/lru.ts';
 import { PG_DIRTY, PG_PRIVATE } from '../../src/mm/page-flags.ts';
 import { type FallocateMode, fallocate, truncate } from '../../src/mm/truncate.ts';
 import { Lab, RECORDED } from '../support/lab.ts';
 import { actor } from '../support/world.ts';
+
+const KILL = step('test:kill', 'none');
 
 type How = 'punch_hole' | 'truncate_0' | 'truncate_0_and_extend' | 'fallocate_zero_range' | 'fallocate_collapse_range';
 
@@ -198,5 +203,46 @@ describe('truncation', () => {
     expect(runTimed(sim).end).toBe('done');
     expect(order).toEqual(['unpinned', 'truncated']);
     expect(lab.pfn()).toBe(0);
+  });
+});
+
+describe('fallocate of shmem', () => {
+  const ours = (inode: Inode) =>
+    Array.from({ length: 12 }, (_, index) => (inode.pages.peek(index) > 0 ? 'page' : 'hole')).join(' ');
+
+  it('takes the pages at once, zeroed and dirty, and makes the file longer', () => {
+    const lab = new Lab();
+    make(lab, 'memfd_shared_rw_touched');
+    const file = lab.file!;
+    expect(lab.do(() => fallocate(lab.core, file, 'allocate', 6, 4))).toBe('ok');
+    expect(file.sizePages.peek()).toBe(10);
+    expect(ours(file)).toBe('page page page page page page page page page page hole hole');
+    const head = file.pages.peek(9) - 1;
+    expect(lab.core.folios.has(head, PG_DIRTY)).toBe(true);
+    expect(lab.core.frames.content.peek(head)).toBe(0);
+    expect(lab.read(7)).toBe('c');
+  });
+
+  it('that fails takes back what it made and nobody has used', () => {
+    const lab = new Lab();
+    const file = lab.inode({ kind: 'shmem', sizePages: 8 });
+    lab.map({ shared: true, file });
+    lab.write('c', 1);
+    expect(lab.do(() => fallocate(lab.core, file, 'allocate', 2, 2))).toBe('ok');
+    expect(lab.do(() => readPage(lab.core, file, 2))).toEqual({ token: 0 });
+    actor(lab.world, lab.task, 'allocator', function* () {
+      expect(yield* call(fallocate(lab.core, file, 'allocate', 0, 12))).toBe('EINTR');
+    });
+    actor(lab.world, lab.task, 'killer', function* () {
+      const { pages } = file;
+      const { killed } = lab.task;
+      killed.willUpdate(KILL);
+      yield until(lab.world.sim, [{ id: pages.base + 6 }], () => pages.peek(6) > 0, KILL);
+      killed.value = true;
+    });
+    expect(runTimed(lab.world.sim).end).toBe('done');
+    // Written, and twice allocated; the others are of this call.
+    expect(ours(file)).toBe('hole page page page hole hole hole hole hole hole hole hole');
+    expect(file.sizePages.peek()).toBe(8);
   });
 });

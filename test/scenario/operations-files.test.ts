@@ -1,7 +1,7 @@
 // Operations on files and through /proc, as users write them: unlink and close, freezing a filesystem, forced writes,
 // soft-dirty tracking, memory errors that are told at once.
 import { describe, expect, it } from 'vitest';
-import { failures } from './failures.ts';
+import { everyOrder, failures } from './failures.ts';
 
 describe('unlink', () => {
   const story = (kind: string, end: string) => `
@@ -239,5 +239,28 @@ actors:
       expect: SIGBUS
 `;
     expect(failures(text)).toEqual([]);
+  });
+});
+
+describe('fallocate', () => {
+  it('of a memfd that is killed takes back no page that somebody uses', () => {
+    const text = `
+title: preallocation is killed
+kernel: v6.12
+memory: {a: {kind: shmem, size: 8KiB}}
+processes: {p: {}, q: {maps: {a: {}}}, r: {}}
+actors:
+  p:
+    - fallocate: {memory: a}
+      expect: [ok, SIGKILL]
+  q:
+    - cpu.write: {memory: a, offset: 4KiB, value: Q}
+    - cpu.read: {memory: a, offset: 4KiB}
+      shows: {value: Q}
+  r:
+    - kill: {process: p}
+`;
+    expect(failures(text)).toEqual([]);
+    expect(everyOrder(text)).toEqual([]);
   });
 });

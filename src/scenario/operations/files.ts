@@ -87,7 +87,8 @@ export const fileOperations = [
   }),
   defineOperation({
     name: 'fallocate',
-    summary: 'fallocate(): allocates, punches a hole, zeroes or collapses a range.',
+    summary:
+      'fallocate(): allocates, punches a hole, zeroes or collapses a range. shmem gets its pages at once: ENOMEM, EINTR when killed.',
     on: ['process'],
     args: z.strictObject({
       ...PART,
