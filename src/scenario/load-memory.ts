@@ -2,7 +2,7 @@
 import { type Diagnostic, didYouMean, nameList } from './diagnostic.ts';
 import { type Mapping, type Memory, type Process, resolveMapping } from './scenario.ts';
 import type { ScenarioSpec } from './schema.ts';
-import { memoryOfMap } from './schema-world.ts';
+import { memoryOfMap, type ProcessSpec } from './schema-world.ts';
 import type { Path, Source } from './source.ts';
 import { formatSize } from './units.ts';
 
@@ -44,8 +44,18 @@ export function buildProcesses(
       maps.push(mapping);
     }
     checkOverlaps(name, maps, source, complain);
-    return { name, spec: process, maps, where: source.where(['processes', name], 'key') };
+    const aboveHardLimit = limitsMismatch(name, process, source);
+    const { memlock, memlock_hard: hard } = process;
+    if (memlock !== undefined && hard !== undefined && memlock > hard) complain(aboveHardLimit);
+    return { name, spec: process, maps, where: source.where(['processes', name], 'key'), aboveHardLimit };
   });
+}
+
+/** At the limit that is written: the soft one may be that of the host. */
+function limitsMismatch(name: string, { memlock }: ProcessSpec, source: Source): Diagnostic {
+  const path = ['processes', name, memlock === undefined ? 'memlock_hard' : 'memlock'];
+  const message = `the soft limit of \`${name}\` is above its hard limit`;
+  return source.diagnostic(path, { message, hint: 'lower `memlock`, or raise `memlock_hard`' });
 }
 
 /** Two mappings at fixed addresses cannot share one: the second would take the first away. */

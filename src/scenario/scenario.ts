@@ -1,6 +1,6 @@
 // A loaded scenario: everything checked, names resolved, defaults that do not depend on a kernel filled in. This is
 // what the world is wired from.
-import type { Where } from './diagnostic.ts';
+import type { Diagnostic, Where } from './diagnostic.ts';
 import type { Expectation, FindingPattern } from './expectation.ts';
 import type { Script, SubjectKind } from './reference.ts';
 import type { Prot } from './scalar.ts';
@@ -39,6 +39,8 @@ export interface Process {
   readonly spec: ProcessSpec;
   readonly maps: readonly Mapping[];
   readonly where: Where;
+  /** What to say when its soft limit of locked memory is above the hard one. */
+  readonly aboveHardLimit: Diagnostic;
 }
 
 export interface Vm {

@@ -197,16 +197,13 @@ export class World {
     return user;
   }
 
-  private addTask({ name, spec, where }: ProcessEntry): void {
+  private addTask({ name, spec, aboveHardLimit }: ProcessEntry): void {
     const user = this.user(spec.uid ?? 0);
     const limit = spec.memlock ?? this.one.host.memlock;
     const memlockBytes =
       limit === undefined ? DEFAULT_MEMLOCK[this.kernel.way('accounting.default-memlock')] : bytesOfLimit(limit);
     const memlockHardBytes = spec.memlock_hard === undefined ? memlockBytes : bytesOfLimit(spec.memlock_hard);
-    if (memlockHardBytes < memlockBytes) {
-      const message = `the soft limit of \`${name}\` is above its hard limit`;
-      throw new ScenarioError([{ where, message, hint: 'lower `memlock`, or raise `memlock_hard`' }]);
-    }
+    if (memlockHardBytes < memlockBytes) throw new ScenarioError([aboveHardLimit]);
     const capabilities =
       (spec.capabilities as readonly Capability[] | undefined) ?? (user.uid === 0 ? ROOT_CAPABILITIES : []);
     const mm = new Mm(this.sim, this.kernel, name);

@@ -2,6 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import { type Diagnostic, renderDiagnostics, ScenarioError } from '../../src/scenario/diagnostic.ts';
 import { loadScenario } from '../../src/scenario/load.ts';
+import { runScenario } from '../../src/scenario/run.ts';
 import { registry } from './operations.ts';
 
 function mistakesOf(text: string): readonly Diagnostic[] {
@@ -94,6 +95,20 @@ describe('a mistake in what there is', () => {
   ])('%s', (line, expected) => {
     const mistakes = mistakesOf(`${FRAME}${line}\nactors: {vmm: []}\n`).map(brief);
     expect(mistakes).toContainEqual(expect.stringContaining(expected));
+  });
+
+  it.each([
+    ['{memlock: 2MiB, memlock_hard: 1MiB}', '[2MiB] the soft limit of `p` is above its hard limit'],
+    ['{memlock: unlimited, memlock_hard: 1MiB}', '[unlimited] the soft limit of `p` is above its hard limit'],
+  ])('process %s', (written, expected) => {
+    const mistakes = mistakesOf(`title: x\nprocesses: {p: ${written}}\nactors: {p: []}\n`).map(brief);
+    expect(mistakes).toContainEqual(expect.stringContaining(expected));
+  });
+
+  it('a hard limit below the soft one of the host, known when the world is built', () => {
+    const text = 'title: x\nhost: {memlock: 2MiB}\nprocesses: {p: {memlock_hard: 1MiB}}\nactors: {p: []}\n';
+    const scenario = loadScenario('a.yaml', text, registry);
+    expect(() => runScenario(scenario, {})).toThrow('a.yaml:3:31: error: the soft limit of `p` is above its hard limit');
   });
 
   it.each([
