@@ -182,3 +182,15 @@ describe('a range that leaves its area', () => {
     twice('v6.12', 'ok');
   });
 });
+
+describe('without CONFIG_USERFAULTFD', () => {
+  it('there is no system call, and no descriptor for an ioctl', () => {
+    const without = scenario(
+      `    - ${register('anon', 'missing')}\n      expect: ENOSYS\n` +
+        '    - uffd.copy: {memory: anon, value: C}\n      expect: EBADF\n' +
+        '    - uffd.writeprotect: {memory: anon}\n      expect: EBADF\n' +
+        '    - cpu.read: {memory: anon}\n      shows: {value: zero}\n',
+    ).replace('memlock: unlimited', 'memlock: unlimited, config: {USERFAULTFD: n}');
+    passes(without);
+  });
+});

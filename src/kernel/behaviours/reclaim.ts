@@ -248,6 +248,13 @@ export const reclaim = subject({
     config: 'SECRETMEM',
     requires: ['gup.secretmem-refused'],
   },
+  'uffd.present': {
+    summary: 'There is a system call userfaultfd.',
+    source: 'reclaim-migration-writeback.md 2.17',
+    evidence: 'source',
+    in: 'always',
+    config: 'USERFAULTFD',
+  },
   'uffd.wp': {
     summary: 'userfaultfd write-protects anonymous memory.',
     commit: '63b2d4174c4a',

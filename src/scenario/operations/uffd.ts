@@ -29,6 +29,11 @@ function validRange({ address, bytes, vpn, pages }: Range): boolean {
   return vpn >= MMAP_MIN_PAGE && vpn + pages <= TASK_SIZE_PAGES;
 }
 
+/** Is there userfaultfd(2)? Without it no descriptor is there for an ioctl. */
+function isPresent(context: OperationContext): boolean {
+  return context.performance.world.kernel.has('uffd.present');
+}
+
 /** One ioctl that fills in a range page by page: EAGAIN when it stops after the first. */
 function* fillRange(
   context: OperationContext,
@@ -36,6 +41,7 @@ function* fillRange(
   fillPage: (core: CoreMm, mm: Mm, vma: Vma, vpn: number) => Steps<Errno | null>,
 ): Steps<Outcome> {
   const range = mustRange(context, args);
+  if (!isPresent(context)) return { errno: 'EBADF' };
   const { vpn, pages, task } = range;
   const { core } = context.performance.world;
   const mm = task.mm.peek();
@@ -51,7 +57,7 @@ export const uffdOperations = [
   defineOperation({
     name: 'uffd.register',
     summary:
-      'UFFDIO_REGISTER: faults on absent pages (missing), on pages of a file that are not mapped (minor) and writes to protected ones (wp) go to the handler. A faulting thread waits for an actor that does uffd.copy and the like, or with `fill` is answered at once.',
+      'UFFDIO_REGISTER: faults on absent pages (missing), on pages of a file that are not mapped (minor) and writes to protected ones (wp) go to the handler. A faulting thread waits for an actor that does uffd.copy and the like, or with `fill` is answered at once. ENOSYS: the kernel has no userfaultfd(2); other operations find no descriptor then (EBADF).',
     on: ['process'],
     args: z.strictObject({
       ...WHERE,
@@ -61,6 +67,7 @@ export const uffdOperations = [
     }),
     *run(context, args) {
       const range = mustRange(context, args);
+      if (!isPresent(context)) return { errno: 'ENOSYS' };
       if (!validRange(range)) return { errno: 'EINVAL' };
       const { vpn, pages, task } = range;
       const { core } = context.performance.world;
@@ -79,6 +86,7 @@ export const uffdOperations = [
     args: z.strictObject(WHERE),
     *run(context, args) {
       const range = mustRange(context, args);
+      if (!isPresent(context)) return { errno: 'EBADF' };
       if (!validRange(range)) return { errno: 'EINVAL' };
       const { vpn, pages, task } = range;
       const { core } = context.performance.world;
@@ -116,6 +124,7 @@ export const uffdOperations = [
     args: z.strictObject(WHERE),
     shows: FILLED,
     *run(context, args) {
+      if (!isPresent(context)) return { errno: 'EBADF' };
       // No such ioctl
       if (!context.performance.world.kernel.has('uffd.minor-hugetlb')) return { errno: 'EINVAL' };
       return yield* call(fillRange(context, args, continuePage));
@@ -129,6 +138,7 @@ export const uffdOperations = [
     *run(context, args) {
       const range = mustRange(context, args);
       const { core, kernel } = context.performance.world;
+      if (!isPresent(context)) return { errno: 'EBADF' };
       if (!kernel.has('uffd.wp') || !validRange(range)) return { errno: 'EINVAL' };
       const { vpn, pages, task } = range;
       const errno = yield* call(uffdWriteProtect(core, task.mm.peek()!, vpn, vpn + pages, args.protect ?? true));
