@@ -35,6 +35,8 @@ export interface InodeOptions {
   readonly superBlock?: SuperBlock;
   /** MPOL_BIND of a file in memory to this node (shared policy); absent: that of the task. */
   readonly bindNode?: number;
+  /** i_uid of a file that only its owner may write; absent: one that anybody may. */
+  readonly ownerUid?: number;
   /** It has a name in a directory, which `unlink` takes away; default: no. */
   readonly linked?: boolean;
 }
@@ -54,6 +56,8 @@ export class Inode {
   readonly superBlock: SuperBlock | null;
   /** Where pages of shmem and hugetlb have to come from, as Gfp has it. */
   readonly policy: { readonly node?: number };
+  /** The only uid that may write it, apart from root; null: anybody may. */
+  readonly ownerUid: number | null;
   /** i_size [pages] */
   readonly sizePages: Cell<number>;
   readonly seals: Cell<readonly Seal[]>;
@@ -90,6 +94,7 @@ export class Inode {
     this.hugeOrder = options.hugeOrder ?? 0;
     this.stablePages = options.stablePages ?? false;
     this.superBlock = options.superBlock ?? null;
+    this.ownerUid = options.ownerUid ?? null;
     this.policy = options.bindNode === undefined ? {} : { node: options.bindNode };
     this.identity = mix(hashText(options.name), 0x696e6f64);
     this.id = (this.identity & 0x7ffffffe) + 1;

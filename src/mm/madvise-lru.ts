@@ -9,7 +9,7 @@ import { isolateNow, lruAddDrain } from './lru.ts';
 import { reclaimIsolated } from './madvise-hooks.ts';
 import { splitLocked, wholeFolio } from './madvise-split.ts';
 import type { Mm } from './mm.ts';
-import { PG_ACTIVE, PG_LRU, PG_REFERENCED, PG_UNEVICTABLE } from './page-flags.ts';
+import { PG_ACTIVE, PG_ANON, PG_LRU, PG_REFERENCED, PG_UNEVICTABLE } from './page-flags.ts';
 import { pmdOf } from './page-table.ts';
 import { PMD_LEAF, PMD_TABLE, PTE_YOUNG, type Pte, ptePresent } from './pte.ts';
 import { type MmuGather, tlbFinish, tlbFlushBatchedPending, tlbGather } from './tlb.ts';
@@ -29,8 +29,20 @@ interface Cold {
   readonly vma: Vma;
   readonly gather: MmuGather;
   readonly pageout: boolean;
+  /** Pages of the file stay: the caller may not write it. */
+  readonly anonOnly: boolean;
   /** Isolated so far under the current table. */
   isolated: number[];
+}
+
+/**
+ * can_do_file_pageout: of a file that the caller may not write, paging out would tell who else uses it. CAP_FOWNER and
+ * CAP_DAC_OVERRIDE are not modelled: root has them, nobody else does.
+ */
+function mayPageOut(core: CoreMm, vma: Vma): boolean {
+  const { uid } = core.current.task.user;
+  const owner = vma.fields.file?.ownerUid ?? uid;
+  return vma.anonymous || uid === owner || uid === 0;
 }
 
 /** EINVAL: locked, hugetlb or raw frames (can_madv_lru_vma). mmap_lock is held for read. */
@@ -43,9 +55,11 @@ export function* madviseCold(
   pageout: boolean,
 ): Steps<'ok' | Errno> {
   if (vma.fields.locked || vma.fields.pfnMapping !== null || vma.hugetlb) return 'EINVAL';
+  const anonOnly = pageout && !mayPageOut(core, vma);
+  if (anonOnly && !(vma.cow && core.kernel.has('reclaim.pageout-of-private-copies'))) return 'ok';
   yield* call(lruAddDrain(core));
   const gather = yield* call(tlbGather(core, mm));
-  const cold: Cold = { core, mm, vma, gather, pageout, isolated: [] };
+  const cold: Cold = { core, mm, vma, gather, pageout, anonOnly, isolated: [] };
   const first = pmdOf(from);
   yield mm.pageTable.willReadPmds(first, pmdOf(to - 1), WALK);
   for (const row of mm.pageTable.populatedRows(first, pmdOf(to - 1))) {
@@ -63,7 +77,7 @@ function* coldRow(cold: Cold, row: number, from: number, to: number): Steps<void
   const leaf = mm.pageTable.peekPmd(row);
   if ((leaf.bits & PMD_LEAF) !== 0) {
     const head = hugeHead(cold, leaf);
-    if (head === undefined) return;
+    if (head === undefined || !concerns(cold, head)) return;
     if (to - from === PMD_PAGES) {
       yield* call(coldHuge(cold, row, head));
       return;
@@ -72,6 +86,11 @@ function* coldRow(cold: Cold, row: number, from: number, to: number): Steps<void
     if (core.folios.peekMapcount(head) > 1 || !(yield* call(splitLocked(core, mm, head)))) return;
   }
   yield* call(coldPtes(cold, row, from, to));
+}
+
+/** Not: a page of the file where only private copies are paged out. */
+function concerns({ core, anonOnly }: Cold, head: number): boolean {
+  return !anonOnly || core.folios.has(head, PG_ANON);
 }
 
 function* coldHuge(cold: Cold, row: number, head: number): Steps<void> {
@@ -103,7 +122,7 @@ function* coldPtes(cold: Cold, row: number, from: number, to: number): Steps<voi
   for (let vpn = from; vpn < to; ) {
     const pte = pageTable.peekPte(vpn);
     const head = ptePresent(pte.bits) ? normalHead(core, pte) : undefined;
-    if (head === undefined) {
+    if (head === undefined || !concerns(cold, head)) {
       vpn++;
       continue;
     }

@@ -41,6 +41,9 @@ const MOUNT = z
   .optional()
   .describe('The mounted filesystem it lies on, for fsfreeze and remount_ro; objects with the same one share it.');
 const READONLY_FD = z.boolean().optional().describe('The descriptor was opened O_RDONLY.');
+const OWNER = zCount(0, 0xffffffff)
+  .optional()
+  .describe('The uid that owns the file and alone may write it, apart from root; default: anybody may.');
 
 const KIND_TYPES = [
   z.strictObject({ kind: z.literal('anon'), ...COMMON }).describe('Anonymous memory.'),
@@ -57,11 +60,18 @@ const KIND_TYPES = [
       fs: z.enum(['ext4', 'xfs', 'btrfs']).optional().describe('Default ext4.'),
       file_size: zSize.optional().describe('Length of the file when it is not `size` (mappings may go past its end).'),
       readonly_fd: READONLY_FD,
+      owner: OWNER,
       mount: MOUNT,
     })
     .describe('A regular file whose file system tracks dirty pages.'),
   z
-    .strictObject({ kind: z.literal('tmpfs'), ...COMMON, file_size: zSize.optional(), readonly_fd: READONLY_FD })
+    .strictObject({
+      kind: z.literal('tmpfs'),
+      ...COMMON,
+      file_size: zSize.optional(),
+      readonly_fd: READONLY_FD,
+      owner: OWNER,
+    })
     .describe('A file on tmpfs.'),
   z
     .strictObject({

@@ -132,16 +132,24 @@ function inodeOptions(world: World, { name, spec }: Memory): InodeOptions | null
     case 'sysv':
       return { kind: 'shmem', name, sizePages, ...bound };
     case 'tmpfs':
-      return { kind: 'shmem', name, sizePages, linked, ...bound };
+      return { kind: 'shmem', name, sizePages, linked, ...ownedBy(spec.owner), ...bound };
     case 'dev-zero':
     case 'anon':
       return spec.shared === true ? { kind: 'shmem', name, sizePages, ...bound } : null;
     case 'hugetlb':
       return { kind: 'hugetlb', name, sizePages, hugeOrder: spec.page_size === '1GiB' ? 18 : 9, ...bound };
     case 'file':
-      return { kind: 'file', name, sizePages, linked, fs: spec.fs ?? 'ext4', ...mountOf(world, spec.mount) };
+      return {
+        kind: 'file',
+        name,
+        sizePages,
+        linked,
+        fs: spec.fs ?? 'ext4',
+        ...ownedBy(spec.owner),
+        ...mountOf(world, spec.mount),
+      };
     case 'text':
-      return { kind: 'file', name, sizePages, linked, fs: 'ext4' };
+      return { kind: 'file', name, sizePages, linked, fs: 'ext4', ...ownedBy(0) };
     case 'fsdax':
       return { kind: 'fsdax', name, sizePages, linked, ...mountOf(world, spec.mount) };
     case 'secret':
@@ -149,6 +157,10 @@ function inodeOptions(world: World, { name, spec }: Memory): InodeOptions | null
     default:
       return null;
   }
+}
+
+function ownedBy(uid: number | undefined): { readonly ownerUid?: number } {
+  return uid === undefined ? {} : { ownerUid: uid };
 }
 
 /** The filesystem of that name, made with its first file. */

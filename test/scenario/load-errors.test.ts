@@ -108,7 +108,9 @@ describe('a mistake in what there is', () => {
   it('a hard limit below the soft one of the host, known when the world is built', () => {
     const text = 'title: x\nhost: {memlock: 2MiB}\nprocesses: {p: {memlock_hard: 1MiB}}\nactors: {p: []}\n';
     const scenario = loadScenario('a.yaml', text, registry);
-    expect(() => runScenario(scenario, {})).toThrow('a.yaml:3:31: error: the soft limit of `p` is above its hard limit');
+    expect(() => runScenario(scenario, {})).toThrow(
+      'a.yaml:3:31: error: the soft limit of `p` is above its hard limit',
+    );
   });
 
   it.each([

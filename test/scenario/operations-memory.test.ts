@@ -1,4 +1,4 @@
-// Operations on memory at large, as users write them: compaction, memory blocks.
+// Operations on memory at large, as users write them: compaction, memory blocks, paging out.
 import { describe, expect, it } from 'vitest';
 import { failures } from './failures.ts';
 
@@ -246,5 +246,40 @@ actors:
       shows: {HugePages_Free: 2}
 `;
     expect(failures(text)).toEqual([]);
+  });
+});
+
+describe('MADV_PAGEOUT of a file', () => {
+  /** Is page 0, which was written when `write`, still mapped afterwards? */
+  const present = (seen: boolean, { kernel = 'v6.12', uid = 2, shared = true, write = false, of = 'owner: 1' } = {}) =>
+    failures(`
+title: paging out a file
+kernel: ${kernel}
+host: {cpus: 1, memory: {normal: 64MiB}, swap: 16MiB}
+memory: {f: {kind: file, size: 4KiB, ${of}}}
+processes: {p: {uid: ${uid}, maps: {f: {shared: ${shared}}}}}
+actors:
+  kernel: [{drop_caches: {}}]
+  p:
+    - wait: kernel
+    - cpu.${write ? 'write' : 'read'}: {memory: f}
+    - madvise: {memory: f, advice: PAGEOUT}
+      returns: 0
+    - pagemap: {memory: f}
+      shows: {present: ${seen}}
+`);
+
+  it('is for who may write it', () => {
+    expect(present(true)).toEqual([]);
+    expect(present(false, { uid: 1 })).toEqual([]);
+    expect(present(false, { uid: 0 })).toEqual([]);
+    expect(present(false, { of: 'content: A' })).toEqual([]);
+  });
+
+  it('takes private copies of everybody since 6.2, and leaves the pages that were not copied', () => {
+    expect(present(false, { shared: false, write: true })).toEqual([]);
+    expect(present(true, { shared: false })).toEqual([]);
+    expect(present(true, { shared: false, write: true, kernel: 'v6.1' })).toEqual([]);
+    expect(present(false, { shared: false, write: true, kernel: 'v6.1', uid: 1 })).toEqual([]);
   });
 });

@@ -95,6 +95,13 @@ export const reclaim = subject({
     evidence: 'unverified',
     in: { since: '6.0' },
   },
+  'reclaim.pageout-of-private-copies': {
+    summary: 'MADV_PAGEOUT takes private copies also of a file that the caller may not write; its own pages it leaves.',
+    source: 'reclaim-migration-writeback.md 2.13',
+    evidence: 'source',
+    in: { since: '6.2' },
+    note: 'madvise_pageout of 6.1.192 lacks it, of 6.12.117 has it; the release between is from memory',
+  },
   'reclaim.pageout-ignores-references': {
     summary: 'MADV_PAGEOUT ignores references; before, it made entries old, and kept what a guest had used.',
     commit: '2864f3d0f583',
