@@ -1,5 +1,5 @@
 // copy_hugetlb_page_range (mm/hugetlb.c), one huge page. A pinned page is copied at once, which takes another page of
-// the pool: without one fork fails.
+// the pool that nobody was promised: without one fork fails.
 import { call, type Steps } from '../engine/process.ts';
 import { step } from '../engine/step.ts';
 import { PMD_PAGES } from '../hw/machine.ts';
@@ -77,7 +77,7 @@ function* earlyCopy(copy: ForkCopy, row: number, head: number, seen: Pte): Steps
   const { core, parent, child, dst } = copy;
   const { folios, frames } = core;
   const pages = folios.pagesOf(head);
-  const page = yield* call(allocHugetlb(core, { order: folios.orderOf(head), movable: true, zero: false }));
+  const page = yield* call(allocHugetlb(core, { order: folios.orderOf(head), movable: true, zero: false }, false));
   if (page === undefined) {
     yield* call(folioPut(core, head, 1, PUT));
     return 'ENOMEM';

@@ -114,6 +114,8 @@ export class CoreMm {
   readonly hugeZeroPfn: number;
   /** Free hugetlb pages by order: a list of heads, under hugetlb_lock. */
   readonly hugePool: ReadonlyMap<number, Cell<readonly number[]>>;
+  /** resv_huge_pages by order: how many of the free ones are promised. Guarded by the pool: announced with it. */
+  readonly hugeReserved: ReadonlyMap<number, Cell<number>>;
   // Weak: actors of past executions go with their processes.
   private readonly threads = new WeakMap<Process, Thread>();
   // Ids are hashes of names that do not depend on the interleaving, so entries left by other executions are right too.
@@ -141,6 +143,12 @@ export class CoreMm {
     this.zeroPfn = boot.zeroPfn;
     this.hugeZeroPfn = boot.hugeZeroPfn;
     this.hugePool = boot.hugePool;
+    this.hugeReserved = new Map(
+      [...boot.hugePool].map(([order, pool]) => [
+        order,
+        new Cell(sim, `reserved hugetlb pages of order ${order}`, 0, pool),
+      ]),
+    );
   }
 
   /** The thread that runs the current step. */

@@ -5,6 +5,7 @@ import { call, type Steps } from '../engine/process.ts';
 import { step } from '../engine/step.ts';
 import { lockedVmOf, tellCharge } from './accounting.ts';
 import type { CoreMm } from './core.ts';
+import { hugetlbVmOpClose } from './hugetlb-reserve.ts';
 import { ACCOUNT_GONE } from './ledger.ts';
 import { lruAddDrain } from './lru.ts';
 import type { Mm } from './mm.ts';
@@ -86,6 +87,7 @@ export function* exitMmap(core: CoreMm, mm: Mm): Steps<void> {
   for (const vma of vmas) mm.vmas.delete(vma.start);
   yield* call(freePgtables(core, gather, mm, first.start, last.end));
   yield* call(tlbFinish(core, gather));
+  for (const vma of vmas) yield* call(hugetlbVmOpClose(core, vma));
   yield* call(unlinkVmas(core, mm, vmas));
   yield mm.mmapLock.up();
   const locked = core.sim.unwatched(() => vmas.reduce((sum, vma) => sum + (vma.fields.locked ? vma.pages : 0), 0));

@@ -1,5 +1,5 @@
 // Faults on hugetlb memory (mm/hugetlb.c hugetlb_fault, hugetlb_no_page, hugetlb_wp). Reuse asks for the mapcount alone,
-// in every kernel: a FOLL_GET user keeps the old page. Reservations are not modelled: an empty pool shows at the fault.
+// in every kernel: a FOLL_GET user keeps the old page. Who was promised a page of the pool: hugetlb-reserve.ts.
 import { call, type Steps } from '../engine/process.ts';
 import { type Announced, type Step, step } from '../engine/step.ts';
 import { PMD_PAGES } from '../hw/machine.ts';
@@ -8,11 +8,11 @@ import type { CoreMm } from './core.ts';
 import { Fault, type FaultResult, PTE_MKDIRTY, putUnused } from './fault-context.ts';
 import { lockFolio, unlockNow, waitUnlocked } from './folio-lock.ts';
 import { lockFaultMutex, unlockFaultMutex } from './hugetlb-mutex.ts';
+import { allocHugetlbFolio, restoreReserveOnError } from './hugetlb-reserve.ts';
 import { unmapRefPrivate } from './hugetlb-unmap.ts';
 import type { Inode } from './inode.ts';
-import { allocHugetlb } from './page-alloc.ts';
 import { filemapAddFolio, filemapGetFolio, unlockFolio } from './page-cache.ts';
-import { PG_ANON, PG_HWPOISON, PG_UPTODATE } from './page-flags.ts';
+import { PG_ANON, PG_HWPOISON, PG_RESTORE_RESERVE, PG_UPTODATE } from './page-flags.ts';
 import {
   PTE_HWPOISON,
   PTE_MARKER,
@@ -78,7 +78,7 @@ function* handle(core: CoreMm, fault: Fault, inode: Inode): Steps<Outcome> {
 
 /** hugetlb_no_page */
 function* hugetlbNoPage(core: CoreMm, fault: Fault, inode: Inode): Steps<Outcome> {
-  const { shared } = fault.vma.fields;
+  const { mayShare } = fault.vma;
   fault.orig = PTE_NONE;
   const found = yield* call(lockCached(core, inode, fault.index));
   if (found === 'hwpoison') return 'hwpoison';
@@ -91,13 +91,15 @@ function* hugetlbNoPage(core: CoreMm, fault: Fault, inode: Inode): Steps<Outcome
   yield inode.sizePages.willRead(SIZE);
   if (fault.index >= inode.sizePages.value) return 'sigbus';
   if (fault.vma.userfaults(UFFD_MISSING)) return (yield* call(stable(fault))) ? 'uffd-missing' : 'ok';
-  if (!shared) fault.vma = yield* call(anonVmaPrepare(core, fault.mm, fault.vma));
+  if (!mayShare) fault.vma = yield* call(anonVmaPrepare(core, fault.mm, fault.vma));
   const movable = !pinnableOnly(core, fault.flags.memallocPin);
-  const head = yield* call(allocHugetlb(core, { order: inode.hugeOrder, movable, zero: true, ...inode.policy }));
+  const gfp = { order: inode.hugeOrder, movable, zero: true, ...inode.policy };
+  const head = yield* call(allocHugetlbFolio(core, inode, fault.vma, fault.index, gfp));
   // ENOSPC, unless a migration put the entry back meanwhile.
   if (head === undefined) return (yield* call(stable(fault))) ? 'sigbus' : 'ok';
-  if (shared) {
+  if (mayShare) {
     if (!(yield* call(filemapAddFolio(core, inode, fault.index, head, PG_UPTODATE)))) {
+      yield* call(restoreReserveOnError(core, inode, fault.vma, head, fault.index));
       yield* call(putUnused(core, head));
       return 'ok';
     }
@@ -105,7 +107,7 @@ function* hugetlbNoPage(core: CoreMm, fault: Fault, inode: Inode): Steps<Outcome
     core.folios.mapping.willRead(head, LOCK_FOLIO);
     yield lockFolio(core, head, LOCK_FOLIO);
   }
-  return yield* call(mapFolio(core, fault, inode, head, !shared));
+  return yield* call(mapFolio(core, fault, inode, head, !mayShare));
 }
 
 /** filemap_lock_hugetlb_folio */
@@ -140,6 +142,7 @@ function* mapFolio(core: CoreMm, fault: Fault, inode: Inode, head: number, fresh
   yield fault.lockPmd(SET);
   if (!fault.pmdSame) {
     fault.unlockNow();
+    if (fresh) yield* call(restoreReserveOnError(core, inode, vma, head, fault.index));
     yield* call(unlockFolio(core, head));
     yield* call(folioPut(core, head, 1, 'hugetlb_no_page'));
     return 'ok';
@@ -215,10 +218,13 @@ function* copyHuge(core: CoreMm, fault: Fault, inode: Inode, old: number): Steps
   getNow(core, old, 1);
   fault.unlockNow();
   const movable = !pinnableOnly(core, fault.flags.memallocPin);
-  const head = yield* call(allocHugetlb(core, { order: inode.hugeOrder, movable, zero: false, ...inode.policy }));
+  const gfp = { order: inode.hugeOrder, movable, zero: false, ...inode.policy };
+  // The page that the children share since fork is the one that was promised (outside_reserve).
+  const owner = fault.vma.fields.reservation !== null && core.folios.has(old, PG_ANON);
+  const head = yield* call(allocHugetlbFolio(core, inode, fault.vma, fault.index, gfp, owner));
   if (head === undefined) {
     yield* call(folioPut(core, old, 1, 'hugetlb_wp'));
-    if (!ownsReservation(fault, inode, core, old)) return 'sigbus';
+    if (!owner) return 'sigbus';
     return yield* call(takeFromChildren(core, fault, inode, old));
   }
   fault.vma = yield* call(anonVmaPrepare(core, mm, fault.vma));
@@ -229,7 +235,10 @@ function* copyHuge(core: CoreMm, fault: Fault, inode: Inode, old: number): Steps
   yield* call(mm.notifiers.start(range));
   const replaced = yield* call(replaceHuge(core, fault, inode, old, head));
   yield* call(mm.notifiers.end(range));
-  if (!replaced) yield* call(putUnused(core, head));
+  if (!replaced) {
+    yield* call(restoreReserveOnError(core, inode, fault.vma, head, fault.index));
+    yield* call(putUnused(core, head));
+  }
   yield* call(folioPut(core, old, replaced ? 2 : 1, 'hugetlb_wp'));
   return 'ok';
 }
@@ -259,11 +268,6 @@ function* replaceHuge(core: CoreMm, fault: Fault, inode: Inode, old: number, hea
   return true;
 }
 
-/** HPAGE_RESV_OWNER: the process that made the private mapping, for a page that is not the file's. */
-function ownsReservation(fault: Fault, inode: Inode, core: CoreMm, old: number): boolean {
-  return inode.mms.peek()[0] === fault.mm && core.folios.has(old, PG_ANON);
-}
-
 /** unmap_ref_private without the mutex, then the write again: now the mapping is the only one. */
 function* takeFromChildren(core: CoreMm, fault: Fault, inode: Inode, old: number): Steps<Outcome> {
   const { index } = fault;
@@ -290,7 +294,7 @@ function newAnonNow(core: CoreMm, fault: Fault, head: number): void {
   const { folios } = core;
   const { anonVma } = fault.vma.fields;
   if (anonVma === null) throw new Error(`a private huge page in ${fault.vma.fields.name}, which has no anon_vma`);
-  folios.change(head, PG_UPTODATE | PG_ANON);
+  folios.change(head, PG_UPTODATE | PG_ANON, PG_RESTORE_RESERVE);
   folios.mapping.set(head, anonVma.id);
   folios.index.set(head, fault.index);
   folios.anonExclusive.set(head, core.kernel.has('cow.anon-exclusive') ? 1 : 0);

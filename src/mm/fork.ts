@@ -130,6 +130,8 @@ function* dupVma(core: CoreMm, parent: Mm, child: Mm, vma: Vma): Steps<'ok' | Er
     locked: false,
     lockOnFault: false,
     uffd: null,
+    // hugetlb_dup_vma_private: what was promised was promised to the parent.
+    reservation: null,
     ...(wipe ? { anonVma: null } : {}),
   });
   // anon_vma_fork comes before the tree, linking the file after; rmap walks see the child from then on.

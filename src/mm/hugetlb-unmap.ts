@@ -23,7 +23,7 @@ export function* unmapRefPrivate(core: CoreMm, fault: Fault, inode: Inode, head:
     mm.vmas
       .entries()
       .map(([, vma]) => vma)
-      .filter((vma) => vma.fields.file === inode && !vma.fields.shared)
+      .filter((vma) => vma.fields.file === inode && !vma.mayShare && vma.fields.reservation === null)
       .map((vma) => ({ mm, vpn: vma.addressOf(fault.index) })),
   );
   for (const { mm, vpn } of places) if (vpn !== undefined) yield* call(unmapFrom(core, mm, vpn, inode, head));

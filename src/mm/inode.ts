@@ -6,6 +6,7 @@ import { RwSem } from '../engine/rwsem.ts';
 import type { Sim } from '../engine/sim.ts';
 import type { Errno } from './errno.ts';
 import type { Mm } from './mm.ts';
+import { ResvMap } from './resv-map.ts';
 import type { SuperBlock } from './super-block.ts';
 
 /**
@@ -67,6 +68,8 @@ export class Inode {
   readonly disk: Column;
   /** Blocks allocated for a page (page_mkwrite, fallocate). */
   readonly allocated: Column;
+  /** inode_resv_map of hugetlb: the huge pages that are promised to shared mappings, or in the page cache. */
+  readonly reservations: ResvMap | null;
   /** i_rwsem: write, truncate, fallocate. */
   readonly rwsem: RwSem;
   /** mapping->invalidate_lock: faults take it shared, truncation exclusive. */
@@ -108,6 +111,7 @@ export class Inode {
     this.pages = new Column(sim, `${this.name}.pages`, rows('page cache of'));
     this.disk = new Column(sim, `${this.name}.disk`, { ...rows('disk blocks of'), width: 'f64' });
     this.allocated = new Column(sim, `${this.name}.allocated`, { ...rows('block map of'), width: 'u8' });
+    this.reservations = options.kind === 'hugetlb' ? new ResvMap(sim, `reservations of ${this.name}`) : null;
     this.rwsem = new RwSem(sim, `i_rwsem of ${this.name}`);
     this.invalidateLock = new RwSem(sim, `invalidate_lock of ${this.name}`);
     this.iMmapLock = new RwSem(sim, `i_mmap_rwsem of ${this.name}`);

@@ -156,7 +156,7 @@ function* memfdAllocFolio(core: CoreMm, inode: Inode, index: number): Steps<Refu
     yield* call(folioPut(core, got.head, 1, 'memfd_pin_folios'));
     return null;
   }
-  const head = yield* call(allocHugetlb(core, { order: inode.hugeOrder, movable: false, zero: true }));
+  const head = yield* call(memfdAllocHugetlb(core, inode));
   if (head === undefined) {
     const what = `memfd_alloc_folio: no free hugetlb page of order ${inode.hugeOrder} that may be pinned for long`;
     return refuse('ENOMEM', what, 'more pages in the hugetlb pool, outside ZONE_MOVABLE');
@@ -169,4 +169,13 @@ function* memfdAllocFolio(core: CoreMm, inode: Inode, index: number): Steps<Refu
     yield* call(folioPut(core, head, 1, 'memfd_alloc_folio'));
   }
   return added ? null : 'exists';
+}
+
+/**
+ * alloc_hugetlb_folio_reserve: a mapping of the file has promised it the page; whoever pins before any mapping takes from
+ * what others were promised. Before 26a8ea80929c the page came from beside all promises, which stayed counted.
+ */
+function* memfdAllocHugetlb(core: CoreMm, inode: Inode): Steps<number | undefined> {
+  const promised = core.kernel.has('gup.memfd-pin-takes-reservation');
+  return yield* call(allocHugetlb(core, { order: inode.hugeOrder, movable: false, zero: true }, promised));
 }

@@ -6,6 +6,7 @@ import { call, type Steps } from '../engine/process.ts';
 import { step } from '../engine/step.ts';
 import type { CoreMm } from './core.ts';
 import { lockFolio, unlockNow, waitWriteback, willUnlock } from './folio-lock.ts';
+import { hugetlbUnreservePages } from './hugetlb-reserve.ts';
 import type { Inode } from './inode.ts';
 import { leftFile, willLeaveFile } from './leave-file.ts';
 import { CONTENT_DROPPED } from './ledger.ts';
@@ -291,6 +292,8 @@ function* failHugetlb(core: CoreMm, head: number, flags: FailureFlags): Steps<Fa
     inode.pages.fill(index, index + pages - 1, 0);
     folios.mapping.set(head, 0);
     folios.refcount.set(head, folios.refcount.get(head) - pages);
+    // hugetlbfs_error_remove_page
+    yield* call(hugetlbUnreservePages(core, inode, index / pages, index / pages + 1, 1));
   }
   yield willUnlock(core, head, UNLOCK);
   unlockNow(core, head);

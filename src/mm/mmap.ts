@@ -7,6 +7,7 @@ import { lockedVmOf, tellCharge } from './accounting.ts';
 import { canMlock, MMAP_MIN_PAGE, mayMapAt, mlockFutureOk, TASK_SIZE_PAGES, unmappedArea } from './address-space.ts';
 import type { CoreMm } from './core.ts';
 import type { Errno } from './errno.ts';
+import { hugetlbfsFileMmap, hugetlbVmOpClose } from './hugetlb-reserve.ts';
 import type { Inode } from './inode.ts';
 import { lruAddDrain } from './lru.ts';
 import type { Mm } from './mm.ts';
@@ -48,6 +49,8 @@ export interface MmapRequest {
   readonly readOnlyFd?: boolean;
   /** MAP_POPULATE */
   readonly populate?: boolean;
+  /** MAP_NORESERVE */
+  readonly noReserve?: boolean;
   /** MAP_LOCKED */
   readonly locked?: boolean;
   /** A vm_file that is not where the pages come from (see VmaFields.vmFile). */
@@ -61,7 +64,7 @@ export interface MmapRequest {
 export type MmapResult = { readonly vpn: number } | { readonly errno: Errno };
 
 /**
- * mmap. EINVAL: no pages; ENOMEM: no room or beyond the address space; EEXIST: MAP_FIXED_NOREPLACE over a mapping;
+ * mmap. EINVAL: no pages; ENOMEM: no room, beyond the address space, or huge pages that the pool cannot promise; EEXIST: MAP_FIXED_NOREPLACE over a mapping;
  * EPERM: below mmap_min_addr, MAP_LOCKED without leave, or a write-sealed memfd; EAGAIN: over RLIMIT_MEMLOCK; EACCES: shared and writable
  * through a read-only descriptor; EINTR: killed.
  */
@@ -115,7 +118,7 @@ function* doMmap(core: CoreMm, mm: Mm, request: MmapRequest): Steps<MmapResult> 
     yield task.memlockBytes.willRead(SECRET);
     if (!mlockFutureOk(core.current, mm, pages)) return { errno: 'EAGAIN' };
   }
-  const vma = new Vma({
+  const wanted = new Vma({
     start: vpn,
     end: vpn + pages,
     name: request.name,
@@ -128,10 +131,13 @@ function* doMmap(core: CoreMm, mm: Mm, request: MmapRequest): Steps<MmapResult> 
     pgoff: request.pgoff ?? (file === undefined && request.pfnMapping === undefined ? vpn : 0),
     pfnMapping: request.pfnMapping ?? null,
     bindNode: request.bindNode ?? null,
+    noReserve: request.noReserve ?? false,
     io: request.pfnMapping !== undefined,
     // VM_LOCKED is not kept on raw frames and hugetlb, which do not need it (mmap_region).
     locked: locked && request.pfnMapping === undefined && file?.kind !== 'hugetlb' && file?.kind !== 'fsdax',
   });
+  const vma = file?.kind === 'hugetlb' ? yield* call(hugetlbfsFileMmap(core, mm, file, wanted)) : wanted;
+  if (vma === 'ENOMEM') return { errno: 'ENOMEM' };
   yield* call(linkVma(mm, vma));
   yield* call(mergeVmas(mm, vma.start, vma.end));
   if (vma.fields.locked) yield* call(chargeLocked(core, mm, pages));
@@ -255,6 +261,7 @@ export function* doMunmap(core: CoreMm, mm: Mm, from: number, to: number, downgr
   yield* call(unmapRegion(core, mm, gone, from, to));
   yield mm.vmas.willUpdate(REMOVE);
   mm.detached.value = mm.detached.value.filter((vma) => !gone.includes(vma));
+  for (const vma of gone) yield* call(hugetlbVmOpClose(core, vma));
   yield* call(unlinkVmas(core, mm, gone));
   return 'ok';
 }

@@ -176,6 +176,7 @@ function* moveVma(core: CoreMm, mm: Mm, request: MremapRequest, pages: number, t
   });
   yield* call(linkVma(mm, copy));
   if (pages > 0) yield* call(movePageTables(core, mm, vma, at, at + pages, target - at));
+  if (vma.fields.reservation !== null) yield* call(clearVmaResvHugePages(mm, at));
   if (dontUnmap) {
     yield* call(emptyOld(core, mm, vma, at, pages));
     yield* call(mergeVmas(mm, target, target + newPages));
@@ -185,6 +186,15 @@ function* moveVma(core: CoreMm, mm: Mm, request: MremapRequest, pages: number, t
   if (vma.fields.locked) yield* call(chargeLocked(core, mm, newPages));
   yield* call(mergeVmas(mm, target, target + newPages));
   return { vpn: target };
+}
+
+/**
+ * clear_vma_resv_huge_pages: the reservation has gone with the copy. Of a part that was moved it is that of the whole VMA:
+ * what stays behind gives nothing back when it is unmapped, as in the kernel.
+ */
+function* clearVmaResvHugePages(mm: Mm, at: number): Steps<void> {
+  const old = lookVma(mm, at)!;
+  yield* call(replaceVma(mm, old.with({ reservation: null })));
 }
 
 /** MREMAP_DONTUNMAP: never locked any more; wholly moved, it is as if nobody had touched it yet. */

@@ -7,6 +7,7 @@ import { isolatePageRange, takeFreeRange, testPagesIsolated, undoIsolatePageRang
 import type { CoreMm } from './core.ts';
 import type { Errno } from './errno.ts';
 import { giveBack } from './free-runs.ts';
+import { availableHugePages } from './hugetlb-reserve.ts';
 import { folioIsolateLru, lruAddDrainAll } from './lru.ts';
 import { isolateHugetlb, migratePages, putbackMovablePages } from './migrate.ts';
 import { drainPages } from './page-alloc.ts';
@@ -75,7 +76,10 @@ function* empty(core: CoreMm, start: number, end: number, roundsMax: number): St
     const left = movablePages(core, start, end);
     if (left.length > 0) yield* call(migrateRange(core, left));
     else {
-      yield* call(dissolveHugetlb(core, start, end));
+      if (!(yield* call(dissolveHugetlb(core, start, end)))) {
+        result = 'EBUSY';
+        break;
+      }
       yield* call(lruAddDrainAll(core));
       yield* call(drainPages(core));
       if (yield* call(testPagesIsolated(core, start, end, true))) result = 'ok';
@@ -130,8 +134,11 @@ function* migrateRange(core: CoreMm, heads: readonly number[]): Steps<void> {
   yield* call(lruAddDrainAll(core));
 }
 
-/** dissolve_free_hugetlb_folios: free huge pages of the pool in the range become ordinary free memory. */
-function* dissolveHugetlb(core: CoreMm, start: number, end: number): Steps<void> {
+/**
+ * dissolve_free_hugetlb_folios: free huge pages of the pool in the range become ordinary free memory. False (-EBUSY): the
+ * pool would have fewer than it promised.
+ */
+function* dissolveHugetlb(core: CoreMm, start: number, end: number): Steps<boolean> {
   const isInside = (head: number) => head >= start && head < end;
   for (const [order, pool] of core.hugePool) {
     // The look, which the step before has announced, tells what to announce; the act looks again.
@@ -143,13 +150,16 @@ function* dissolveHugetlb(core: CoreMm, start: number, end: number): Steps<void>
       for (const other of core.hugePool.values()) if (other !== pool) other.willRead(DISSOLVE);
       yield pool.willUpdate(DISSOLVE);
       if (pool.value.filter(isInside).join() !== inside.join()) continue;
-      pool.value = pool.value.filter((head) => !isInside(head));
-      for (const head of inside) {
+      const dissolved = inside.slice(0, Math.max(0, availableHugePages(core, order)));
+      pool.value = pool.value.filter((head) => !dissolved.includes(head));
+      for (const head of dissolved) {
         core.folios.order.set(head, 0);
         giveBack(core, head, 2 ** order);
       }
+      if (dissolved.length < inside.length) return false;
     }
   }
+  return true;
 }
 
 /** online_pages: the range is free memory of its zone again. EINVAL: it is not offline. */

@@ -5,7 +5,7 @@ import { step } from '../engine/step.ts';
 import { PMD_ORDER, PMD_PAGES, type ZoneKind } from '../hw/machine.ts';
 import type { CoreMm, ZoneState } from './core.ts';
 import { giveBack, takeRun } from './free-runs.ts';
-import { PG_HUGETLB, PG_HUGETLB_TEMPORARY, PG_HWPOISON } from './page-flags.ts';
+import { PG_HUGETLB, PG_HUGETLB_TEMPORARY, PG_HWPOISON, PG_RESTORE_RESERVE } from './page-flags.ts';
 import { type Attempt, directReclaim, retryAllocation, wakeKswapd } from './reclaim-hooks.ts';
 
 const PCP = step('rmqueue_pcplist', 'alloc');
@@ -251,12 +251,15 @@ export function forRuns(frames: readonly number[], act: (first: number, last: nu
 
 /**
  * Take a page of the hugetlb pool (dequeue_hugetlb_folio_*); undefined when it has none that suits. What was freed last
- * is taken first (enqueue_hugetlb_folio), with the marks that its last user left.
+ * is taken first (enqueue_hugetlb_folio), with the marks that its last user left. `promised`: out of what is reserved, by
+ * whom it was reserved for; anybody else gets what is left of the pool (available_huge_pages).
  */
-export function* allocHugetlb(core: CoreMm, gfp: Gfp): Steps<number | undefined> {
+export function* allocHugetlb(core: CoreMm, gfp: Gfp, promised: boolean): Steps<number | undefined> {
   const pool = core.hugePool.get(gfp.order);
-  if (pool === undefined) return undefined;
+  const reserved = core.hugeReserved.get(gfp.order);
+  if (pool === undefined || reserved === undefined) return undefined;
   yield pool.willUpdate(HUGETLB);
+  if (!promised && pool.value.length <= reserved.value) return undefined;
   // The nearest node that has one; poisoned pages stay where they are.
   const near = zonelist(core, gfp).map((state) => state.zone.node);
   const fits = pool.value.filter((pfn) => {
@@ -271,21 +274,22 @@ export function* allocHugetlb(core: CoreMm, gfp: Gfp): Steps<number | undefined>
   for (const pfn of fits.reverse()) if (distance(pfn) < distance(head!)) head = pfn;
   if (head === undefined) return undefined;
   pool.value = pool.value.filter((other) => other !== head);
+  if (promised) reserved.value -= 1;
   // In use, and marked so: scanners find it.
   core.lru.willAdd(PREP);
   yield* call(prepare(core, head, gfp));
   core.lru.willAdd(PREP);
   yield core.folios.flags.willUpdate(head, PREP);
-  core.folios.change(head, PG_HUGETLB);
+  core.folios.change(head, PG_HUGETLB | (promised ? PG_RESTORE_RESERVE : 0));
   return head;
 }
 
 /**
- * alloc_hugetlb_folio_nodemask, for migration: where the pool has no page that suits, a fresh one, unless it were
+ * alloc_hugetlb_folio_nodemask, for migration: where the pool has no page that suits and nobody was promised, a fresh one, unless it were
  * gigantic. It is temporary until the old page takes that over (move_hugetlb_state).
  */
 export function* allocMigrateHugetlb(core: CoreMm, gfp: Gfp): Steps<number | undefined> {
-  const pooled = yield* call(allocHugetlb(core, gfp));
+  const pooled = yield* call(allocHugetlb(core, gfp, false));
   if (pooled !== undefined || gfp.order > PMD_ORDER) return pooled;
   const head = yield* call(allocFolio(core, { ...gfp, zero: false }));
   if (head === undefined) return undefined;

@@ -7,7 +7,7 @@ import { unlockNow, willUnlock } from './folio-lock.ts';
 import type { Inode } from './inode.ts';
 import { folioAddLru } from './lru.ts';
 import { allocFolio } from './page-alloc.ts';
-import { PG_LOCKED, PG_SWAPBACKED, PG_UPTODATE } from './page-flags.ts';
+import { PG_LOCKED, PG_RESTORE_RESERVE, PG_SWAPBACKED, PG_UPTODATE } from './page-flags.ts';
 import { folioPut, getNow, putNow, tryGetNow, willGet, willPut } from './refcount.ts';
 
 const GET = step('filemap_get_entry:folio_try_get', 'refcount');
@@ -71,7 +71,7 @@ export function* filemapAddFolio(
   inode.pages.fill(index, index + pages - 1, head + 1);
   folios.mapping.set(head, inode.id);
   folios.index.set(head, index);
-  folios.change(head, PG_LOCKED | flags | (inode.swapBacked ? PG_SWAPBACKED : 0));
+  folios.change(head, PG_LOCKED | flags | (inode.swapBacked ? PG_SWAPBACKED : 0), PG_RESTORE_RESERVE);
   // Until 6.7 the cache's hold of a hugetlb page counted once; nobody can tell the difference by it.
   getNow(core, head, pages);
   return true;

@@ -39,6 +39,8 @@ export const PG_LRU_YOUNG = 1 << 22;
 export const PG_ERROR = 1 << 23;
 /** HPG_temporary: a hugetlb page that does not belong to its pool, and goes back to its zone when it is freed. */
 export const PG_HUGETLB_TEMPORARY = 1 << 24;
+/** HPG_restore_reserve: the hugetlb page came out of a reservation, which is there again when it is freed. */
+export const PG_RESTORE_RESERVE = 1 << 25;
 
 const NAMES: readonly (readonly [number, string])[] = [
   [PG_LOCKED, 'LOCKED'],

@@ -14,6 +14,7 @@ import {
   PG_HWPOISON,
   PG_REFERENCED,
   PG_RESERVED,
+  PG_RESTORE_RESERVE,
   PG_UPTODATE,
 } from './page-flags.ts';
 
@@ -147,6 +148,8 @@ export function freeFolio(core: CoreMm, head: number, why: string): void {
   frames.release(head, order, why);
   if (pool !== undefined) {
     pool.value = [...pool.value, head];
+    const reserved = core.hugeReserved.get(order)!;
+    if ((flags & PG_RESTORE_RESERVE) !== 0) reserved.value += 1;
     return;
   }
   const list = order === 0 ? core.local.freePages : core.local.freeBlocks;

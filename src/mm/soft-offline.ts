@@ -7,6 +7,7 @@ import type { CoreMm } from './core.ts';
 import type { Errno } from './errno.ts';
 import { lockFolio, unlockNow, waitWriteback, willUnlock } from './folio-lock.ts';
 import { getUserPagesFast } from './gup-fast.ts';
+import { availableHugePages } from './hugetlb-reserve.ts';
 import { folioIsolateLru, lruAddDrainAll } from './lru.ts';
 import { memoryFailure } from './memory-failure.ts';
 import { isolateHugetlb, migratePages, putbackMovablePages } from './migrate.ts';
@@ -74,17 +75,36 @@ function* moveAway(core: CoreMm, head: number, huge: boolean): Steps<'ok' | Errn
     yield* call(putbackMovablePages(core, failed));
     return errno ?? 'EBUSY';
   }
-  yield* call(handlePoison(core, head, pool));
+  if (pool !== undefined) return (yield* call(dissolvePoisoned(core, head, pool))) ? 'ok' : 'EBUSY';
+  yield* call(handlePoison(core, head));
   return 'ok';
 }
 
 /** page_handle_poison: marked, and never given to the allocator: the last reference stays. */
-function* handlePoison(core: CoreMm, head: number, pool?: Cell<readonly number[]>): Steps<void> {
-  pool?.willUpdate(POISON);
+function* handlePoison(core: CoreMm, head: number): Steps<void> {
   yield core.folios.flags.willUpdate(head, POISON);
   core.folios.change(head, PG_HWPOISON);
-  // dissolve_free_hugetlb_folio: the pool is one page smaller.
-  if (pool !== undefined) pool.value = pool.value.filter((other) => other !== head);
+}
+
+/**
+ * page_handle_poison of a huge page that has moved: dissolve_free_hugetlb_folio makes its pool one page smaller. If a page
+ * beside the pool took its place, it has been freed already (take_page_off_buddy). False: the pool would have fewer pages
+ * than it promised; the page stays in it, and is not marked.
+ */
+function* dissolvePoisoned(core: CoreMm, head: number, pool: Cell<readonly number[]>): Steps<boolean> {
+  const { freeBlocks } = core.local;
+  const order = core.folios.orderOf(head);
+  freeBlocks.willUpdate(POISON);
+  pool.willUpdate(POISON);
+  yield core.folios.flags.willUpdate(head, POISON);
+  if (pool.value.includes(head)) {
+    if (availableHugePages(core, order) <= 0) return false;
+    pool.value = pool.value.filter((other) => other !== head);
+  } else if (freeBlocks.value.includes(head)) {
+    freeBlocks.value = freeBlocks.value.filter((other) => other !== head);
+  }
+  core.folios.change(head, PG_HWPOISON);
+  return true;
 }
 
 /** madvise_inject_error of the running thread's pages. EFAULT: nothing there. */

@@ -6,6 +6,7 @@ import { step } from '../engine/step.ts';
 import type { CoreMm } from './core.ts';
 import { lockFolio, unlockNow, waitWriteback, willUnlock } from './folio-lock.ts';
 import { lockFaultMutex, unlockFaultMutex } from './hugetlb-mutex.ts';
+import { hugetlbUnreservePages } from './hugetlb-reserve.ts';
 import type { Inode } from './inode.ts';
 import { leftFile, willLeaveFile } from './leave-file.ts';
 import { CONTENT_DROPPED } from './ledger.ts';
@@ -24,18 +25,20 @@ const REMOVE = step('filemap_remove_folio', 'op');
 const PUT = step('truncate_inode_pages_range:put', 'refcount');
 const SWAP = step('shmem_free_swap', 'op');
 
-/** Remove what is at `index`; returns the first index after it. */
-export function* truncateEntry(core: CoreMm, inode: Inode, index: number): Steps<number> {
-  const huge = inode.kind === 'hugetlb' ? 2 ** inode.hugeOrder : 1;
-  if (huge === 1) return yield* call(removeEntry(core, inode, index));
+/**
+ * Remove what is at `index`; returns the first index after it. `hole`: of a hugetlb page the place in the reservations
+ * goes with it; truncation gives back all of them at its end.
+ */
+export function* truncateEntry(core: CoreMm, inode: Inode, index: number, hole: boolean): Steps<number> {
+  if (inode.kind !== 'hugetlb') return yield* call(removeEntry(core, inode, index, false));
   // A fault on the same huge page must not bring it back in between.
   yield lockFaultMutex(core, inode, index, MUTEX);
-  const next = yield* call(removeEntry(core, inode, index));
+  const next = yield* call(removeEntry(core, inode, index, hole));
   yield unlockFaultMutex(core, inode, index, MUTEX_UNLOCK);
   return next;
 }
 
-function* removeEntry(core: CoreMm, inode: Inode, index: number): Steps<number> {
+function* removeEntry(core: CoreMm, inode: Inode, index: number, unreserve: boolean): Steps<number> {
   for (;;) {
     const entry = yield* call(filemapGetEntry(core, inode, index));
     if (entry === 0) return index + 1;
@@ -44,7 +47,7 @@ function* removeEntry(core: CoreMm, inode: Inode, index: number): Steps<number> 
     } else {
       const first = core.folios.index.peek(entry);
       const pages = core.folios.pagesOf(entry);
-      if (yield* call(truncateFolio(core, inode, entry))) return first + pages;
+      if (yield* call(truncateFolio(core, inode, entry, unreserve))) return first + pages;
     }
   }
 }
@@ -60,7 +63,7 @@ function* freeSwapEntry(core: CoreMm, inode: Inode, index: number, slot: number)
 }
 
 /** truncate_inode_folio of a page that we hold one reference of. False: it is not this file's page any more. */
-function* truncateFolio(core: CoreMm, inode: Inode, head: number): Steps<boolean> {
+function* truncateFolio(core: CoreMm, inode: Inode, head: number, unreserve: boolean): Steps<boolean> {
   const { folios } = core;
   const beforeLock = core.kernel.has('hugetlb.punch-hole-locks-folio') || inode.kind !== 'hugetlb';
   if (!beforeLock) yield* call(unmapIfMapped(core, inode, head));
@@ -72,7 +75,9 @@ function* truncateFolio(core: CoreMm, inode: Inode, head: number): Steps<boolean
   }
   yield waitWriteback(core, head, WRITEBACK);
   if (beforeLock) yield* call(unmapIfMapped(core, inode, head));
+  const at = core.folios.index.peek(head) / 2 ** inode.hugeOrder;
   yield* call(removeFromCache(core, inode, head));
+  if (unreserve) yield* call(hugetlbUnreservePages(core, inode, at, at + 1, 1));
   yield* call(unlockAndPut(core, head));
   return true;
 }

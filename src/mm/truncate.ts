@@ -7,6 +7,7 @@ import type { CoreMm } from './core.ts';
 import { inodeDioWait } from './direct-io.ts';
 import type { Errno } from './errno.ts';
 import { giveBack } from './free-runs.ts';
+import { hugetlbUnreservePages } from './hugetlb-reserve.ts';
 import type { Inode } from './inode.ts';
 import { folioBatchRelease } from './lru.ts';
 import { shmemFallocate } from './shmem.ts';
@@ -82,13 +83,20 @@ export function* truncateInodePages(core: CoreMm, inode: Inode, from: number, to
   yield* call(truncateRange(core, inode, from, Math.min(to, END)));
 }
 
-/** truncate_inode_pages_range: the pages of [from, to), one after the other. */
+/** remove_inode_hugepages to the end of the file: what was promised beyond it is not promised any more. */
+function* unreserveFrom(core: CoreMm, inode: Inode, from: number, freed: number): Steps<void> {
+  const at = Math.ceil(from / 2 ** inode.hugeOrder);
+  yield* call(hugetlbUnreservePages(core, inode, at, Number.POSITIVE_INFINITY, freed));
+}
+
+/** truncate_inode_pages_range, remove_inode_hugepages: the pages of [from, to), one after the other. */
 function* truncateRange(core: CoreMm, inode: Inode, from: number, to: number): Steps<void> {
   if (inode.kind === 'fsdax') {
     yield* call(freeDaxBlocks(core, inode, from, to));
     return;
   }
   let found = false;
+  let freed = 0;
   for (let index = from; index < to; ) {
     // Where faults are kept out nobody adds a page; elsewhere it matters which came first.
     if (!locksFaultsOut(inode)) yield inode.pages.willReadRange(index, to - 1, FIND);
@@ -100,10 +108,13 @@ function* truncateRange(core: CoreMm, inode: Inode, from: number, to: number): S
       yield* call(truncateRun(core, inode, index, run));
       index += run;
     } else {
-      index = yield* call(truncateEntry(core, inode, index));
+      const next = yield* call(truncateEntry(core, inode, index, to < END));
+      if (next > index + 1) freed++;
+      index = next;
     }
   }
   if (found) yield* call(folioBatchRelease(core));
+  if (inode.kind === 'hugetlb' && to === END) yield* call(unreserveFrom(core, inode, from, freed));
 }
 
 /** The first index from `index` on that holds a page or a swap entry, or `to`. */

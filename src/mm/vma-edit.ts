@@ -112,8 +112,8 @@ function mergeable(left: Vma, right: Vma): boolean {
   const a = left.fields;
   const b = right.fields;
   if (a.end !== b.start || a.pgoff + left.pages !== b.pgoff) return false;
-  // VM_SPECIAL: VM_IO, VM_PFNMAP.
-  if (a.pfnMapping !== null || b.pfnMapping !== null || a.io || b.io) return false;
+  // VM_SPECIAL: VM_IO, VM_PFNMAP, and VM_DONTEXPAND, which hugetlb has too.
+  if (left.dontExpand || right.dontExpand || a.io || b.io) return false;
   if (a.anonVma !== b.anonVma && a.anonVma !== null && b.anonVma !== null) return false;
   return (
     a.read === b.read &&
@@ -131,6 +131,7 @@ function mergeable(left: Vma, right: Vma): boolean {
     a.mergeable === b.mergeable &&
     a.hugepage === b.hugepage &&
     sameUffd(a.uffd, b.uffd) &&
+    a.noReserve === b.noReserve &&
     a.bindNode === b.bindNode &&
     a.name === b.name
   );

@@ -2,6 +2,7 @@
 import { hashText, mix } from '../engine/hash.ts';
 import type { AnonVma } from './anon-vma.ts';
 import type { Inode } from './inode.ts';
+import type { ResvMap } from './resv-map.ts';
 
 /** Device memory mapped by a driver: raw frames, no counted struct page (vfio-pci BAR, vvar). */
 export interface PfnMapping {
@@ -74,6 +75,10 @@ export interface VmaFields {
   /** VM_HUGEPAGE / VM_NOHUGEPAGE */
   readonly hugepage: 'always' | 'never' | null;
   readonly uffd: UffdRegistration | null;
+  /** VM_NORESERVE: nothing was promised to it. */
+  readonly noReserve: boolean;
+  /** vm_private_data with HPAGE_RESV_OWNER: what a private hugetlb mapping was promised and has used; lost by fork. */
+  readonly reservation: ResvMap | null;
   /** vm_policy: MPOL_BIND to this one node; null: the node of the CPU, and then the others. */
   readonly bindNode: number | null;
   /** vma_soft_dirty_enabled: VM_SOFTDIRTY was cleared by clear_refs, so that the first write to each page is to be seen. */
@@ -102,6 +107,8 @@ const DEFAULTS: Omit<VmaFields, 'start' | 'end' | 'name'> = {
   mergeable: false,
   hugepage: null,
   uffd: null,
+  noReserve: false,
+  reservation: null,
   bindNode: null,
   softDirtyEnabled: false,
 };
@@ -143,6 +150,11 @@ export class Vma {
   /** is_cow_mapping: VM_MAYWRITE and not VM_SHARED. */
   get cow(): boolean {
     return this.fields.mayWrite && !this.fields.shared;
+  }
+
+  /** VM_MAYSHARE: also a shared mapping through a descriptor for reading only, which loses VM_SHARED and VM_MAYWRITE. */
+  get mayShare(): boolean {
+    return this.fields.shared || (this.fields.file !== null && !this.fields.mayWrite);
   }
 
   get hugetlb(): boolean {
@@ -196,6 +208,7 @@ function hashFields(f: VmaFields): number {
     f.mayRead,
     f.io,
     f.softDirtyEnabled,
+    f.noReserve,
   ];
   h = mix(
     h,
@@ -207,7 +220,7 @@ function hashFields(f: VmaFields): number {
   return mix(
     h,
     hashText(
-      `${f.vmFile}/${f.hugepage}/${f.uffd === null ? '' : `${f.uffd.context} ${f.uffd.modes} ${f.uffd.fill}`}/${f.name}${f.bindNode === null ? '' : `/node${f.bindNode}`}`,
+      `${f.vmFile}/${f.hugepage}/${f.uffd === null ? '' : `${f.uffd.context} ${f.uffd.modes} ${f.uffd.fill}`}/${f.name}${f.bindNode === null ? '' : `/node${f.bindNode}`}${f.reservation === null ? '' : `/${f.reservation.name}`}`,
     ),
   );
 }

@@ -3,8 +3,9 @@ import { call, type Steps } from '../engine/process.ts';
 import { step } from '../engine/step.ts';
 import { PMD_PAGES } from '../hw/machine.ts';
 import type { CoreMm } from './core.ts';
+import { restoreZapped } from './hugetlb-reserve.ts';
 import { markDirtyNow, willMarkDirty } from './mark-dirty.ts';
-import { PG_ANON } from './page-flags.ts';
+import { PG_ANON, PG_RESTORE_RESERVE } from './page-flags.ts';
 import { PMD_LEAF, PTE_DIRTY, PTE_MIGRATION, type Pte, ptePresent } from './pte.ts';
 import { releasePages } from './tlb.ts';
 import { munlockNow, reportDropped, type Zap } from './zap-entry.ts';
@@ -54,9 +55,18 @@ export function* zapHugeRow(zap: Zap, row: number): Steps<boolean> {
   core.folios.addPmdMapping(head, -1);
   if (vma.fields.locked) munlockNow(core, head);
   reportDropped(core, head, head, core.folios.pagesOf(head), core.folios.mapcountOf(head));
+  const restores = restoresReservation(zap, head);
+  if (restores) core.folios.change(head, PG_RESTORE_RESERVE);
   gather.addPage(head, 1);
+  if (restores) yield* call(restoreZapped(vma, vpn));
   if (core.machine.arch.noGather) yield* call(releasePages(core, gather.take().pages));
   return true;
+}
+
+/** The last to map a page of a private hugetlb mapping is the one to which it was promised: it is promised again. */
+function restoresReservation({ core, vma }: Zap, head: number): boolean {
+  if (vma.fields.reservation === null || (core.folios.flags.get(head) & PG_ANON) === 0) return false;
+  return core.folios.mapcountOf(head) === 0 && core.kernel.has('hugetlb.zap-restores-reservation');
 }
 
 function spares(zap: Zap, pmd: Pte, head: number | undefined): boolean {

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { PMD_LEAF, PMD_TABLE, PTE_WRITE } from '../../src/mm/pte.ts';
+import { ResvMap } from '../../src/mm/resv-map.ts';
 import { tokenOf } from '../support/tokens.ts';
 import type { WorldOptions } from '../support/world.ts';
 import { BASE, bench, family, frameAt, inode, mapped, mappedFamily, other, present, touch } from './fault-bench.ts';
@@ -154,8 +155,12 @@ describe('a fault on hugetlb memory', () => {
     const b = bench(pool(1));
     const shared = inode(b, file);
     const anonVma = family(b);
-    mappedFamily(b, anonVma, { file: shared }, 512);
+    // hugetlb_reserve_pages of the one page.
+    const reservation = new ResvMap(b.sim, 'reservation');
+    b.core.hugeReserved.get(9)!.value = 1;
+    mappedFamily(b, anonVma, { file: shared, reservation }, 512);
     touch(b, BASE, A);
+    expect(b.core.hugeReserved.get(9)!.peek()).toBe(0);
     const head = frameAt(b);
     const child = other(b, 'child');
     mappedFamily(child, anonVma, { file: shared }, 512);

@@ -287,6 +287,14 @@ export const gup = subject({
     in: { since: '6.12, 6.11.3' },
     requires: ['gup.memfd-pin-folios'],
   },
+  'gup.memfd-pin-takes-reservation': {
+    summary: 'memfd_pin_folios takes huge pages that it allocates out of what the file reserved.',
+    commit: '26a8ea80929c',
+    source: 'gup.md 2.12',
+    evidence: 'source',
+    in: { since: '6.12, 6.11.3' },
+    requires: ['gup.memfd-pin-folios'],
+  },
   'gup.memfd-pin-eexist-resets-folio': {
     summary:
       'memfd_pin_folios forgets the errno of an allocation that came too late, instead of putting it as a folio.',

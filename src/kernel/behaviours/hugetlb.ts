@@ -43,6 +43,14 @@ export const hugetlb = subject({
     in: { since: '6.13, 6.1.142, 6.6.72, 6.12.9' },
     note: '6.1.192 has it; the level of 6.1.y is taken from the fix that needs it',
   },
+  'hugetlb.zap-restores-reservation': {
+    summary: 'What the owner of a private mapping zaps and nobody else maps is reserved for it again.',
+    commit: 'df7a6d1f6405',
+    source: 'reclaim-migration-writeback.md 2.12',
+    evidence: 'source',
+    in: { since: '6.9' },
+    note: '6.1.192 does not have it and 6.12.117 has; at first it also did so while a child still mapped the page',
+  },
   'hugetlb.punch-hole-locks-folio': {
     summary: 'Punching a hole locks the folio before it looks whether it is mapped.',
     commit: '7b7387650dcf',
