@@ -25,6 +25,7 @@ export interface Mapping {
   readonly advice: readonly string[];
   readonly uffd: readonly string[];
   readonly locked: boolean;
+  readonly noreserve: boolean;
   readonly where: Where;
 }
 
@@ -144,6 +145,7 @@ export function resolveMapping(name: string, map: MapSpec, memory: Memory, where
     advice: map.advice ?? spec.advice ?? [],
     uffd: map.uffd ?? spec.uffd ?? [],
     locked: map.locked ?? spec.locked ?? false,
+    noreserve: map.noreserve ?? spec.noreserve ?? false,
     where,
   };
 }

@@ -21,6 +21,7 @@ const MAP_OPTIONS = {
     .optional()
     .describe('Registered with userfaultfd in these modes.'),
   locked: z.boolean().optional().describe('mlock()ed.'),
+  noreserve: z.boolean().optional().describe('MAP_NORESERVE: huge pages are not reserved.'),
 };
 
 const COMMON = {

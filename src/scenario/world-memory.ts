@@ -235,11 +235,15 @@ function* setUpMapping(world: World, process: Process, mapping: Mapping): Steps<
       ...vmFileOf(object, mapping.shared),
       ...(backed || object.spec.kind === 'dev-zero' ? { pgoff } : {}),
       readOnlyFd: readOnlyFd(world, process.name, object),
+      noReserve: mapping.noreserve,
       ...policyOf(object),
     }),
   );
-  if ('errno' in result)
-    fail(mapping, `mmap of \`${mapping.memory}\` by \`${process.name}\` fails with ${result.errno}`);
+  if ('errno' in result) {
+    const message = `mmap of \`${mapping.memory}\` by \`${process.name}\` fails with ${result.errno}`;
+    const pool = file?.kind === 'hugetlb' && result.errno === 'ENOMEM';
+    fail(mapping, message, pool ? 'more pages in `hugepages` of the host, or `noreserve: true`' : undefined);
+  }
   const { vpn } = result as { vpn: number };
   world.addPlace(process.name, mapping, { mapping: mapping.name, memory: object, vpn, pages, pgoff });
   for (const advice of mapping.advice) {
@@ -310,6 +314,6 @@ function* registerUffd(world: World, vpn: number, mapping: Mapping): Steps<void>
   if (errno !== 'ok') fail(mapping, `UFFDIO_REGISTER of \`${mapping.name}\` fails with ${errno}`);
 }
 
-function fail(mapping: Mapping, message: string): never {
-  throw new ScenarioError([{ where: mapping.where, message, hint: 'the world cannot be built as described' }]);
+function fail(mapping: Mapping, message: string, hint = 'the world cannot be built as described'): never {
+  throw new ScenarioError([{ where: mapping.where, message, hint }]);
 }

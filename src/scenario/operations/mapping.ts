@@ -60,6 +60,7 @@ export const mappingOperations = [
       shared: z.boolean().optional(),
       populate: z.boolean().optional().describe('MAP_POPULATE'),
       locked: z.boolean().optional().describe('MAP_LOCKED'),
+      noreserve: z.boolean().optional().describe('MAP_NORESERVE: huge pages are not reserved.'),
       noreplace: z.boolean().optional().describe('MAP_FIXED_NOREPLACE'),
     }),
     shows: { address: 'Where it was mapped.' },
@@ -105,6 +106,7 @@ export const mappingOperations = [
           ...(object === undefined ? {} : policyOf(object)),
           populate: args.populate ?? false,
           locked: args.locked ?? false,
+          noReserve: args.noreserve ?? false,
         }),
       );
       if ('errno' in result) return { errno: result.errno };

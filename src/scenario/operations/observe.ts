@@ -183,6 +183,7 @@ export const observeOperations = [
       MemFree: 'Free memory.',
       MemAvailable: 'What could be had without swapping.',
       HugePages_Free: 'Pages of the pool that nobody has.',
+      HugePages_Rsvd: 'How many of these were promised to mappings.',
     },
     *run(context) {
       const { core } = context.performance.world;
@@ -192,7 +193,12 @@ export const observeOperations = [
       const { free, available } = memInfo(core);
       return {
         returns: 0,
-        shows: { MemFree: free * 4096, MemAvailable: available * 4096, HugePages_Free: pool?.value.length ?? 0 },
+        shows: {
+          MemFree: free * 4096,
+          MemAvailable: available * 4096,
+          HugePages_Free: pool?.value.length ?? 0,
+          HugePages_Rsvd: core.hugeReserved.get(9)?.value ?? 0,
+        },
       };
     },
   }),
