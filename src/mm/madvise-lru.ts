@@ -40,7 +40,7 @@ interface Cold {
  * CAP_DAC_OVERRIDE are not modelled: root has them, nobody else does.
  */
 function mayPageOut(core: CoreMm, vma: Vma): boolean {
-  const { uid } = core.current.task.user;
+  const { uid } = core.current.user;
   const owner = vma.fields.file?.ownerUid ?? uid;
   return vma.anonymous || uid === owner || uid === 0;
 }

@@ -7,6 +7,7 @@ import type { CoreMm } from './core.ts';
 import { inodeDioWait } from './direct-io.ts';
 import type { Errno } from './errno.ts';
 import { giveBack } from './free-runs.ts';
+import { hugetlbfsFallocate } from './hugetlb-fallocate.ts';
 import { hugetlbUnreservePages } from './hugetlb-reserve.ts';
 import type { Inode } from './inode.ts';
 import { folioBatchRelease } from './lru.ts';
@@ -166,7 +167,8 @@ export type FallocateMode = 'allocate' | 'punch-hole' | 'zero-range' | 'collapse
 
 /**
  * fallocate of pages [from, from + pages). EINVAL: nothing, or a collapse that reaches the end; EOPNOTSUPP: this kind of
- * file cannot; EPERM: sealed against writing, or against growing; ENOMEM and EINTR (killed): pages of shmem.
+ * file cannot; EPERM: sealed against writing, or against growing; ENOMEM: pages of shmem; ENOSPC: no huge page for it;
+ * EINTR: killed.
  */
 export function* fallocate(
   core: CoreMm,
@@ -186,7 +188,9 @@ export function* fallocate(
   if (mode === 'punch-hole' && inode.sealed('write', 'future_write')) result = 'EPERM';
   else if (mode === 'allocate' && from + pages > size && inode.sealed('grow')) result = 'EPERM';
   else if (mode === 'collapse-range' && from + pages >= size) result = 'EINVAL';
-  else result = yield* call(doFallocate(core, inode, mode, from, from + pages, size));
+  else if (mode === 'allocate' && inode.kind === 'hugetlb') {
+    result = yield* call(hugetlbfsFallocate(core, inode, from, from + pages));
+  } else result = yield* call(doFallocate(core, inode, mode, from, from + pages, size));
   yield inode.rwsem.up();
   return result;
 }
@@ -271,7 +275,7 @@ function* zeroPartial(core: CoreMm, inode: Inode, from: number, to: number): Ste
   if (entry > 0 && inode.pages.get(from) === entry) core.frames.content.fill(low, low + to - from - 1, 0);
 }
 
-/** Preallocation: blocks, or pages of shmem, and a larger file. Pages of hugetlb come with the first touch here. */
+/** Preallocation: blocks, or pages of shmem, and a larger file. */
 function* preallocate(core: CoreMm, inode: Inode, from: number, to: number, size: number): Steps<'ok' | Errno> {
   if (inode.kind === 'shmem') {
     const result = yield* call(shmemFallocate(core, inode, from, to));

@@ -140,6 +140,27 @@ ${pool(1, 1)}`;
   });
 });
 
+describe('hugetlbfs_fallocate', () => {
+  it('uses what the file was promised, then what is left of the pool, and fails with ENOSPC', () => {
+    const steps = `
+${pool(3, 1)}
+- fallocate: {memory: h, offset: 0, length: 2MiB}
+${pool(2, 0)}
+- fallocate: {memory: h, offset: 0, length: 4MiB}
+${pool(1, 0)}
+- mmap: {name: other, memory: h, shared: false, size: 2MiB}
+- fallocate: {memory: h, offset: 4MiB, length: 2MiB}
+  expect: ENOSPC
+${pool(1, 1)}
+- munmap: {memory: other}
+- fallocate: {memory: h, offset: 4MiB, length: 2MiB}
+${pool(0, 0)}
+- truncate: {memory: h, size: 0}
+${pool(3, 0)}`;
+    expect(story(steps, { pool: 3, h: 'size: 2MiB, memfd: true' })).toEqual([]);
+  });
+});
+
 describe('what MADV_DONTNEED of a private mapping zaps (__unmap_hugepage_range)', () => {
   const steps = (reserved: number) => `
 - cpu.write: {memory: h, value: A}
