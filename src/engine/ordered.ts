@@ -1,6 +1,6 @@
-// Ordered tables: the kernel's red-black and interval trees (VMAs, vfio_dma, memslots), over a tree of
-// js-sdsl: its OrderedSet, as an iterator of its OrderedMap makes a Proxy for every look at an entry.
-// One table is one object: its users hold a lock around it.
+// Ordered tables: the kernel's red-black and interval trees (VMAs, vfio_dma, memslots), over a tree of js-sdsl: its
+// OrderedSet, as an iterator of its OrderedMap makes a Proxy for every look at an entry. One table is one object: its users
+// hold a lock around it.
 import { OrderedSet, type OrderedSetIterator } from 'js-sdsl';
 import { hashText } from './hash.ts';
 import type { Named } from './names.ts';
