@@ -51,7 +51,7 @@ export class ScriptCompiler {
       const name = step === undefined ? this.source.get([...place, index, 'as']) : step.name;
       if (typeof name === 'string') this.nameStep(name, [...place, index], owner);
       const before = steps.at(-2);
-      if (step !== undefined && before?.kind === 'operation' && before.operation.ends === true) {
+      if (step !== undefined && before?.kind === 'operation' && before.operation.ends === 'process') {
         this.complain([...place, index], `nothing is done after \`${before.operation.name}\``, 'the end of the script');
       }
     }

@@ -9,7 +9,7 @@ import { type Step, step } from '../engine/step.ts';
 import type { CoreMm } from '../mm/core.ts';
 import type { Ref, Script } from './reference.ts';
 import type { Scenario } from './scenario.ts';
-import { DESCRIPTORS, RENAMING, sharedNames } from './shared-names.ts';
+import { DESCRIPTORS, sharedNames } from './shared-names.ts';
 import type { OperationStep, ScriptStep } from './step.ts';
 import { threadsOf } from './threads.ts';
 import { operationsIn } from './wait-targets.ts';
@@ -49,7 +49,7 @@ export class Looks {
     this.sim = sim;
     const { actors } = scenario;
     const renamed = actors.some(({ script }) =>
-      [...operationsIn(script)].some(({ operation }) => RENAMING.includes(operation.name)),
+      [...operationsIn(script)].some(({ operation }) => operation.changes === 'mappings'),
     );
     this.naming = renamed && actors.length > 1 ? new Cell(sim, 'names of mappings', 0) : null;
     this.usedBy = sharedNames(scenario);

@@ -32,8 +32,7 @@ function endsOthers(script: Script<ScriptStep>): boolean {
   return script.steps.some((step) => {
     if (step.kind === 'repeat') return endsOthers(step.script);
     if (step.kind === 'choose') return step.scripts.some(endsOthers);
-    if (step.kind !== 'operation') return false;
-    return step.operation.ends === true || step.operation.name === 'exec';
+    return step.kind === 'operation' && step.operation.ends !== undefined;
   });
 }
 

@@ -25,8 +25,13 @@ export interface Operation<Args extends z.ZodType = z.ZodType> {
   readonly on?: readonly SubjectKind[];
   /** `z.strictObject({...})` of the types in scalar.ts and reference.ts. */
   readonly args: Args;
-  /** The process that performs it is gone afterwards, and its script with it. */
-  readonly ends?: true;
+  /** `process`: gone afterwards, and the script of who performs it, too. `threads`: all others of the process end. */
+  readonly ends?: 'process' | 'threads';
+  /**
+   * What others may look up meanwhile: what mappings are called and where they are, or who has which descriptor of VFIO and
+   * which container a group is in. Names that it declares need not be said.
+   */
+  readonly changes?: 'mappings' | 'descriptors';
   /** Every key of `Outcome.shows` with its meaning; `*` when the keys are open (the counters of vmstat). */
   readonly shows?: Readonly<Record<string, string>>;
   /** Arguments as a script has them, to copy, where those that must be there do nothing by themselves. */

@@ -4,14 +4,7 @@ import type { Scenario } from './scenario.ts';
 import type { OperationStep, ScriptStep, WaitTarget } from './step.ts';
 import { scriptsIn } from './wait-targets.ts';
 
-/** Operations that change what mappings are called, or where they are: all those names are one object. */
-export const RENAMING: readonly string[] = ['mmap', 'mremap', 'exec', 'vfio.mmap_bar'];
-
-/** Operations that install descriptors under names of devices, groups and containers, beside those that they are given. */
-const INSTALLING: readonly string[] = ['vfio.attach', 'vfio.open_container', 'vfio.open_group', 'vfio.get_device_fd'];
-/** Operations that change which container a group is in. `close` does that, too, with the last descriptor. */
-const ATTACHING: readonly string[] = ['vfio.set_container', 'vfio.unset_container'];
-/** What stands for all of those, and for the containers that groups are in. */
+/** What stands for all descriptors of devices, groups and containers, and for the containers that groups are in. */
 export const DESCRIPTORS = 'descriptors of VFIO';
 
 /** By actor (or forked child): what it makes, in the order of its script, and what each step of that is called. */
@@ -60,10 +53,11 @@ function childOf({ args }: OperationStep): string {
 
 /** What an operation makes. Pages that are held (pins) have an object of their own for every name. */
 function* madeBy({ operation, args }: OperationStep): Generator<{ name: string; kinds: readonly string[] }> {
-  if (INSTALLING.includes(operation.name) || ATTACHING.includes(operation.name) || closesGroup(operation.name, args)) {
+  if (operation.changes === 'descriptors' || closesGroup(operation.name, args)) {
     yield { name: DESCRIPTORS, kinds: [] };
   }
-  if (RENAMING.includes(operation.name)) return;
+  // All names of mappings are one object.
+  if (operation.changes === 'mappings') return;
   const made: Declared[] = [];
   visitNames(args, [], (one) => {
     if (one instanceof Declared && !one.kinds.includes('pin')) made.push(one);
@@ -71,7 +65,7 @@ function* madeBy({ operation, args }: OperationStep): Generator<{ name: string; 
   yield* made;
 }
 
-/** close() of a group, or of the container of the process. */
+/** close() of a group, or of the container of the process: the last descriptor takes a group out of its container. */
 function closesGroup(operation: string, args: unknown): boolean {
   const { fd, group_of } = args as { readonly fd?: Ref; readonly group_of?: Ref };
   return operation === 'close' && (group_of !== undefined || fd === undefined);

@@ -49,6 +49,7 @@ export const mappingOperations = [
     name: 'mmap',
     summary: 'mmap(): maps a memory object of the scenario, or anonymous memory.',
     on: ['process'],
+    changes: 'mappings',
     args: z.strictObject({
       name: zDeclares('memory').optional().describe('What to call the mapping; default: the memory object.'),
       memory: zRef('memory').optional().describe('The object to map; without it, anonymous memory.'),

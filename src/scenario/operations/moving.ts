@@ -51,6 +51,7 @@ export const movingOperations = [
     summary:
       'mremap(): grows, shrinks or moves a mapping. The name of a mapping goes where all of it goes; of a part, or with `dontunmap`, the name stays with the old place.',
     on: ['process'],
+    changes: 'mappings',
     args: z.strictObject({
       ...WHERE,
       new_size: zSize.optional().describe('Default: as it is.'),

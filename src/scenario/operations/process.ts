@@ -112,6 +112,8 @@ export const processOperations = [
     summary:
       'execve(): a new, empty address space, once every other thread of the process is back from the kernel and has ended. Descriptors that were opened by path stay open, and with them what they pinned; those that KVM, io_uring and VFIO_GROUP_GET_DEVICE_FD make are closed. EAGAIN: the process dies, or execs in another thread.',
     on: ['process'],
+    ends: 'threads',
+    changes: 'mappings',
     args: z.strictObject({
       keep_open: z
         .boolean()
@@ -134,7 +136,7 @@ export const processOperations = [
     summary:
       'exit_group(): the process drops its memory, then its descriptors; with other threads, once each of them is back from the kernel. The script ends here.',
     on: ['process'],
-    ends: true,
+    ends: 'process',
     args: z.strictObject({}),
     *run(context) {
       const { core, scenario } = context.performance.world;

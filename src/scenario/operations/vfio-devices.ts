@@ -46,6 +46,7 @@ export const vfioDeviceOperations = [
     name: 'vfio.attach',
     summary: 'Opens container and group as far as needed, puts the device in the container, sets the IOMMU, opens it.',
     on: ['process'],
+    changes: 'descriptors',
     args: z.strictObject({ device: zRef('device'), type: z.enum(['type1', 'type1v2']).optional() }),
     *run(context, args) {
       const { world } = context.performance;
@@ -57,6 +58,7 @@ export const vfioDeviceOperations = [
     name: 'vfio.open_container',
     summary: 'open(/dev/vfio/vfio).',
     on: ['process'],
+    changes: 'descriptors',
     args: z.strictObject({ as: zDeclares('container', 'fd') }),
     *run(context, args) {
       yield* call(openContainer(context.performance.world, args.as.name));
@@ -67,6 +69,7 @@ export const vfioDeviceOperations = [
     name: 'vfio.open_group',
     summary: 'open(/dev/vfio/N) of the group of a device.',
     on: ['process'],
+    changes: 'descriptors',
     args: z.strictObject({ device: zRef('device'), as: zDeclares('fd').optional() }),
     *run(context, args) {
       const { world } = context.performance;
@@ -81,6 +84,7 @@ export const vfioDeviceOperations = [
     name: 'vfio.set_container',
     summary: 'VFIO_GROUP_SET_CONTAINER.',
     on: ['process'],
+    changes: 'descriptors',
     args: z.strictObject({
       device: zRef('device').describe('Whose group.'),
       fd: zRef('fd', 'container').optional().describe('The descriptor given; default: the container of the process.'),
@@ -98,6 +102,7 @@ export const vfioDeviceOperations = [
     name: 'vfio.unset_container',
     summary: 'VFIO_GROUP_UNSET_CONTAINER.',
     on: ['process'],
+    changes: 'descriptors',
     args: z.strictObject({ device: zRef('device') }),
     target: groupOf,
     *run(_context, _args, group) {
@@ -120,6 +125,7 @@ export const vfioDeviceOperations = [
     name: 'vfio.get_device_fd',
     summary: 'VFIO_GROUP_GET_DEVICE_FD.',
     on: ['process'],
+    changes: 'descriptors',
     args: z.strictObject({
       device: zRef('device'),
       group_of: zRef('device').optional().describe('Ask the group of this device instead.'),
@@ -140,6 +146,7 @@ export const vfioDeviceOperations = [
     name: 'vfio.mmap_bar',
     summary: 'mmap() of a BAR through the descriptor of the device.',
     on: ['process'],
+    changes: 'mappings',
     args: z.strictObject({
       device: zRef('device').describe('Its descriptor must be open.'),
       name: zDeclares('memory'),
