@@ -1,6 +1,21 @@
 // The library's entry: the program of the README, what a result says, limits told apart.
 import { describe, expect, test } from 'vitest';
-import { call, explore, NotRepeatable, UndeclaredAccess } from '../../src/index.ts';
+import { call, explore, NotRepeatable, type Program, UndeclaredAccess } from '../../src/index.ts';
+
+/** Two actors that choose between three, and from the third execution on between fewer: state outside of the stores. */
+function forgetful(later: number): (sim: Program) => void {
+  let runs = 0;
+  return (sim) => {
+    const x = sim.cell('x', 0);
+    for (const name of ['a', 'b']) {
+      sim.spawn(name, function* () {
+        yield x.willWrite();
+        if (name === 'a') runs++;
+        x.value = sim.choose(runs > 2 ? later : 3);
+      });
+    }
+  };
+}
 
 describe('explore', () => {
   test('a program of cells, locks, choices and actors started by actors', () => {
@@ -89,19 +104,7 @@ describe('explore', () => {
   });
 
   test('state outside of the stores ends the search as well', () => {
-    let runs = 0;
-    const attempt = () =>
-      explore((sim) => {
-        const x = sim.cell('x', 0);
-        for (const name of ['a', 'b']) {
-          sim.spawn(name, function* () {
-            yield x.willWrite();
-            if (name === 'a') runs++;
-            x.value = sim.choose(runs > 2 ? 1 : 3);
-          });
-        }
-      });
-    expect(attempt).toThrow(NotRepeatable);
+    expect(() => explore(forgetful(1))).toThrow(NotRepeatable);
   });
 
   test('and that says who, where, and what is likely to be the cause', () => {
@@ -137,19 +140,7 @@ describe('explore', () => {
   });
 
   test('fewer alternatives than there were are told as well', () => {
-    let runs = 0;
-    const attempt = () =>
-      explore((sim) => {
-        const x = sim.cell('x', 0);
-        for (const name of ['a', 'b']) {
-          sim.spawn(name, function* () {
-            yield x.willWrite();
-            if (name === 'a') runs++;
-            x.value = sim.choose(runs > 2 ? 2 : 3);
-          });
-        }
-      });
-    expect(attempt).toThrow(
+    expect(() => explore(forgetful(2))).toThrow(
       'b has 2 alternatives at choose where it took number 2 before (after 1 step: a at x:write).',
     );
   });

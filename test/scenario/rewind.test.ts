@@ -6,8 +6,8 @@ import { UndeclaredAccess } from '../../src/engine/sim.ts';
 import { Mix } from '../../src/explore/mix.ts';
 import { Runner } from '../../src/explore/runner.ts';
 import type { Scenario, ScenarioCase } from '../../src/scenario/scenario.ts';
-import { setStage } from '../../src/scenario/world-setup.ts';
 import { libraryScenarios } from '../support/library.ts';
+import { searchStage } from '../support/search-stage.ts';
 
 /** Worlds of more memory take too long to set up. */
 const PAGES_MAX = 2048;
@@ -18,14 +18,7 @@ const SCENARIOS = libraryScenarios(PAGES_MAX);
 
 /** A case set up, and a way to do its random runs: each as lines, the state after every step among them. */
 function runsOf(scenario: Scenario, one: ScenarioCase): (run: number) => readonly string[] {
-  const { world } = setStage(scenario, one, {
-    seed: scenario.seed,
-    checked: true,
-    rewindable: true,
-    digested: true,
-    stories: false,
-    failuresAreFindings: true,
-  });
+  const world = searchStage(scenario, one);
   const { sim, checkers } = world;
   let lines: string[] = [];
   sim.observer = {

@@ -3,8 +3,8 @@
 // the first step that differs, and is a bug of the model.
 import { describe, expect, it } from 'vitest';
 import { swapTest } from '../../src/explore/swap.ts';
-import { setStage } from '../../src/scenario/world-setup.ts';
 import { libraryScenarios } from '../support/library.ts';
+import { searchStage } from '../support/search-stage.ts';
 
 /** Worlds of more memory take too long to set up, and their bulk steps are tested where they are made. */
 const PAGES_MAX = 8192;
@@ -15,14 +15,7 @@ const SCENARIOS = libraryScenarios(PAGES_MAX);
 describe('steps that have nothing in common commute', () => {
   it.each(SCENARIOS)('in $file', { timeout: 120_000 }, ({ scenario }) => {
     for (const one of scenario.cases) {
-      const { world } = setStage(scenario, one, {
-        seed: scenario.seed,
-        checked: true,
-        rewindable: true,
-        digested: true,
-        stories: false,
-        failuresAreFindings: true,
-      });
+      const world = searchStage(scenario, one);
       world.sim.observer = world.checkers;
       const { failure } = swapTest(world.sim, {
         runs: RUNS,

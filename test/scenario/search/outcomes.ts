@@ -4,7 +4,7 @@ import { expect } from 'vitest';
 import type { ExploreOptions } from '../../../src/explore/search.ts';
 import { Search } from '../../../src/explore/search.ts';
 import type { Scenario, ScenarioCase } from '../../../src/scenario/scenario.ts';
-import { setStage } from '../../../src/scenario/world-setup.ts';
+import { searchStage } from '../../support/search-stage.ts';
 
 /** What executions came to: state, findings, end. */
 export function outcomes(
@@ -12,14 +12,7 @@ export function outcomes(
   one: ScenarioCase,
   options: ExploreOptions,
 ): Map<string, readonly string[]> {
-  const { world } = setStage(scenario, one, {
-    seed: scenario.seed,
-    checked: true,
-    rewindable: true,
-    digested: true,
-    stories: false,
-    failuresAreFindings: true,
-  });
+  const world = searchStage(scenario, one);
   const { sim, checkers } = world;
   sim.observer = checkers;
   const search = new Search(sim, { ...options, atEnd: () => checkers.atEnd() });
