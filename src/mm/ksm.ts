@@ -192,7 +192,7 @@ class Pass {
     if (yield* call(this.mergeTwo(page, other))) this.unstable.delete(token);
   }
 
-  /** stable_tree_search: the KSM page with these contents, with a reference; nodes whose page is gone are dropped. */
+  /** stable_tree_search: the KSM page with these contents, with a reference; nodes whose page is gone are passed over. */
   private *searchStable(token: number): Steps<{ readonly node: StableNode; readonly pfn: number } | null> {
     const { core, nodes } = this.ksm;
     const { folios, frames } = core;
