@@ -111,8 +111,11 @@ async function bundleStart() {
   });
   if (!readFileSync(start, 'utf8').startsWith('#!')) throw new Error('src/cli/main.ts must start with #!');
   chmodSync(start, 0o755);
-  // The name that a module would have.
-  writeFileSync(join(dist, 'cli', 'main.js'), "import './main.cjs';\n");
+  // The name that a module would have, and that `bin` had once: npx keeps the link it made at its first run in a
+  // checkout, however `bin` changes, so this file must start as well.
+  const formerStart = join(dist, 'cli', 'main.js');
+  writeFileSync(formerStart, "#!/usr/bin/env node\nimport './main.cjs';\n");
+  chmodSync(formerStart, 0o755);
 }
 
 /** The program as one script: a function of `require` and the program's URL, which src/cli/main.ts calls. */
