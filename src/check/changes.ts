@@ -1,20 +1,5 @@
-// What a step changed, in words: object by object, page flags and page-table entries decoded.
+// What a step changed, in words: object by object, in the words of the store that keeps it.
 import type { Sim } from '../engine/sim.ts';
-import { flagNames } from '../mm/page-flags.ts';
-import {
-  PMD_LEAF,
-  PMD_TABLE,
-  PTE_DIRTY,
-  PTE_EXCLUSIVE,
-  PTE_HWPOISON,
-  PTE_MIGRATION,
-  PTE_PROTNONE,
-  PTE_SPECIAL,
-  PTE_SWAP,
-  PTE_UFFD_WP,
-  PTE_WRITE,
-  ptePresent,
-} from '../mm/pte.ts';
 
 /** One object changed by a step. */
 export interface Change {
@@ -30,6 +15,8 @@ interface Told {
   readonly base?: number;
   readonly id?: number;
   readonly valueText?: ((value: number) => string) | undefined;
+  readonly changeText?: ((was: (column: Told) => number, is: (column: Told) => number) => string) | undefined;
+  readonly first?: Told;
   nameOf(row: number): string;
   peek(row: number): unknown;
 }
@@ -72,60 +59,31 @@ export function changesSince(
   return { changes, more };
 }
 
-/** Fields of one entry are told together, others one by one. */
+/** Fields that say something together are told together, others one by one. */
 function textsOf(fields: readonly Field[]): readonly string[] {
-  const bits = fields.find(({ store, row }) => store.name.endsWith('.bits') && /^(PTE|PMD) /.test(store.nameOf(row)));
-  if (bits === undefined) return fields.map(textOf);
-  const pfn = fields.find(({ store }) => store.name.endsWith('.pfn'));
-  const where = bits.store.nameOf(bits.row);
-  const entry = (value: unknown, frame: unknown): string => entryInWords(value as number, frame as number | undefined);
-  return [`${where}: ${entry(bits.old, pfn?.old)} -> ${entry(bits.now, pfn?.now)}`];
+  const { store, row } = fields[0]!;
+  const { changeText } = store;
+  if (changeText === undefined) return fields.map(textOf);
+  const was = (column: Told): number => (fields.find((one) => one.store === column)?.old ?? column.peek(row)) as number;
+  const where = (store.first ?? store).nameOf(row);
+  const text = changeText(was, (column) => column.peek(row) as number);
+  return [text === '' ? `${where} changes` : `${where}: ${text}`];
 }
 
 function textOf({ store, row, old, now }: Field): string {
   const field = store.name.includes('.') ? (store.name.split('.').pop() ?? '') : '';
   const where = store.nameOf(row);
   const what = field !== '' && !where.includes(field.split('_')[0]!) ? `${field} of ${where}` : where;
-  if (store.name === 'folio.flags') return `${what}: ${flagsInWords(old as number, now as number)}`;
   const words = (value: unknown): string =>
     store.valueText === undefined ? valueInWords(value) : store.valueText(value as number);
   const [from, to] = [words(old), words(now)];
   return from === to ? `${what} changes` : `${what}: ${from} -> ${to}`;
 }
 
-/** `+LOCKED -LRU`. */
-function flagsInWords(old: number, now: number): string {
-  const set = flagNames(now & ~old).map((name) => `+${name}`);
-  const cleared = flagNames(old & ~now).map((name) => `-${name}`);
-  const words = [...set, ...cleared].join(' ');
-  return words === '' ? `${old} -> ${now}` : words;
-}
-
-const ENTRY_WORDS: readonly (readonly [number, string])[] = [
-  [PTE_SWAP, 'swap entry'],
-  [PTE_MIGRATION, 'migration entry'],
-  [PTE_HWPOISON, 'hwpoison entry'],
-  [PMD_TABLE, 'table'],
-  [PMD_LEAF, 'huge'],
-  [PTE_SPECIAL, 'special'],
-  [PTE_PROTNONE, 'prot-none'],
-  [PTE_UFFD_WP, 'uffd-wp'],
-  [PTE_EXCLUSIVE, 'exclusive'],
-];
-
-/** `pfn 1536 rw dirty`; without the frame when that did not change. */
-function entryInWords(bits: number, pfn: number | undefined): string {
-  if (bits === 0) return 'none';
-  const words = pfn === undefined || (bits & PMD_TABLE) !== 0 ? [] : [`pfn ${pfn}`];
-  for (const [bit, word] of ENTRY_WORDS) if ((bits & bit) !== 0) words.push(word);
-  if (ptePresent(bits)) words.push((bits & PTE_WRITE) !== 0 ? 'rw' : 'ro');
-  if ((bits & PTE_DIRTY) !== 0) words.push('dirty');
-  return words.join(' ');
-}
-
 function valueInWords(value: unknown): string {
   if (value === null || value === undefined) return 'none';
-  if (Array.isArray(value)) return `[${value.length}]`;
+  if (Array.isArray(value))
+    return value.length === 0 ? 'empty' : `${value.length} item${value.length === 1 ? '' : 's'}`;
   if (typeof value === 'object') return String((value as { name?: unknown }).name ?? 'changed');
   return String(value);
 }

@@ -21,7 +21,14 @@ export interface ColumnOptions {
   readonly rowName?: (row: number) => string;
   /** A value in words, for reports; default the number. */
   readonly valueText?: (value: number) => string;
+  /** What became of a row, from the values of all columns of the object: for fields that only say something together. */
+  readonly changeText?: ChangeText;
 }
+
+/** A field of one row, as it was or as it is. */
+export type FieldOf = (column: Column) => number;
+/** One line for reports (`none -> pfn 5 rw`); empty when there is nothing that a reader would see. */
+export type ChangeText = (was: FieldOf, is: FieldOf) => string;
 
 export class Column extends Rows implements Named, Undoable {
   readonly sim: Sim;
@@ -30,6 +37,9 @@ export class Column extends Rows implements Named, Undoable {
   private readonly hash: number;
   private readonly rowName: ((row: number) => string) | undefined;
   readonly valueText: ((value: number) => string) | undefined;
+  readonly changeText: ChangeText | undefined;
+  /** The first column of the object: its rows name the object. */
+  readonly first: Column;
 
   constructor(sim: Sim, name: string, options: ColumnOptions) {
     super(options.width ?? 'i32', options.initial ?? 0);
@@ -38,6 +48,8 @@ export class Column extends Rows implements Named, Undoable {
     this.hash = hashText(name);
     this.rowName = options.rowName;
     this.valueText = options.valueText;
+    this.first = options.sameObjectAs?.first ?? this;
+    this.changeText = options.changeText ?? options.sameObjectAs?.changeText;
     if (options.sameObjectAs !== undefined) this.base = options.sameObjectAs.base;
     else this.base = options.sparse ? sim.allotSparseIds(options.rows, this) : sim.allotIds(options.rows, this);
   }

@@ -73,6 +73,22 @@ export function sameGeneration(madeFor: number, now: number): boolean {
   return madeFor === (now & GENERATION_MASK);
 }
 
+/** `pfn 5 rw`, `pfn 512 r 2M`, `table`, `none`; the page of a size between two levels is told apart by its frame. */
+export function ioEntryText(bits: number, pfn: number): string {
+  if ((bits & TABLE) !== 0) return 'table';
+  if ((bits & (IO_READ | IO_WRITE)) === 0) return 'none';
+  const rights = `${(bits & IO_READ) !== 0 ? 'r' : ''}${(bits & IO_WRITE) !== 0 ? 'w' : ''}`;
+  const order = (bits >> ORDER_SHIFT) & 63;
+  return `pfn ${pfn} ${rights}${order === 0 ? '' : ` ${sizeText(order)}`}`;
+}
+
+/** `8K`, `2M`, `1G`: the size of a leaf of 2^order pages. */
+function sizeText(order: number): string {
+  const kib = 4 * 2 ** order;
+  if (kib >= 2 ** 20) return `${kib / 2 ** 20}G`;
+  return kib >= 2 ** 10 ? `${kib / 2 ** 10}M` : `${kib}K`;
+}
+
 /** A leaf of one page. */
 export function smallLeaf(bits: number): boolean {
   return (bits & 3) !== 0 && ((bits >> ORDER_SHIFT) & 63) === 0;

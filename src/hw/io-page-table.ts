@@ -2,7 +2,7 @@
 // entry to make a size between two levels). Each leaf remembers the generation of the frames it was made for. Two
 // 32-bit numbers per entry: 8 bytes per 4 KiB page, 8 bytes per 2 MiB leaf.
 import { Tally } from '../engine/cell.ts';
-import { Column } from '../engine/column.ts';
+import { Column, type FieldOf } from '../engine/column.ts';
 import type { Sim } from '../engine/sim.ts';
 import { ADD, type Announced, type Step } from '../engine/step.ts';
 import { countTranslations, type FolioHeads } from './folio-heads.ts';
@@ -12,6 +12,7 @@ import {
   GENERATION_SHIFT,
   type IoEntry,
   type IoLeaf,
+  ioEntryText,
   ioLevelOf,
   ioSpan,
   LEVELS,
@@ -41,8 +42,10 @@ export class IoPageTable implements TranslatingTable {
   private readonly pfn: readonly Column[];
   private readonly meta: readonly Column[];
 
-  constructor(sim: Sim, name: string, frames: Frames, heads: FolioHeads) {
+  /** `owner`: whose table it is, as in reports: a domain. */
+  constructor(sim: Sim, owner: string, frames: Frames, heads: FolioHeads) {
     this.sim = sim;
+    const name = `IO page table of ${owner}`;
     this.name = name;
     this.owner = name;
     this.frames = frames;
@@ -56,7 +59,11 @@ export class IoPageTable implements TranslatingTable {
         rows: Math.ceil((2 * WINDOW_PAGES) / span),
         sparse: true,
         rowName: (row: number) =>
-          `level ${level + 1} entry of ${name} at 0x${(pageOf(row * span) * 4096).toString(16)}`,
+          `IO PTE 0x${(pageOf(row * span) * 4096).toString(16)}${level === 0 ? '' : ` (level ${level + 1})`} of ${owner}`,
+        changeText: (was: FieldOf, is: FieldOf): string => {
+          const [before, after] = [was, is].map((value) => ioEntryText(value(meta[level]!), value(pfn[level]!)));
+          return before === after ? '' : `${before} -> ${after}`;
+        },
       };
       const column = new Column(sim, `${name}.level${level + 1}.bits`, options);
       meta.push(column);

@@ -50,7 +50,7 @@ export class IommuDomain {
     this.driver = options.driver;
     this.endPage = options.driver.aperturePages(unit.addressBits);
     this.tablePages = options.tablePages ?? Number.POSITIVE_INFINITY;
-    this.table = new IoPageTable(core.sim, `IO page table of ${name}`, unit.frames, unit.heads);
+    this.table = new IoPageTable(core.sim, name, unit.frames, unit.heads);
     this.tags = new Cell<readonly Translation[]>(core.sim, `cache tags of ${name}`, []);
     this.units = new Cell<readonly IommuUnit[]>(core.sim, `IOMMUs of ${name}`, [], this.tags);
   }

@@ -40,9 +40,22 @@ export function newLeafBits(hostWritable: boolean, large: boolean): number {
 /** `pfn 5 rw dirty 2M` */
 export function spteText(spte: Spte): string {
   if ((spte.bits & SPTE_MMIO) !== 0) return `MMIO of generation ${spte.generation}`;
+  if ((spte.bits & SPTE_TABLE) !== 0) return 'table';
   if (!sptePresent(spte.bits)) return 'none';
   const words = [`pfn ${spte.pfn}`, (spte.bits & SPTE_WRITE) !== 0 ? 'rw' : 'ro'];
   if ((spte.bits & SPTE_DIRTY) !== 0) words.push('dirty');
   if (spte.large) words.push('2M');
   return words.join(' ');
+}
+
+/** `none -> pfn 5 rw dirty`; the frame is left out where it stays. */
+export function spteChangeText(was: Spte, is: Spte): string {
+  const frame = `pfn ${was.pfn} `;
+  let [before, after] = [spteText(was), spteText(is)];
+  if (before === after) return '';
+  if (before.startsWith(frame) && after.startsWith(frame)) {
+    before = before.slice(frame.length);
+    after = after.slice(frame.length);
+  }
+  return `${before} -> ${after}`;
 }

@@ -1,14 +1,14 @@
 // One root of the TDP MMU (arch/x86/kvm/mmu/tdp_mmu.c) with everything below it: 4 KiB and 2 MiB entries over guest
 // frame numbers. Levels above 2 MiB are one step everywhere; 1 GiB leaves are not modelled.
 import { Cell } from '../engine/cell.ts';
-import { Column } from '../engine/column.ts';
+import { Column, type FieldOf } from '../engine/column.ts';
 import { hashText, mix } from '../engine/hash.ts';
 import type { RwLock } from '../engine/rwlock.ts';
 import type { Sim } from '../engine/sim.ts';
 import type { Announced, Step } from '../engine/step.ts';
 import { TRANSLATION_MADE, type TranslatingTable } from '../hw/frames.ts';
 import { PMD_PAGES } from '../hw/machine.ts';
-import { SPTE_LARGE, SPTE_TABLE, type Spte, sptePresent } from './spte.ts';
+import { SPTE_LARGE, SPTE_TABLE, type Spte, spteChangeText, sptePresent } from './spte.ts';
 
 /** kvm_mmu_max_gfn + 1: the machine has 44 physical address bits. */
 export const MAX_GFNS = 2 ** 32;
@@ -25,10 +25,20 @@ class Level {
 
   constructor(sim: Sim, name: string, rows: number, scale: number) {
     const rowName = (row: number) => `SPTE 0x${(row * scale * 4096).toString(16)} of ${name}`;
-    const options = { rows, sparse: true, rowName };
+    const changeText = (was: FieldOf, is: FieldOf) => spteChangeText(this.entryIn(was), this.entryIn(is));
+    const options = { rows, sparse: true, rowName, changeText };
     this.bits = new Column(sim, `${name}.bits`, options);
     this.pfn = new Column(sim, `${name}.pfn`, { ...options, sameObjectAs: this.bits });
     this.generation = new Column(sim, `${name}.generation`, { ...options, sameObjectAs: this.bits });
+  }
+
+  private entryIn(value: FieldOf): Spte {
+    const bits = value(this.bits);
+    return decode(bits, value(this.pfn), value(this.generation), (bits & SPTE_TABLE) !== 0);
+  }
+
+  at(row: number, bits: number, table: boolean): Spte {
+    return decode(bits, this.pfn.peek(row), this.generation.peek(row), table);
   }
 
   set(row: number, bits: number, pfn: number, generation: number): void {
@@ -38,9 +48,8 @@ class Level {
   }
 }
 
-function decode(level: Level, at: number, bits: number, table: boolean): Spte {
-  const large = (bits & SPTE_LARGE) !== 0;
-  return { bits, pfn: level.pfn.peek(at), generation: level.generation.peek(at), large, table };
+function decode(bits: number, pfn: number, generation: number, table: boolean): Spte {
+  return { bits, pfn, generation, large: (bits & SPTE_LARGE) !== 0, table };
 }
 
 export class TdpRoot implements TranslatingTable {
@@ -125,13 +134,13 @@ export class TdpRoot implements TranslatingTable {
     const table = (this.big.bits.get(row) & SPTE_TABLE) !== 0;
     const level = table ? this.small : this.big;
     const at = table ? gfn : row;
-    return decode(level, at, level.bits.get(at), table);
+    return level.at(at, level.bits.get(at), table);
   }
 
   /** A 2 MiB entry, in a step that announced it. */
   readRow(row: number): Spte {
     const bits = this.big.bits.get(row);
-    return decode(this.big, row, bits, (bits & SPTE_TABLE) !== 0);
+    return this.big.at(row, bits, (bits & SPTE_TABLE) !== 0);
   }
 
   leadsTo(gfn: number): number {
@@ -152,7 +161,7 @@ export class TdpRoot implements TranslatingTable {
     const table = (this.big.bits.peek(row) & SPTE_TABLE) !== 0;
     const level = table ? this.small : this.big;
     const at = table ? gfn : row;
-    return decode(level, at, level.bits.peek(at), table);
+    return level.at(at, level.bits.peek(at), table);
   }
 
   /** Write a 4 KiB entry; links the table above it if there is none. */

@@ -1,12 +1,12 @@
 // Folios: struct folio / struct page as columns over page frame numbers. A large folio is the row of its head until it
 // is split. Counters are encoded as the kernel encodes them (include/linux/mm.h, mm/gup.c, mm/rmap.c).
-import { Column } from '../engine/column.ts';
+import { type ChangeText, Column, type FieldOf } from '../engine/column.ts';
 import type { Sim } from '../engine/sim.ts';
 import type { Announced, Step } from '../engine/step.ts';
 import type { Frames } from '../hw/frames.ts';
 import { PMD_ORDER, PMD_PAGES, PUD_ORDER } from '../hw/machine.ts';
 
-import { PG_ANON, PG_KSM, PG_PRIVATE, PG_SWAPCACHE } from './page-flags.ts';
+import { flagChangeText, PG_ANON, PG_KSM, PG_PRIVATE, PG_SWAPCACHE } from './page-flags.ts';
 
 export const PUD_PAGES = 2 ** PUD_ORDER;
 
@@ -48,25 +48,41 @@ export class Folios {
     this.sim = sim;
     this.frames = frames;
     const rows = frames.machine.frames;
-    const column = (what: string, sameObjectAs?: Column, width: 'u8' | 'i32' | 'f64' = 'i32') =>
+    const column = (
+      what: string,
+      sameObjectAs?: Column,
+      width: 'u8' | 'i32' | 'f64' = 'i32',
+      changeText?: ChangeText,
+    ): Column =>
       new Column(sim, `folio.${what}`, {
         rows,
         width,
         rowName: (pfn) => `${what} of pfn ${pfn}`,
         ...(sameObjectAs === undefined ? {} : { sameObjectAs }),
+        ...(changeText === undefined ? {} : { changeText }),
       });
     this.refcount = column('refcount');
     this.pincount = column('pincount', this.refcount);
     this.mapcount = column('mapcount');
     this.entireMapcount = column('entire_mapcount', this.mapcount);
     this.largeMapcount = column('large_mapcount', this.mapcount);
-    this.flags = column('flags');
+    this.flags = column('flags', undefined, 'i32', (was, is) => flagChangeText(was(this.flags), is(this.flags)));
     this.lruAge = column('lru_age', this.flags);
-    this.mapping = column('mapping');
+    this.mapping = column('mapping', undefined, 'i32', (was, is) => {
+      const [before, after] = [this.placeText(was), this.placeText(is)];
+      return before === after ? '' : `${before} -> ${after}`;
+    });
     this.index = column('index', this.mapping, 'f64');
     this.swapEntry = column('swap_entry', this.mapping);
     this.anonExclusive = column('anon_exclusive', undefined, 'u8');
     this.order = column('order', undefined, 'u8');
+  }
+
+  /** `mapping`, `index` and `private` together. */
+  private placeText(value: FieldOf): string {
+    const words = value(this.mapping) === 0 ? [] : [`page 0x${value(this.index).toString(16)}`];
+    if (value(this.swapEntry) !== 0) words.push(`swap slot ${value(this.swapEntry) - 1}`);
+    return words.length === 0 ? 'none' : words.join(', ');
   }
 
   /** compound_head: the head of the folio that holds `pfn`. Looks without a step: see `willReadHead`. */

@@ -62,7 +62,21 @@ const NAMES: readonly (readonly [number, string])[] = [
   [PG_ANON, 'ANON'],
   [PG_KSM, 'KSM'],
   [PG_HUGETLB, 'HUGETLB'],
+  [PG_ISOLATED, 'ISOLATED'],
+  [PG_PARTIALLY_MAPPED, 'PARTIALLY_MAPPED'],
+  [PG_WORKINGSET, 'WORKINGSET'],
+  [PG_IN_LRU_BATCH, 'IN_LRU_BATCH'],
+  [PG_LRU_YOUNG, 'LRU_YOUNG'],
+  [PG_HUGETLB_TEMPORARY, 'HUGETLB_TEMPORARY'],
+  [PG_RESTORE_RESERVE, 'RESTORE_RESERVE'],
 ];
+
+/** `+LOCKED -LRU`. */
+export function flagChangeText(was: number, is: number): string {
+  const set = flagNames(is & ~was).map((name) => `+${name}`);
+  const cleared = flagNames(was & ~is).map((name) => `-${name}`);
+  return [...set, ...cleared].join(' ');
+}
 
 /** The names of the set flags, for reports. */
 export function flagNames(flags: number): string[] {

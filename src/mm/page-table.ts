@@ -1,11 +1,11 @@
 // The page table of one mm: PTE and PMD level. Levels above the PMD are one step everywhere and carry no bugs that the
 // model needs (domain: gup "what can be merged"). Rows are page numbers (vpn) and, for PMDs, vpn / 512.
-import { Column } from '../engine/column.ts';
+import { Column, type FieldOf } from '../engine/column.ts';
 import { LockColumn } from '../engine/lock-column.ts';
 import type { Sim } from '../engine/sim.ts';
 import type { Announced, Step } from '../engine/step.ts';
 import { PMD_PAGES } from '../hw/machine.ts';
-import { PMD_LEAF, PMD_TABLE, PTE_PRESENT, type Pte } from './pte.ts';
+import { PMD_LEAF, PMD_TABLE, PTE_PRESENT, type Pte, pteChangeText } from './pte.ts';
 
 /** 48-bit virtual addresses. */
 const VPN_ROWS = 2 ** 36;
@@ -26,15 +26,33 @@ export class PageTable {
   readonly ptl: LockColumn;
 
   constructor(sim: Sim, owner: string) {
-    const pte = { rows: VPN_ROWS, sparse: true, rowName: (vpn: number) => `PTE ${hex(vpn)} of ${owner}` };
+    const pte = {
+      rows: VPN_ROWS,
+      sparse: true,
+      rowName: (vpn: number) => `PTE ${hex(vpn)} of ${owner}`,
+      changeText: (was: FieldOf, is: FieldOf) => pteChangeText(this.pteIn(was), this.pteIn(is)),
+    };
     this.pteBits = new Column(sim, `${owner}.pte.bits`, pte);
     this.ptePfn = new Column(sim, `${owner}.pte.pfn`, { ...pte, sameObjectAs: this.pteBits });
     this.pteGeneration = new Column(sim, `${owner}.pte.generation`, { ...pte, sameObjectAs: this.pteBits });
-    const pmd = { rows: PMD_ROWS, sparse: true, rowName: (row: number) => `PMD ${hex(row * PMD_PAGES)} of ${owner}` };
+    const pmd = {
+      rows: PMD_ROWS,
+      sparse: true,
+      rowName: (row: number) => `PMD ${hex(row * PMD_PAGES)} of ${owner}`,
+      changeText: (was: FieldOf, is: FieldOf) => pteChangeText(this.pmdIn(was), this.pmdIn(is)),
+    };
     this.pmdBits = new Column(sim, `${owner}.pmd.bits`, pmd);
     this.pmdPfn = new Column(sim, `${owner}.pmd.pfn`, { ...pmd, sameObjectAs: this.pmdBits });
     this.pmdGeneration = new Column(sim, `${owner}.pmd.generation`, { ...pmd, sameObjectAs: this.pmdBits });
     this.ptl = new LockColumn(sim, `page-table lock of ${owner}`, PMD_ROWS);
+  }
+
+  private pteIn(value: FieldOf): Pte {
+    return { bits: value(this.pteBits), pfn: value(this.ptePfn), generation: value(this.pteGeneration) };
+  }
+
+  private pmdIn(value: FieldOf): Pte {
+    return { bits: value(this.pmdBits), pfn: value(this.pmdPfn), generation: value(this.pmdGeneration) };
   }
 
   willReadPte(vpn: number, at: Step): Announced {

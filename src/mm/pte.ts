@@ -51,17 +51,43 @@ export function pteSame(a: Pte, b: Pte): boolean {
   return a.bits === b.bits && (a.bits === 0 || a.pfn === b.pfn);
 }
 
-/** `pfn 5 rw dirty` */
-export function pteText(pte: Pte): string {
-  if (pte.bits === 0) return 'none';
-  const words: string[] = [];
-  if ((pte.bits & PTE_SWAP) !== 0) words.push(`swap slot ${pte.pfn}`);
-  else if ((pte.bits & PTE_MIGRATION) !== 0) words.push(`migration entry of pfn ${pte.pfn}`);
-  else if ((pte.bits & PTE_HWPOISON) !== 0) words.push(`hwpoison entry of pfn ${pte.pfn}`);
-  else if ((pte.bits & PMD_TABLE) !== 0) words.push('table');
-  else words.push(`pfn ${pte.pfn}`);
-  if (ptePresent(pte.bits)) words.push((pte.bits & PTE_WRITE) !== 0 ? 'rw' : 'ro');
-  if ((pte.bits & PTE_DIRTY) !== 0) words.push('dirty');
-  if ((pte.bits & PTE_EXCLUSIVE) !== 0) words.push('exclusive');
-  return words.join(' ');
+const WORDS: readonly (readonly [number, string])[] = [
+  [PMD_INVALID, 'invalid'],
+  [PMD_LEAF, 'huge'],
+  [PTE_SPECIAL, 'special'],
+  [PTE_PROTNONE, 'prot-none'],
+  [PTE_UFFD_WP, 'uffd-wp'],
+  [PTE_EXCLUSIVE, 'exclusive'],
+];
+
+/** What the entry names: `pfn 5`, `swap slot 7`, `table`. */
+function target({ bits, pfn }: Pte): string {
+  if ((bits & PTE_SWAP) !== 0) return `swap slot ${pfn}`;
+  if ((bits & PTE_MIGRATION) !== 0) return `migration entry of pfn ${pfn}`;
+  if ((bits & PTE_HWPOISON) !== 0) return `hwpoison entry of pfn ${pfn}`;
+  if ((bits & PTE_MARKER) !== 0) return 'marker';
+  return (bits & PMD_TABLE) !== 0 ? 'table' : `pfn ${pfn}`;
+}
+
+/** `huge rw dirty`; an entry that was not used since somebody looked is `old`. */
+function attributes({ bits }: Pte): string[] {
+  const words = WORDS.filter(([bit]) => (bits & bit) !== 0).map(([, word]) => word);
+  if (ptePresent(bits) && (bits & PMD_TABLE) === 0) {
+    words.push((bits & PTE_WRITE) !== 0 ? 'rw' : 'ro');
+    if ((bits & PTE_YOUNG) === 0) words.push('old');
+  }
+  if ((bits & PTE_DIRTY) !== 0) words.push('dirty');
+  if ((bits & PTE_SOFT_DIRTY) !== 0) words.push('soft-dirty');
+  return words;
+}
+
+/** `none -> pfn 5 rw dirty`; what an entry names is left out where it stays: `rw dirty -> ro dirty`. */
+export function pteChangeText(was: Pte, is: Pte): string {
+  const stays = was.bits !== 0 && is.bits !== 0 && target(was) === target(is);
+  const words = (pte: Pte): string => {
+    if (pte.bits === 0) return 'none';
+    return [...(stays ? [] : [target(pte)]), ...attributes(pte)].join(' ');
+  };
+  const [before, after] = [words(was), words(is)];
+  return before === after ? '' : `${before} -> ${after}`;
 }
