@@ -77,7 +77,6 @@ function attributes({ bits }: Pte): string[] {
     if ((bits & PTE_YOUNG) === 0) words.push('old');
   }
   if ((bits & PTE_DIRTY) !== 0) words.push('dirty');
-  if ((bits & PTE_SOFT_DIRTY) !== 0) words.push('soft-dirty');
   return words;
 }
 
@@ -89,5 +88,8 @@ export function pteChangeText(was: Pte, is: Pte): string {
     return [...(stays ? [] : [target(pte)]), ...attributes(pte)].join(' ');
   };
   const [before, after] = [words(was), words(is)];
-  return before === after ? '' : `${before} -> ${after}`;
+  if (before !== after) return `${before} -> ${after}`;
+  // Nearly every entry has the bit, so it is told only where it is the news (clear_refs).
+  if (((was.bits ^ is.bits) & PTE_SOFT_DIRTY) === 0) return '';
+  return (is.bits & PTE_SOFT_DIRTY) !== 0 ? '+soft-dirty' : '-soft-dirty';
 }

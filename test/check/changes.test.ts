@@ -8,7 +8,7 @@ import { SPTE_DIRTY, SPTE_MMIO, SPTE_PRESENT, SPTE_TABLE, SPTE_WRITE, spteChange
 import { PageTable } from '../../src/mm/page-table.ts';
 import * as pte from '../../src/mm/pte.ts';
 
-const { PTE_DIRTY, PTE_MIGRATION, PTE_PRESENT, PTE_SWAP, PTE_WRITE, PTE_YOUNG } = pte;
+const { PTE_DIRTY, PTE_MIGRATION, PTE_PRESENT, PTE_SOFT_DIRTY, PTE_SWAP, PTE_WRITE, PTE_YOUNG } = pte;
 const RW = PTE_PRESENT | PTE_WRITE | PTE_YOUNG;
 
 function told(change: (table: PageTable) => void): readonly string[] {
@@ -34,6 +34,13 @@ describe('a change of', () => {
       'PTE 0x5000 of app: pfn 1536 rw -> migration entry of pfn 1536',
     ]);
     expect(told((table) => table.setPte(5, 0, 0, 0))).toEqual(['PTE 0x5000 of app: pfn 1536 rw -> none']);
+  });
+
+  it('a page-table entry tells of the soft-dirty bit where nothing else is new', () => {
+    expect(told((table) => table.setPte(5, 1536, RW | PTE_SOFT_DIRTY, 1))).toEqual(['PTE 0x5000 of app: +soft-dirty']);
+    expect(told((table) => table.setPte(5, 1537, RW | PTE_SOFT_DIRTY, 1))).toEqual([
+      'PTE 0x5000 of app: pfn 1536 rw -> pfn 1537 rw',
+    ]);
   });
 
   it('a page-table entry that only we can see is no more than said', () => {
