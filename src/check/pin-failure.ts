@@ -14,6 +14,7 @@ export const pinFailure: Checker = {
         message: `${refused.who} of ${range} fails with ${refused.errno} (-${errnoNumber(refused.errno)})`,
         reasons: refused.reasons,
         objects: [refused.who],
+        about: refused.about ?? [],
         details: { errno: refused.errno, 'size-bytes': refused.pages * 4096, ...refused.details },
         remedy: refused.remedy,
         objectClass: `${refused.errno} ${refused.reasons[refused.reasons.length - 1] ?? ''}`,

@@ -131,10 +131,13 @@ export class StepLog implements StepObserver {
     if (about.length === 0 && moments.length === 0) return [];
     const told: Moment[] = [...moments];
     const known = new Set(moments.map(({ step }) => step));
+    const looks = new Set<number | undefined>();
     for (let step = Math.max(this.start, this.total - KEPT_STEPS); step < this.total; step++) {
       const at = step % KEPT_STEPS;
-      if (known.has(step) || !this.touches(at, about)) continue;
+      const touched = known.has(step) ? 'not' : this.touches(at, about);
+      if (touched === 'not') continue;
       const changed = this.changed[at]!;
+      if (touched === 'looks' || (this.sim.journaled && changed === '')) looks.add(step);
       told.push({
         step,
         actor: this.actors[at]!,
@@ -143,23 +146,36 @@ export class StepLog implements StepObserver {
         ...(changed === '' ? {} : { changed }),
       });
     }
+    // Who looked is worth telling beside who changed what was seen.
+    if (told.every(({ step }) => looks.has(step))) return [];
     told.sort((a, b) => a.step - b.step);
-    const from = told.length - STORY_STEPS;
-    return told.filter((moment, i) => i >= from || moments.includes(moment)).map(({ step: _, ...shown }) => shown);
+    // Who looks again and again is told once.
+    const once = told.filter(
+      (moment, i) => !(looks.has(moment.step) && looks.has(told[i + 1]?.step) && sameStep(moment, told[i + 1]!)),
+    );
+    const from = once.length - STORY_STEPS;
+    return once.filter((moment, i) => i >= from || moments.includes(moment)).map(({ step: _, ...shown }) => shown);
   }
 
-  /** Did the step announce any of the objects? False when it is so old that its accesses have been written over. */
-  private touches(at: number, about: readonly number[]): boolean {
+  /** Did the step announce any of the objects? Not, when it is so old that its accesses have been written over. */
+  private touches(at: number, about: readonly number[]): 'not' | 'looks' | 'changes' {
     const first = this.firstAccess[at]!;
-    if (first < this.accesses - KEPT_ACCESSES) return false;
+    if (first < this.accesses - KEPT_ACCESSES) return 'not';
+    let looks = false;
     for (let access = first; access < first + this.accessCount[at]!; access++) {
       const i = access % KEPT_ACCESSES;
       const lo = this.lo[i]!;
       const hi = this.hi[i]!;
       const wide = hi - lo > 1024;
       if (wide && (this.kind[i] === READ || this.kind[i] === ADD)) continue;
-      for (const id of about) if (id >= lo && id <= hi) return true;
+      if (!about.some((id) => id >= lo && id <= hi)) continue;
+      if (this.kind[i] !== READ) return 'changes';
+      looks = true;
     }
-    return false;
+    return looks ? 'looks' : 'not';
   }
+}
+
+function sameStep(one: Moment, other: Moment): boolean {
+  return one.actor === other.actor && one.label === other.label;
 }

@@ -1,5 +1,6 @@
 // Who pays for locked and pinned memory: mm->locked_vm (mlock, VFIO type1; mm/util.c account_locked_vm), mm->pinned_vm
 // and user->locked_vm (io_uring, iommufd). Pages of 4 KiB; the same page is charged as often as it is asked for.
+import type { Cell } from '../engine/cell.ts';
 import { call, type Steps } from '../engine/process.ts';
 import { step } from '../engine/step.ts';
 import { PAGE_SIZE } from '../hw/machine.ts';
@@ -30,12 +31,12 @@ export function userLockedVmOf(user: User): string {
 
 /**
  * ENOMEM of a memlock limit, with the limit that would have sufficed. `check` is the kernel function that compared;
- * `account` says which counter stood at `chargedPages` when `pages` more were asked for; `pendingPages` are counted against
- * the limit already, and will be charged at the end of the call.
+ * `account` is the counter that stood at `chargedPages` when `pages` more were asked for; `pendingPages` are counted
+ * against the limit already, and will be charged at the end of the call.
  */
 export function overLimit(
   check: string,
-  account: string,
+  account: { readonly name: string; readonly counter: Cell<number> },
   chargedPages: number,
   pages: number,
   limitPages: number,
@@ -46,7 +47,7 @@ export function overLimit(
   const pending = pendingPages === 0 ? '' : `, plus ${bytes(pendingPages)} pending in this call,`;
   return refuse(
     'ENOMEM',
-    `${check}: ${account} is ${bytes(chargedPages)}${pending} and ${bytes(pages)} more would exceed RLIMIT_MEMLOCK, ${bytes(limitPages)}`,
+    `${check}: ${account.name} is ${bytes(chargedPages)}${pending} and ${bytes(pages)} more would exceed RLIMIT_MEMLOCK, ${bytes(limitPages)}`,
     `RLIMIT_MEMLOCK of at least ${needed} bytes, ${needed - limit} more than now, or CAP_IPC_LOCK`,
     {
       'limit-bytes': limit,
@@ -56,6 +57,7 @@ export function overLimit(
       'needed-bytes': needed,
       'short-by': needed - limit,
     },
+    [account.counter.id],
   );
 }
 
@@ -84,7 +86,7 @@ export function accountLockedVmNow(
   const charged = mm.lockedVm.value;
   const limit = task.memlockPages;
   if (pages > 0 && !bypass && charged + pages > limit) {
-    return overLimit('__account_locked_vm', lockedVmOf(mm), charged, pages, limit);
+    return overLimit('__account_locked_vm', { name: lockedVmOf(mm), counter: mm.lockedVm }, charged, pages, limit);
   }
   mm.lockedVm.value = charged + pages;
   tellCharge(core, lockedVmOf(mm), owner, pages);
@@ -120,7 +122,8 @@ export function* chargeUser(
   yield user.lockedVm.willUpdate(USER_LOCKED_VM);
   const charged = user.lockedVm.value;
   const limit = limitOf.memlockPages;
-  if (charged + pages > limit) return overLimit(check, userLockedVmOf(user), charged, pages, limit);
+  if (charged + pages > limit)
+    return overLimit(check, { name: userLockedVmOf(user), counter: user.lockedVm }, charged, pages, limit);
   user.lockedVm.value = charged + pages;
   tellCharge(core, userLockedVmOf(user), owner, pages);
   return null;

@@ -144,8 +144,9 @@ export function refuse(
   reason: string,
   remedy: string,
   details: Readonly<Record<string, string | number>> = {},
+  about: readonly number[] = [],
 ): Refusal {
-  return { errno, reasons: [reason], remedy, details };
+  return { errno, reasons: [reason], remedy, details, about };
 }
 
 /** The same refusal seen one caller further out. */

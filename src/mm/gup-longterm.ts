@@ -158,11 +158,12 @@ function busy(core: CoreMm, failed: readonly number[], isolated: number, zone: s
   const counts = `pfn ${head} has ${references} references where ${expected} are expected (mappings, caches, and the isolation)`;
   const cause =
     references > expected ? `it is busy: ${counts}` : `${counts}: no memory to move it to, or it stayed locked`;
-  return refuse('ENOMEM', `${what}; ${cause}`, remedy, {
+  const details = {
     'failed-folios': failed.length,
     pfn: head,
     zone,
     refcount: references,
     'refcount-expected': expected,
-  });
+  };
+  return refuse('ENOMEM', `${what}; ${cause}`, remedy, details, [folios.refcount.base + head]);
 }

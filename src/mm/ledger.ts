@@ -46,6 +46,8 @@ export interface Refusal {
   readonly remedy: string;
   /** Numbers by name, bytes where nothing else is said: `limit-bytes`, `charged-bytes`, `unique-bytes`, `short-by`... */
   readonly details: Readonly<Record<string, string | number>>;
+  /** Ids of the objects that the check looked at, where who changed them is what one wants to know. */
+  readonly about?: readonly number[];
 }
 
 export interface PinRefused extends Refusal {

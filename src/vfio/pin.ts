@@ -164,7 +164,8 @@ export function* pinPagesRemote(
     }
     const end = run.consume(batch, pages, lockedVm, limitPages);
     if (end === 'over-limit') {
-      refused = overLimit('vfio_pin_pages_remote', lockedVmOf(mm), lockedVm, 1, limitPages, run.toCharge);
+      const account = { name: lockedVmOf(mm), counter: mm.lockedVm };
+      refused = overLimit('vfio_pin_pages_remote', account, lockedVm, 1, limitPages, run.toCharge);
     } else if (end === 'other-run' || batch.single) break;
   }
   if (refused === null) refused = yield* call(lockAcct(iommu, dma.iova, run.toCharge, false));

@@ -46,4 +46,14 @@ describe('pin-failure', () => {
     const [, from, to] = /of (0x[0-9a-f]+)\.\.(0x[0-9a-f]+) fails/.exec(message)!;
     expect(Number(to) - Number(from)).toBe(65536);
   });
+
+  it('tells who charged what another request needed, and who only looked only beside that', () => {
+    const map = (page: number): string =>
+      `    - vfio.map: {device: nic, iova: ${page * 4096}, memory: ram, offset: ${page * 4096}, length: 4KiB}\n`;
+    const labels = (text: string): readonly string[] => finding(text).steps.map(({ label }) => label);
+    const second = labels(head('4KiB', '8KiB', map(0) + map(1)));
+    expect(second).toContain('mm_lock_acct:account');
+    expect(second.filter((label, i) => label === second[i + 1])).toEqual([]);
+    expect(labels(`${head('4KiB', '8KiB')}    - vfio.map: {device: nic, iova: 0, memory: ram}\n`)).toEqual([]);
+  });
 });
