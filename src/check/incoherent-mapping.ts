@@ -1,8 +1,10 @@
 // incoherent-mapping: a device or guest reaches another frame than the process does at the address that was mapped for
 // it. Views are compared where they end: when the mapping is removed, and at the end of the run.
 import type { Sim, Undoable } from '../engine/sim.ts';
+import { PMD_PAGES } from '../hw/machine.ts';
 import type { CoreMm } from '../mm/core.ts';
 import { VIEW_ADDED, VIEW_REMOVED, type View } from '../mm/ledger.ts';
+import { PTE_HWPOISON, PTE_MIGRATION, PTE_SWAP, ptePresent } from '../mm/pte.ts';
 import { type CheckContext, type Checker, reportFinding } from './checker.ts';
 
 /** The views that exist now. */
@@ -55,10 +57,13 @@ function sameView(a: View, b: View): boolean {
   return a.holder === b.holder && a.page === b.page;
 }
 
-/** What the process would reach at `vpn`: a frame, 0 for nothing present, -1 for no mapping at all. */
+/**
+ * What is at `vpn` for the process: a frame, 0 for nothing present, -1 for no mapping at all. What it may do with the
+ * page is no matter: an entry of PROT_NONE or of NUMA hinting keeps it.
+ */
 function processFrame(core: CoreMm, view: View, vpn: number): number {
-  const frame = view.mm.pageTable.peekFrame(vpn);
-  if (frame !== 0) return frame;
+  const { pte, huge } = view.mm.pageTable.peekLeaf(vpn);
+  if (ptePresent(pte.bits)) return huge ? pte.pfn + (vpn % PMD_PAGES) : pte.pfn;
   const vma = core.sim.unwatched(() => view.mm.vmaAt(vpn));
   if (vma === undefined) return -1;
   const { file } = vma.fields;
@@ -66,8 +71,8 @@ function processFrame(core: CoreMm, view: View, vpn: number): number {
   if (file !== null) {
     const index = vma.indexOf(vpn);
     const head = file.pages.peek(index) - 1;
-    if (head >= 0 && (vma.fields.shared || vma.fields.anonVma === null))
-      return head + index - core.folios.index.peek(head);
+    const empty = (pte.bits & (PTE_SWAP | PTE_MIGRATION | PTE_HWPOISON)) === 0;
+    if (head >= 0 && (vma.fields.shared || empty)) return head + index - core.folios.index.peek(head);
   }
   return 0;
 }

@@ -28,4 +28,26 @@ describe('incoherent-mapping', () => {
   it('is not what becomes of mappings when the process exits: nobody is left to disagree', () => {
     expect(findingsOf(`${HEAD}    - exit:\n`)).toEqual([]);
   });
+
+  it('is not what mprotect(PROT_NONE) makes of a page: it stays where it is', () => {
+    expect(findingsOf(`${HEAD}    - mprotect: {memory: ram, prot: none}\n`)).toEqual([]);
+  });
+
+  it('is not found where a touch maps again the file page that reclaim unmapped under a pin', () => {
+    // The write to another page gives the private mapping an anon_vma; the first page is the file's still.
+    const found = findingsOf(`title: T
+kernel: v6.1.192
+memory: {f: {kind: file, size: 8KiB}}
+processes: {p: {maps: {f: {shared: false}}}}
+actors:
+  p:
+    - gup.pin: {memory: f, length: 4KiB, write: false, longterm: true, as: x}
+    - cpu.write: {memory: f, offset: 4KiB}
+    - lru_add_drain: {}
+    - madvise: {memory: f, length: 4KiB, advice: PAGEOUT}
+    - pagemap: {memory: f}
+      shows: {present: false}
+`);
+    expect(found).toEqual([]);
+  });
 });
