@@ -8,12 +8,13 @@ import { directCompact } from './compaction.ts';
 import type { CoreMm, ZoneState } from './core.ts';
 import { outOfMemory } from './oom-kill.ts';
 import { drainPages, type Gfp } from './page-alloc.ts';
-import { MAX_RECLAIM_RETRIES, type Pgdat, type Reclaimer, wakeKswapd } from './pgdat.ts';
+import { highestOf, MAX_RECLAIM_RETRIES, type Pgdat, type Reclaimer, wakeKswapd } from './pgdat.ts';
 import type { Attempt } from './reclaim-hooks.ts';
 import { LruScan, SWAP_CLUSTER_MAX } from './reclaim-lru.ts';
 import { DEF_PRIORITY, shrinkNode, throttleNoProgress } from './shrink-node.ts';
 
 const PFMEMALLOC = step('throttle_direct_reclaim', 'none');
+const AWAKE = step('allow_direct_reclaim:wake_up', 'none');
 const RETRY = step('should_reclaim_retry', 'op');
 
 /** PAGE_ALLOC_COSTLY_ORDER: what is larger fails instead of killing somebody. */
@@ -46,7 +47,7 @@ export function* directReclaim(core: CoreMm, reclaimer: Reclaimer, gfp: Gfp): St
     scan: new LruScan(core, target.zones, CANDIDATES),
   }));
   // wake_all_kswapds of the allocator's slow path.
-  for (const { pgdat } of nodes) yield* call(wakeKswapd(pgdat));
+  for (const { pgdat } of nodes) yield* call(wakeKswapd(pgdat, highestOf(gfp)));
   if (gfp.order > 0) {
     const zones = nodes.flatMap((target) => target.zones);
     if (yield* call(directCompact(core, zones, gfp.order))) return true;
@@ -69,8 +70,8 @@ export function* directReclaim(core: CoreMm, reclaimer: Reclaimer, gfp: Gfp): St
 }
 
 /**
- * throttle_direct_reclaim: below half of the min watermarks, wait until kswapd has freed some or given up. Kernel threads
- * and the dying do not. True: killed meanwhile, which counts as progress.
+ * throttle_direct_reclaim: below half of the min watermarks, wait until kswapd has freed some or given up on the zones for
+ * kernel memory. Kernel threads and the dying do not. True: killed meanwhile, which counts as progress.
  */
 function* throttled(core: CoreMm, pgdat: Pgdat): Steps<boolean> {
   const { task } = core.current;
@@ -82,11 +83,18 @@ function* throttled(core: CoreMm, pgdat: Pgdat): Steps<boolean> {
     reserve === 0 ||
     zones.reduce((sum, { freePages }) => sum + freePages.peek(), 0) > reserve / 2 ||
     pgdat.failures.peek() >= MAX_RECLAIM_RETRIES;
-  const seen = [...zones.map(({ freePages }) => freePages), pgdat.failures, task.killed];
   const ready = () => task.killed.peek() || allowed();
+  const seen = [...zones.map(({ freePages }) => freePages), pgdat.failures, task.killed];
+  for (const { freePages } of zones) freePages.willRead(PFMEMALLOC);
+  pgdat.failures.willRead(PFMEMALLOC);
   // Kept apart from the reclaim that follows, though it mostly is no wait at all.
+  yield task.killed.willRead(PFMEMALLOC);
+  if (ready()) return false;
+  // Free pages of ZONE_MOVABLE do not keep it asleep: kswapd_highest_zoneidx is lowered.
+  yield pgdat.wanted.willUpdate(AWAKE);
+  if (pgdat.failures.peek() < MAX_RECLAIM_RETRIES) pgdat.wanted.value = 'NORMAL';
   yield until(core.sim, seen, ready, PFMEMALLOC, { name: `kswapd${pgdat.node} to make progress` });
-  return task.killed.value && !core.sim.unwatched(allowed);
+  return task.killed.value;
 }
 
 /** What __alloc_pages_slowpath does after a round of reclaim that did not get it a page. False: the allocation fails. */

@@ -148,7 +148,8 @@ function* mayBeBatched(core: CoreMm, head: number): Steps<boolean> {
 
 /** Why the migration failed, as far as the counts tell. */
 function busy(core: CoreMm, failed: readonly number[], isolated: number, zone: string): Refusal {
-  const what = `migrate_longterm_unpinnable_pages: ${failed.length} of ${isolated} folio(s) in ${zone} could not be migrated`;
+  const of = failed.length > isolated ? `parts of ${isolated}` : `${failed.length} of ${isolated}`;
+  const what = `migrate_longterm_unpinnable_pages: ${of} folio(s) in ${zone} could not be migrated`;
   const remedy =
     'memory outside ZONE_MOVABLE and CMA, or nobody else holding references to the pages while they are to be moved';
   const head = failed[0];

@@ -8,7 +8,17 @@ import type { CoreMm } from './core.ts';
 import { giveBack } from './free-runs.ts';
 import { Mm } from './mm.ts';
 import { installOom, outOfMemory } from './oom-kill.ts';
-import { balanced, MAX_RECLAIM_RETRIES, type Pgdat, Reclaimer, type ReclaimOptions, wakeKswapd } from './pgdat.ts';
+import {
+  balanced,
+  type Highest,
+  highestOf,
+  MAX_RECLAIM_RETRIES,
+  type Pgdat,
+  Reclaimer,
+  type ReclaimOptions,
+  wakeKswapd,
+  zonesUpTo,
+} from './pgdat.ts';
 import { installReclaim } from './reclaim-hooks.ts';
 import { LruScan, SWAP_CLUSTER_MAX } from './reclaim-lru.ts';
 import { DEF_PRIORITY, shrinkNode } from './shrink-node.ts';
@@ -29,7 +39,7 @@ export function startReclaim(core: CoreMm, options: ReclaimOptions = {}): void {
     directReclaim: (_core, gfp) => directReclaim(core, reclaimer, gfp),
     retryAllocation: (_core, gfp, attempt) => retryAllocation(core, reclaimer, gfp, attempt),
     outOfMemory,
-    wakeKswapd: (_core, zone) => wakeKswapd(reclaimer.pgdatOf(zone)),
+    wakeKswapd: (_core, zone, gfp) => wakeKswapd(reclaimer.pgdatOf(zone), highestOf(gfp)),
   });
   if (options.tasks !== undefined) installOom(core, options.tasks);
   const kernel = new User(core.sim, 0);
@@ -51,30 +61,32 @@ export function startReclaim(core: CoreMm, options: ReclaimOptions = {}): void {
 /** kswapd: sleeps until it is wanted, then balances its node, run after run, until that is done or hopeless. */
 function* kswapd(core: CoreMm, reclaimer: Reclaimer, pgdat: Pgdat): Steps<void> {
   for (;;) {
-    yield until(core.sim, [pgdat.wanted], () => pgdat.wanted.peek(), SLEEP, {
+    yield until(core.sim, [pgdat.wanted], () => pgdat.wanted.peek() !== null, SLEEP, {
       name: `work for kswapd${pgdat.node}`,
       update: true,
       lasting: true,
     });
-    pgdat.wanted.value = false;
+    const highest = pgdat.wanted.value!;
+    pgdat.wanted.value = null;
     // prepare_kswapd_sleep: nobody wakes it a second time for what the first run did not reach.
-    while (!(yield* call(balancePgdat(core, reclaimer, pgdat))));
+    while (!(yield* call(balancePgdat(core, reclaimer, pgdat, highest))));
   }
 }
 
-function* isBalanced(pgdat: Pgdat): Steps<boolean> {
+function* isBalanced(pgdat: Pgdat, highest: Highest): Steps<boolean> {
   for (const zone of pgdat.zones.slice(1)) zone.freePages.willRead(BALANCED);
   yield pgdat.zones[0]!.freePages.willRead(BALANCED);
-  return balanced(pgdat);
+  return balanced(pgdat, highest);
 }
 
 /** balance_pgdat: priorities 12 to 1, each scanning twice as much of the lists. True: it may sleep. */
-function* balancePgdat(core: CoreMm, reclaimer: Reclaimer, pgdat: Pgdat): Steps<boolean> {
-  const scan = new LruScan(core, pgdat.zones);
-  const wanted = pgdat.zones.reduce((sum, zone) => sum + Math.max(zone.highPages, SWAP_CLUSTER_MAX), 0);
+function* balancePgdat(core: CoreMm, reclaimer: Reclaimer, pgdat: Pgdat, highest: Highest): Steps<boolean> {
+  const zones = zonesUpTo(pgdat, highest);
+  const scan = new LruScan(core, zones);
+  const wanted = zones.reduce((sum, zone) => sum + Math.max(zone.highPages, SWAP_CLUSTER_MAX), 0);
   let total = 0;
   for (let priority = DEF_PRIORITY; priority >= 1; ) {
-    if (yield* call(isBalanced(pgdat))) {
+    if (yield* call(isBalanced(pgdat, highest))) {
       yield* call(clearCongested(pgdat));
       return true;
     }
@@ -86,7 +98,7 @@ function* balancePgdat(core: CoreMm, reclaimer: Reclaimer, pgdat: Pgdat): Steps<
   for (const zone of pgdat.zones) zone.freePages.willRead(FAILED);
   yield pgdat.failures.willUpdate(FAILED);
   if (total === 0) pgdat.failures.value += 1;
-  return balanced(pgdat) || pgdat.failures.value >= MAX_RECLAIM_RETRIES;
+  return balanced(pgdat, highest) || pgdat.failures.value >= MAX_RECLAIM_RETRIES;
 }
 
 function* clearCongested(pgdat: Pgdat): Steps<void> {

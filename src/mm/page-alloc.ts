@@ -165,7 +165,7 @@ function* refill(core: CoreMm, gfp: Gfp, zones: readonly ZoneState[]): Steps<boo
     if (gfp.order > 0) more.push(first);
     else for (let pfn = first + pages - 1; pfn >= first; pfn--) more.push(pfn);
     list.value = more;
-    if (state.freePages.peek() < state.lowPages) yield* call(wakeKswapd(core, state));
+    if (state.freePages.peek() < state.lowPages) yield* call(wakeKswapd(core, state, gfp));
     return true;
   }
   return false;

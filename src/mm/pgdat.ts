@@ -22,12 +22,20 @@ export interface ReclaimOptions {
   readonly tasks?: () => Iterable<Task>;
 }
 
+/** kswapd_highest_zoneidx: what kind of memory is short. Whoever may not use ZONE_MOVABLE is not helped by free pages there. */
+export type Highest = 'NORMAL' | 'MOVABLE';
+
+/** gfp_zone of an allocation, as far as kswapd is concerned. */
+export function highestOf(gfp: { readonly movable: boolean }): Highest {
+  return gfp.movable ? 'MOVABLE' : 'NORMAL';
+}
+
 /** One node. */
 export class Pgdat {
   readonly node: number;
   readonly zones: readonly ZoneState[];
-  /** kswapd has been asked to run. */
-  readonly wanted: Cell<boolean>;
+  /** kswapd has been asked to run, for these zones. */
+  readonly wanted: Cell<Highest | null>;
   readonly failures: Cell<number>;
   /** PGDAT_DIRTY, PGDAT_WRITEBACK */
   readonly dirty: Cell<boolean>;
@@ -36,7 +44,7 @@ export class Pgdat {
   constructor(sim: Sim, node: number, zones: readonly ZoneState[]) {
     this.node = node;
     this.zones = zones;
-    this.wanted = new Cell(sim, `wake-up of kswapd${node}`, false);
+    this.wanted = new Cell<Highest | null>(sim, `wake-up of kswapd${node}`, null);
     this.failures = new Cell(sim, `kswapd_failures of node ${node}`, 0);
     this.dirty = new Cell(sim, `PGDAT_DIRTY of node ${node}`, false);
     this.writeback = new Cell(sim, `PGDAT_WRITEBACK of node ${node}`, false);
@@ -67,15 +75,25 @@ export class Reclaimer {
 }
 
 /** wakeup_kswapd: nothing for a node that is balanced, or hopeless. */
-export function* wakeKswapd(pgdat: Pgdat): Steps<void> {
+export function* wakeKswapd(pgdat: Pgdat, highest: Highest): Steps<void> {
   for (const zone of pgdat.zones) zone.freePages.willRead(WAKE);
   pgdat.failures.willRead(WAKE);
   yield pgdat.wanted.willUpdate(WAKE);
-  if (pgdat.failures.value >= MAX_RECLAIM_RETRIES || pgdat.wanted.value || balanced(pgdat)) return;
-  pgdat.wanted.value = true;
+  const { failures, wanted } = pgdat;
+  if (failures.value >= MAX_RECLAIM_RETRIES || wanted.value === highest || wanted.value === 'MOVABLE') return;
+  if (!balanced(pgdat, highest)) wanted.value = highest;
 }
 
-/** pgdat_balanced: one zone above its high watermark is enough. Reads the free counts. */
-export function balanced(pgdat: Pgdat): boolean {
-  return pgdat.zones.some((zone) => zone.freePages.value >= zone.highPages);
+/** Those up to `highest`: what kswapd reclaims from then. */
+export function zonesUpTo(pgdat: Pgdat, highest: Highest): readonly ZoneState[] {
+  return highest === 'MOVABLE' ? pgdat.zones : pgdat.zones.filter(({ zone }) => zone.kind !== 'MOVABLE');
+}
+
+/**
+ * pgdat_balanced: one zone above its high watermark is enough; a node without such zones needs none. Free pages of CMA
+ * are no help to who may not use them. Reads the free counts.
+ */
+export function balanced(pgdat: Pgdat, highest: Highest): boolean {
+  const zones = zonesUpTo(pgdat, highest).filter(({ zone }) => highest === 'MOVABLE' || zone.kind !== 'CMA');
+  return zones.length === 0 || zones.some((zone) => zone.freePages.value >= zone.highPages);
 }

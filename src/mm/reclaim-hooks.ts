@@ -20,7 +20,7 @@ export interface ReclaimHooks {
   /** out_of_memory: somebody is killed, or dies already. False: the allocation fails. */
   outOfMemory(core: CoreMm): Steps<boolean>;
   /** wakeup_kswapd */
-  wakeKswapd(core: CoreMm, zone: ZoneState): Steps<void>;
+  wakeKswapd(core: CoreMm, zone: ZoneState, gfp: Gfp): Steps<void>;
 }
 
 const installed = new WeakMap<CoreMm, ReclaimHooks>();
@@ -44,7 +44,7 @@ export function* outOfMemory(core: CoreMm): Steps<boolean> {
   return hooks === undefined ? false : yield* call(hooks.outOfMemory(core));
 }
 
-export function* wakeKswapd(core: CoreMm, zone: ZoneState): Steps<void> {
+export function* wakeKswapd(core: CoreMm, zone: ZoneState, gfp: Gfp): Steps<void> {
   const hooks = installed.get(core);
-  if (hooks !== undefined) yield* call(hooks.wakeKswapd(core, zone));
+  if (hooks !== undefined) yield* call(hooks.wakeKswapd(core, zone, gfp));
 }

@@ -106,4 +106,24 @@ describe('kswapd', () => {
     expect(kswapd?.state).toBe('live');
     expect(kswapd?.stepCount).toBe(0);
   });
+
+  it.each([[[]], [[{ kind: 'CMA', node: 0, pages: 1024 } as const]]])(
+    'works for who may not use ZONE_MOVABLE, however much is free there, and gives up for them (%j)',
+    (more) => {
+      const world = makeWorld({
+        zones: [{ kind: 'NORMAL', node: 0, pages: 2048 }, { kind: 'MOVABLE', node: 0, pages: 4096 }, ...more],
+        params: { swapSlots: 0, thp: 'never' },
+      });
+      const { core } = world;
+      startReclaim(core);
+      const kswapd = world.sim.processes.find(({ name }) => name === 'kswapd0')!;
+      const task = makeTask(world, 'pinner');
+      const allocate = () => run(world, task, () => allocFolio(core, { order: 0, movable: false, zero: false }));
+      // Before, the allocation that found none waited for a kswapd that saw nothing to do: a deadlock.
+      while (allocate() !== undefined);
+      const zone = core.zones.find((state) => state.zone.kind === 'NORMAL')!;
+      expect(zone.freePages.peek()).toBe(0);
+      expect(kswapd.stepCount).toBeGreaterThan(0);
+    },
+  );
 });
