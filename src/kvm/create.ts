@@ -4,6 +4,7 @@ import { step } from '../engine/step.ts';
 import type { CoreMm } from '../mm/core.ts';
 import { VIEW_REMOVED } from '../mm/ledger.ts';
 import type { Mm } from '../mm/mm.ts';
+import { registerNotifier } from '../mm/notifier-register.ts';
 import { clearAsyncPf } from './async-pf.ts';
 import { kvmNotifierOps, release } from './notifier.ts';
 import { Vcpu } from './vcpu.ts';
@@ -22,9 +23,7 @@ export function* createVm(core: CoreMm, options: VmOptions): Steps<Vm> {
   const mm = core.current.task.mm.peek()!;
   const vm = new Vm(core, mm, options);
   vm.notifierOps = kvmNotifierOps(vm);
-  yield* call(mm.mmapLock.write());
-  yield* call(mm.notifiers.register(vm.notifierOps));
-  yield mm.mmapLock.up();
+  yield* call(registerNotifier(core, mm, vm.notifierOps));
   return vm;
 }
 

@@ -1,6 +1,7 @@
 // The one shared memory model: everything core mm knows, by reference. Kernel functions are module-level functions that
 // take it first; it has no behaviour of its own beyond look-ups.
 import { Cell, Tally } from '../engine/cell.ts';
+import { Mutex } from '../engine/lock.ts';
 import type { Process } from '../engine/process.ts';
 import type { Sim } from '../engine/sim.ts';
 import { Cpu } from '../hw/cpu.ts';
@@ -116,6 +117,8 @@ export class CoreMm {
   readonly hugePool: ReadonlyMap<number, Cell<readonly number[]>>;
   /** resv_huge_pages by order: how many of the free ones are promised. Guarded by the pool: announced with it. */
   readonly hugeReserved: ReadonlyMap<number, Cell<number>>;
+  /** mm_all_locks_mutex */
+  readonly allLocks: Mutex;
   // Weak: actors of past executions go with their processes.
   private readonly threads = new WeakMap<Process, Thread>();
   // Ids are hashes of names that do not depend on the interleaving, so entries left by other executions are right too.
@@ -134,6 +137,7 @@ export class CoreMm {
     this.zones = machine.zones.map((zone) => new ZoneState(sim, zone));
     this.vmstat = new Vmstat(sim, kernel);
     this.tasklist = new Tally(sim, 'children forked');
+    this.allLocks = new Mutex(sim, 'mm_all_locks_mutex');
     this.lru = new Tally(sim, 'folios on LRU lists');
     this.swap = new Swap(sim, this.params.swapSlots, {
       stableWrites: this.params.swapStableWrites,

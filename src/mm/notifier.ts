@@ -153,10 +153,14 @@ export class NotifierList {
     this.srcu = new Rcu(sim, `mmu notifier SRCU of ${mm.name}`);
   }
 
-  /** mmu_notifier_register, under mmap_lock for write (the caller's). At set-up it needs no step. */
-  *register(ops: NotifierOps): Steps<void> {
+  /** __mmu_notifier_register under all locks (registerNotifier); null: interval notifiers follow. At set-up it needs no step. */
+  *register(ops: NotifierOps | null): Steps<void> {
     yield this.subscribers.willUpdate(REGISTER);
-    this.registerNow(ops);
+    if (ops !== null) this.registerNow(ops);
+    else {
+      this.known.value = true;
+      this.hasTree.value = true;
+    }
   }
 
   /** Register while the world is being built. */
@@ -184,6 +188,11 @@ export class NotifierList {
    */
   get empty(): boolean {
     return !this.known.peek();
+  }
+
+  /** May an interval notifier join without locks? */
+  get hasIntervals(): boolean {
+    return this.hasTree.peek();
   }
 
   get hasSubscribers(): boolean {
@@ -309,13 +318,10 @@ export class NotifierList {
     this.tree.value = tree({ seq: state.seq + 1, active, intervals, deferredInserts: [], deferredRemovals: [] });
   }
 
-  /** mmu_interval_notifier_insert */
+  /** __mmu_interval_notifier_insert */
   *insert(interval: IntervalNotifier): Steps<void> {
     interval.seq.willWrite(INSERT);
-    this.subscribers.willUpdate(INSERT);
     yield this.tree.willUpdate(INSERT);
-    this.known.value = true;
-    this.hasTree.value = true;
     const state = this.tree.value;
     if ((state.seq & 1) === 1) {
       interval.seq.value = state.seq;

@@ -9,6 +9,7 @@ import { step } from '../engine/step.ts';
 import type { CoreMm } from '../mm/core.ts';
 import type { Mm } from '../mm/mm.ts';
 import { IntervalNotifier } from '../mm/notifier.ts';
+import { registerNotifier } from '../mm/notifier-register.ts';
 
 const MAP_LOCK = step('ib_umem_odp_map_dma_and_lock:umem_mutex', 'lock');
 const RETRY = step('ib_umem_odp_map_dma_and_lock:mmu_interval_read_retry', 'op');
@@ -60,7 +61,9 @@ export class OdpRegion {
 
   /** mlx5_ib_reg_user_mr, and a prefetch of the whole range, whose pages are there. */
   *register(): Steps<void> {
-    const { interval, mm, umemMutex, mapped } = this;
+    const { core, interval, mm, umemMutex, mapped } = this;
+    // mmu_interval_notifier_insert
+    if (!mm.notifiers.hasIntervals) yield* call(registerNotifier(core, mm, null));
     yield* call(mm.notifiers.insert(interval));
     for (;;) {
       const seq = yield* call(mm.notifiers.readBegin(interval));
