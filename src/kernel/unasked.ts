@@ -136,7 +136,6 @@ const UNASKED: ReadonlySet<string> = new Set([
   'type1.dirty-bitmap-unwind',
   'type1.dma-entry-limit',
   'type1.external-pin-drops-on-error',
-  'type1.external-pin-refuses-pfnmap',
   'type1.foll-pin',
   'type1.large-folio-batching',
   'type1.locked-vm-per-dma',

@@ -9,7 +9,7 @@ import { IommuGroup } from '../iommu/group.ts';
 import type { Errno } from '../mm/errno.ts';
 import { OpenFile } from '../mm/task.ts';
 import { vfioMmapBar } from '../vfio/bar.ts';
-import { VfioContainer, vfioSetIommu } from '../vfio/container.ts';
+import { VfioContainer, vfioContainerRelease, vfioSetIommu } from '../vfio/container.ts';
 import { type VfioBar, VfioDevice, vfioGroupGetDeviceFd } from '../vfio/device.ts';
 import { EmulatedDevice } from '../vfio/emulated.ts';
 import { VfioGroup, vfioGroupOpen, vfioGroupSetContainer } from '../vfio/group.ts';
@@ -131,7 +131,8 @@ export function* installFile(world: World, name: string, file: OpenFile): Steps<
 /** Open a new container for the running task. */
 export function* openContainer(world: World, name: string): Steps<VfioContainer> {
   const container = new VfioContainer(world.core, world.vfioModule, name);
-  const file = new OpenFile(world.sim, { name: `${name} file`, kind: 'vfio-container', object: container });
+  const release = () => vfioContainerRelease(container);
+  const file = new OpenFile(world.sim, { name: `${name} file`, kind: 'vfio-container', object: container, release });
   yield* call(installFile(world, name, file));
   return container;
 }

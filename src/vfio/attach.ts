@@ -53,9 +53,9 @@ export function* attachGroup(
   return errno;
 }
 
-/** Attaching could need the addresses of entries to pin them; and no group is in twice. */
+/** Attaching could need the addresses of entries to pin them (until 6.2 it waited for them then); no group is in twice. */
 function joinable(iommu: VfioIommu, group: IommuGroup): Errno | null {
-  if (iommu.vaddrInvalidCount.value > 0) return 'EBUSY';
+  if (iommu.vaddrInvalidCount.value > 0 && iommu.core.kernel.way('type1.invalid-vaddr') === 'refuse') return 'EBUSY';
   const groups = [...iommu.domains.value.flatMap((domain) => domain.groups), ...iommu.emulatedGroups.value];
   return groups.includes(group) ? 'EINVAL' : null;
 }

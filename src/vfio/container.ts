@@ -28,6 +28,8 @@ const IOCTL = step('vfio_fops_unl_ioctl', 'op');
 const SET_IOMMU = step('vfio_ioctl_set_iommu', 'op');
 const CHECK = step('vfio_container_ioctl_check_extension', 'op');
 const ATTACH = step('vfio_container_attach_group', 'op');
+const RELEASE = step('vfio_fops_release', 'op');
+const CLOSE = step('vfio_iommu_type1_notify', 'lock');
 const DETACH = step('vfio_group_detach_container', 'op');
 
 /** The IOMMU driver of a container. `noiommu` has no state and answers every request with ENOTTY. */
@@ -55,6 +57,18 @@ export class VfioContainer {
     this.driver = new Cell<ContainerDriver>(sim, `iommu_data of ${name}`, null);
     this.noiommu = new Cell(sim, `noiommu of ${name}`, false, this.groups);
   }
+}
+
+/** vfio_fops_release, with vfio_iommu_type1_notify where there is somebody to wake (5.12 to 6.2). */
+export function* vfioContainerRelease(container: VfioContainer): Steps<void> {
+  if (container.core.kernel.way('type1.invalid-vaddr') !== 'sleep') return;
+  yield container.driver.willRead(RELEASE);
+  const driver = container.driver.value;
+  if (!(driver instanceof VfioIommu)) return;
+  driver.containerOpen.willWrite(CLOSE);
+  yield driver.acquire(CLOSE);
+  driver.containerOpen.value = false;
+  driver.lock.releaseNow();
 }
 
 /** VFIO_SET_IOMMU. EINVAL: no group yet, or a driver already; ENODEV: no driver knows `type`; else attach errors. */

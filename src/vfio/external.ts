@@ -53,10 +53,11 @@ export function* unregisterDevice(iommu: VfioIommu, device: UnmapListener): Step
 }
 
 /**
- * vfio_pin_pages of one page: its frame. EBUSY: addresses are invalid; EINVAL: no entry, or no device to be told of its
- * end; EPERM: the entry does not allow it; EFAULT, ENOMEM: as for MAP_DMA.
+ * vfio_pin_pages of one page: its frame. EACCES: a container of type 1; EBUSY: addresses are invalid; EINVAL: no entry, no
+ * device to be told of its end, or no struct page; EPERM: the entry does not allow it; EFAULT, ENOMEM: as for MAP_DMA.
  */
 export function* vfioPinPage(iommu: VfioIommu, iova: number, prot: number): Steps<{ readonly pfn: number } | Errno> {
+  if (!iommu.v2) return 'EACCES';
   iommu.deviceList.willRead(PIN);
   yield iommu.acquire(PIN);
   const result = yield* call(pinLocked(iommu, iova, prot));
@@ -70,7 +71,10 @@ function* pinLocked(iommu: VfioIommu, iova: number, prot: number): Steps<{ reado
   const listeners = iommu.deviceList.value.length;
   if (core.kernel.way('type1.invalid-vaddr') === 'refuse') {
     if (iommu.vaddrInvalidCount.value > 0) return 'EBUSY';
-  } else if (!(yield* call(waitValid(iommu, iova)))) return 'EINVAL';
+  } else {
+    const errno = yield* call(waitValid(iommu, iova));
+    if (errno !== null) return errno;
+  }
   if (listeners === 0) return 'EINVAL';
   yield iommu.will(RECORD);
   const dma = iommu.findDma(iova, 1);
@@ -83,26 +87,35 @@ function* pinLocked(iommu: VfioIommu, iova: number, prot: number): Steps<{ reado
   }
   const pfn = yield* call(pinExternal(iommu, dma, iova));
   if (typeof pfn === 'string') return pfn;
+  // pfn_valid: raw frames (a BAR) were neither counted nor charged.
+  if (!core.machine.hasStructPage(pfn) && core.kernel.has('type1.external-pin-refuses-pfnmap')) return 'EINVAL';
   yield iommu.will(RECORD);
   setPins(iommu, dma.iova, (pins) => [...pins, { iova, pfn, refCount: 1 }].sort((a, b) => a.iova - b.iova));
+  setDirty(iommu, dma.iova, iova - dma.iova);
   return { pfn };
 }
 
-/** vfio_find_dma_valid (5.12 to 6.2): sleep without the lock while the address is invalid. False: no entry, or killed. */
-function* waitValid(iommu: VfioIommu, iova: number): Steps<boolean> {
+/**
+ * vfio_find_dma_valid (5.12 to 6.2): sleep without the lock while the address of the entry is invalid. EINVAL: there is no
+ * entry; EFAULT: killed, or the container is being closed.
+ */
+function* waitValid(iommu: VfioIommu, iova: number): Steps<Errno | null> {
   const { sim, current } = iommu.core;
   const { killed } = current.task;
   for (;;) {
     yield iommu.will(SLEEP);
     const dma = iommu.findDma(iova, 1);
-    if (dma === undefined) return false;
-    if (!dma.fields.vaddrInvalid) return true;
+    if (dma === undefined) return 'EINVAL';
+    if (!dma.fields.vaddrInvalid) return null;
     iommu.lock.releaseNow();
-    const ready = () => killed.peek() || iommu.vaddrInvalidCount.peek() === 0;
-    yield until(sim, [iommu.vaddrInvalidCount, killed], ready, SLEEP, { name: `a valid address in ${iommu.name}` });
-    const dead = killed.value;
+    const valid = () => sim.unwatched(() => iommu.findDma(iova, 1))?.fields.vaddrInvalid !== true;
+    const ready = () => killed.peek() || !iommu.containerOpen.peek() || valid();
+    yield until(sim, [iommu.dmaList, iommu.containerOpen, killed], ready, SLEEP, {
+      name: `a valid address in ${iommu.name}`,
+    });
+    const over = killed.value || !iommu.containerOpen.value;
     yield iommu.acquire(AGAIN);
-    if (dead) return false;
+    if (over) return 'EFAULT';
   }
 }
 
@@ -146,6 +159,14 @@ export function* vfioUnpinPage(iommu: VfioIommu, iova: number): Steps<void> {
   }
   yield iommu.will(UNPINNED);
   iommu.lock.releaseNow();
+}
+
+/** A page that was pinned while tracking counts as written until the bitmap has been read after its unpin. */
+function setDirty(iommu: VfioIommu, iova: number, offset: number): void {
+  const dma = iommu.entry(iova);
+  const { bitmap } = dma.fields;
+  if (bitmap === null || bitmap === 'all' || bitmap.includes(offset)) return;
+  iommu.dmaList.set(iova, dma.with({ bitmap: [...bitmap, offset].sort((a, b) => a - b) }));
 }
 
 /** In a step that announced the entries. */

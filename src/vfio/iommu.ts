@@ -89,6 +89,8 @@ export class VfioIommu {
   readonly deviceListLock: Mutex;
   /** Until 5.19: the rwsem of the notifier chain. */
   readonly notifierLock: RwSem;
+  /** container_open (5.12 to 6.2): false wakes who waits for a valid address. */
+  readonly containerOpen: Cell<boolean>;
 
   constructor(core: CoreMm, name: string, type: { v2: boolean; nesting: boolean }, dmaEntryLimit: number) {
     const { sim } = core;
@@ -110,6 +112,7 @@ export class VfioIommu {
     this.deviceList = new Cell<readonly UnmapListener[]>(sim, `device_list of ${name}`, []);
     this.deviceListLock = new Mutex(sim, `device_list_lock of ${name}`);
     this.notifierLock = new RwSem(sim, `notifier of ${name}`);
+    this.containerOpen = new Cell(sim, `container_open of ${name}`, true);
   }
 
   /** mutex_lock(&iommu->lock); the act may look at and change everything under it. */

@@ -7,12 +7,11 @@ import { iommuMap, iommuUnmap } from '../iommu/map.ts';
 import type { Errno } from '../mm/errno.ts';
 import { refuse, within } from '../mm/gup-flags.ts';
 import type { Refusal } from '../mm/ledger.ts';
-import { lockAcct } from './account.ts';
 import { allocBitmap } from './dirty.ts';
 import { VfioDma } from './dma.ts';
 import type { VfioIommu } from './iommu.ts';
 import type { VfioModule } from './module.ts';
-import { type PinnedRun, pinPagesRemote, putPfns, VfioBatch } from './pin.ts';
+import { type PinnedRun, pinPagesRemote, putPfns, unpinPagesRemote, VfioBatch } from './pin.ts';
 import { explainLimit, hexBytes, type MapAttempt, tellRefused } from './refusal.ts';
 import { removeDma } from './unmap-unpin.ts';
 import { mapVaddr } from './vaddr.ts';
@@ -185,8 +184,7 @@ function* pinMapDma(
     if ('errno' in run) return { done, refusal: explainLimit(iommu, dma, pages, done, run) };
     const errno = yield* call(mapIntoDomains(iommu, dma, dma.iova + done, run));
     if (errno !== null) {
-      const unpinned = yield* call(putPfns(iommu, dma, [run]));
-      yield* call(lockAcct(iommu, dma.iova, -unpinned, true));
+      yield* call(unpinPagesRemote(iommu, dma, dma.iova + done, run));
       yield* call(putPfns(iommu, dma, batch.runs));
       const what = `iommu_map(iova ${page(dma.iova + done)}, pfn ${run.pfn}, ${run.pages} pages)`;
       return { done, refusal: refuse(errno, what, 'an IOMMU domain that can hold the mapping') };

@@ -125,6 +125,17 @@ export function* putPfns(iommu: VfioIommu, dma: VfioDma, runs: readonly FrameRun
 }
 
 /**
+ * vfio_unpin_pages_remote with accounting: a run that was pinned for `iova` is given back, and so is its charge. Pages that
+ * emulated drivers have pinned as well were charged when these did, and stay so.
+ */
+export function* unpinPagesRemote(iommu: VfioIommu, dma: VfioDma, iova: number, run: FrameRun): Steps<void> {
+  const pieces = unpinnable(iommu.core, run);
+  const external = pieces.reduce((sum, { pfn, pages }) => sum + dma.externalPins(iova + pfn - run.pfn, pages), 0);
+  const unpinned = yield* call(putPfns(iommu, dma, [run]));
+  yield* call(lockAcct(iommu, dma.iova, external - unpinned, true));
+}
+
+/**
  * vfio_pin_pages_remote: pin the longest contiguous run from `vpn`, at most `pages`, and charge it. `limitPages` is the
  * caller's RLIMIT_MEMLOCK as sampled at the start of the operation. On error everything, also the batch, is unpinned.
  */

@@ -9,11 +9,10 @@ import { iommuMap, iommuUnmap } from '../iommu/map.ts';
 import type { Errno } from '../mm/errno.ts';
 import { refuse } from '../mm/gup-flags.ts';
 import type { Refusal } from '../mm/ledger.ts';
-import { lockAcct } from './account.ts';
 import type { VfioDma } from './dma.ts';
 import type { VfioIommu } from './iommu.ts';
 import type { VfioModule } from './module.ts';
-import { pinPagesRemote, putPfns, VfioBatch } from './pin.ts';
+import { pinPagesRemote, putPfns, unpinPagesRemote, VfioBatch } from './pin.ts';
 import { explainLimit, tellAttach } from './refusal.ts';
 import { addView, willAddViews } from './views.ts';
 
@@ -30,7 +29,7 @@ export function* replay(
 ): Steps<Errno | null> {
   const { core } = iommu;
   const { task } = core.current;
-  if (core.kernel.way('type1.invalid-vaddr') === 'sleep') yield* call(waitAllValid(iommu));
+  if (core.kernel.way('type1.invalid-vaddr') === 'sleep' && !(yield* call(waitAllValid(iommu)))) return 'EFAULT';
   module.disableHugepages.willRead(START);
   task.memlockBytes.willRead(START);
   yield iommu.will(START);
@@ -82,8 +81,7 @@ function* replayEntry(
     const made = generation === undefined ? {} : { generation };
     const errno = yield* call(iommuMap(domain, { page, pfn, pages, prot, ...made }));
     if (errno !== null) {
-      const unpinned = yield* call(putPfns(iommu, dma, [pinned]));
-      yield* call(lockAcct(iommu, dma.iova, -unpinned, true));
+      yield* call(unpinPagesRemote(iommu, dma, page, pinned));
       yield* call(putPfns(iommu, dma, batch.runs));
       batch.runs = [];
       return noMap(errno, pages);
@@ -103,24 +101,28 @@ function* unwindEntry(iommu: VfioIommu, domain: IommuDomain, dma: VfioDma): Step
     const run = domain.table.peekRun(page, dma.end - page);
     if (run.pfn >= 0) {
       yield* call(iommuUnmap(domain, page, run.pages));
-      const unpinned = yield* call(putPfns(iommu, dma, [run]));
-      yield* call(lockAcct(iommu, dma.iova, -unpinned, true));
+      yield* call(unpinPagesRemote(iommu, dma, page, run));
     }
     page += run.pages;
   }
 }
 
-/** vfio_wait_all_valid (5.12 to 6.2): sleep, without the lock, until every address is valid again. */
-function* waitAllValid(iommu: VfioIommu): Steps<void> {
+/**
+ * vfio_wait_all_valid (5.12 to 6.2): sleep, without the lock, until every address is valid again. False: killed, or the
+ * container is being closed.
+ */
+function* waitAllValid(iommu: VfioIommu): Steps<boolean> {
   const { sim, current } = iommu.core;
+  const { killed } = current.task;
   while (iommu.vaddrInvalidCount.peek() > 0) {
     yield iommu.lock.unlock();
-    const { killed } = current.task;
-    const ready = () => iommu.vaddrInvalidCount.peek() === 0 || killed.peek();
-    yield until(sim, [iommu.vaddrInvalidCount, killed], ready, SLEEP, {
+    const ready = () => iommu.vaddrInvalidCount.peek() === 0 || killed.peek() || !iommu.containerOpen.peek();
+    yield until(sim, [iommu.vaddrInvalidCount, iommu.containerOpen, killed], ready, SLEEP, {
       name: `valid addresses of all mappings of ${iommu.name}`,
     });
+    const over = killed.value || !iommu.containerOpen.value;
     yield iommu.acquire(START);
-    if (killed.peek()) return;
+    if (over) return false;
   }
+  return true;
 }

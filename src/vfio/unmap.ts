@@ -59,8 +59,8 @@ export function* vfioUnmapDma(iommu: VfioIommu, arg: VfioDmaUnmap | null): Steps
   const iova = Number(arg.iova >> 12n);
   const pages = all ? IOVA_SPACE_PAGES : Number(arg.size >> 12n);
   const removal = new Removal();
-  for (;;) {
-    const found = entriesOf(iommu, iova, pages, all);
+  for (let again = false; ; again = true) {
+    const found = entriesOf(iommu, iova, pages, { all, again });
     if ((arg.flags & VFIO_DMA_UNMAP_FLAG_VADDR) !== 0) {
       for (const dma of found.entries) willLookAtViews(iommu, dma, VADDR);
       yield iommu.will(VADDR);
@@ -111,12 +111,18 @@ interface Found {
   readonly entries: readonly VfioDma[];
 }
 
-function entriesOf(iommu: VfioIommu, iova: number, pages: number, all: boolean): Found {
+/** `again`: after devices were told. A range that cuts an entry by then ends the call without an errno: ret is 0 already. */
+function entriesOf(
+  iommu: VfioIommu,
+  iova: number,
+  pages: number,
+  { all, again }: { readonly all: boolean; readonly again: boolean },
+): Found {
   if (iommu.v2 && !all) {
     const first = iommu.findDma(iova, 1);
     const last = iommu.findDma(iova + pages - 1, 1);
     const cut = (first !== undefined && first.iova !== iova) || (last !== undefined && last.end !== iova + pages);
-    if (cut) return { errno: 'EINVAL', entries: [] };
+    if (cut) return { errno: again ? null : 'EINVAL', entries: [] };
   }
   const entries = all ? allEntries(iommu) : iommu.entriesIn(iova, pages);
   // v1: a range that starts inside an entry removes nothing.

@@ -156,8 +156,8 @@ export const type1 = subject({
     commit: '4752354af710',
     source: 'vfio-type1.md B14',
     evidence: 'source',
-    in: [{ until: '6.0' }, { since: '6.5, 6.1.192' }],
-    note: '6.1.192 has it; first release of 6.1.y not known',
+    in: { since: '6.5, 6.1.192' },
+    note: '6.1.192 has it; first release of 6.1.y not known; until 5.19 drivers got frame numbers and needed no page',
   },
   'type1.external-pin-drops-on-error': {
     summary: 'When recording an external pin fails, the fresh pin is dropped and its charge taken back.',
