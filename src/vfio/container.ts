@@ -71,7 +71,7 @@ export function* vfioContainerRelease(container: VfioContainer): Steps<void> {
   driver.lock.releaseNow();
 }
 
-/** VFIO_SET_IOMMU. EINVAL: no group yet, or a driver already; ENODEV: no driver knows `type`; else attach errors. */
+/** VFIO_SET_IOMMU. EINVAL: no group yet, a driver already, or no type of IOMMU; ENODEV: no driver knows it. */
 export function* vfioSetIommu(container: VfioContainer, type: number): Steps<'ok' | Errno> {
   const { core, module } = container;
   yield* call(container.groupLock.write());
@@ -84,7 +84,9 @@ export function* vfioSetIommu(container: VfioContainer, type: number): Steps<'ok
   else if (container.noiommu.value) {
     if (type === VFIO_NOIOMMU_IOMMU) result = core.current.capable('CAP_SYS_RAWIO') ? 'ok' : 'EPERM';
     if (result === 'ok') container.driver.value = 'noiommu';
-  } else if ((yield* call(checkExtension(core.kernel, null, type))) > 0 && isIommuType(type)) {
+  } else if ((yield* call(checkExtension(core.kernel, null, type))) === 0) result = 'ENODEV';
+  else if (!isIommuType(type)) result = 'EINVAL';
+  else {
     const v2 = type !== VFIO_TYPE1_IOMMU;
     const nesting = type === VFIO_TYPE1_NESTING_IOMMU;
     const iommu = new VfioIommu(core, container.name, { v2, nesting }, module.dmaEntryLimit.value);
@@ -96,7 +98,7 @@ export function* vfioSetIommu(container: VfioContainer, type: number): Steps<'ok
   return result;
 }
 
-/** vfio_iommu_type1_open knows these; other extensions are answered but are no IOMMU type (EINVAL from open). */
+/** vfio_iommu_type1_open knows these; to other extensions (UNMAP_ALL) it has said yes before, and opens nothing. */
 function isIommuType(type: number): boolean {
   return type === VFIO_TYPE1_IOMMU || type === VFIO_TYPE1v2_IOMMU || type === VFIO_TYPE1_NESTING_IOMMU;
 }

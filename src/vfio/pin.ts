@@ -1,6 +1,6 @@
 // Pinning for MAP_DMA (vfio_iommu_type1.c vaddr_get_pfns, vfio_pin_pages_remote): batches of up to 512 pages from GUP,
 // cut into runs of consecutive frames. Each run is charged when it is complete: until then its pages are pinned and
-// not charged. What a batch has left over serves the next run. Before 5.15 pages were looked up one by one, the first that
+// not charged. What a batch has left over serves the next run. Before 5.12 pages were looked up one by one, the first that
 // does not continue the run was given back, and an error in the middle of a run was left for the next call to meet.
 import { call, type Steps } from '../engine/process.ts';
 import { step } from '../engine/step.ts';
