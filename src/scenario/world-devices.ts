@@ -18,7 +18,7 @@ import { ScenarioError } from './diagnostic.ts';
 import type { Device, Mapping } from './scenario.ts';
 import type { HostSpec } from './schema-host.ts';
 import type { World } from './world.ts';
-import { type DeviceFrames, toPages } from './world-memory.ts';
+import { contentOf, type DeviceFrames, toPages } from './world-memory.ts';
 
 const PAGE = 4096n;
 const INSTALL = step('fd_install', 'op');
@@ -101,14 +101,20 @@ export function addDevices(world: World, frames: DeviceFrames): void {
 /** BARs named by the device, and those that memory objects of kind `bar` stand for. */
 function barsOf(world: World, device: Device, frames: DeviceFrames): readonly VfioBar[] {
   const bars: VfioBar[] = [];
-  const add = (index: number, size: bigint): void => {
-    if (bars.some((bar) => bar.index === index)) return;
+  const add = (index: number, size: bigint): VfioBar => {
+    const known = bars.find((bar) => bar.index === index);
+    if (known !== undefined) return known;
     const pages = toPages(size);
-    bars.push({ index, pages, firstPfn: frames.mustTake(pages, device.name, device.where) });
+    const bar = { index, pages, firstPfn: frames.mustTake(pages, device.name, device.where) };
+    bars.push(bar);
+    return bar;
   };
   for (const bar of device.spec.bars ?? []) add(bar.index ?? 0, bar.size);
   for (const { spec } of world.scenario.memory) {
-    if (spec.kind === 'bar' && spec.device.name === device.name) add(spec.index ?? 0, spec.size);
+    if (spec.kind !== 'bar' || spec.device.name !== device.name) continue;
+    const { firstPfn, pages } = add(spec.index ?? 0, spec.size);
+    if (spec.content === undefined) continue;
+    world.core.frames.content.fill(firstPfn, firstPfn + pages - 1, contentOf(world, spec.content));
   }
   return bars;
 }

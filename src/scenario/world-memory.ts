@@ -6,6 +6,7 @@ import { ZERO_TOKEN } from '../hw/token.ts';
 import type { SwitchId } from '../kernel/index.ts';
 import { cpuAccess } from '../mm/access.ts';
 import type { CoreMm } from '../mm/core.ts';
+import { hugetlbfsFallocate } from '../mm/hugetlb-fallocate.ts';
 import { Inode, type InodeOptions } from '../mm/inode.ts';
 import { type Advice, madvise } from '../mm/madvise.ts';
 import { mlock } from '../mm/mlock.ts';
@@ -75,6 +76,12 @@ function makeObject(world: World, memory: Memory): MemoryObject {
   const { name, spec } = memory;
   const { sim, core } = world;
   checkKernelHas(world, memory);
+  if (spec.kind === 'guest_memfd' && spec.content !== undefined) {
+    const hint = 'leave out `content`: its pages are zeroes until the guest writes them';
+    throw new ScenarioError([
+      { where: memory.where, message: `a guest_memfd cannot be filled, \`${name}\` is one`, hint },
+    ]);
+  }
   const options = inodeOptions(world, memory);
   if (options !== null) {
     const inode = core.addInode(new Inode(sim, options));
@@ -93,7 +100,7 @@ function makeObject(world: World, memory: Memory): MemoryObject {
     return { name, spec, inode: null, pfnMapping: makeSpecialFrames(core, name, tokens) };
   }
   if (spec.kind === 'driver') {
-    const tokens = new Array<number>(toPages(spec.size)).fill(ZERO_TOKEN);
+    const tokens = new Array<number>(toPages(spec.size)).fill(contentOf(world, spec.content));
     return { name, spec, inode: null, pfnMapping: makeDriverFrames(core, name, tokens) };
   }
   if (spec.kind === 'dmabuf') {
@@ -117,7 +124,7 @@ function checkKernelHas({ kernel }: World, { name, spec, where }: Memory): void 
 }
 
 /** The token of a content; zeroes when none is given. */
-function contentOf(world: World, text: string | undefined): number {
+export function contentOf(world: World, text: string | undefined): number {
   return text === undefined ? ZERO_TOKEN : world.core.frames.tokens.of(text);
 }
 
@@ -173,7 +180,8 @@ function mountOf(world: World, mount: string | undefined): { readonly superBlock
 
 /** The pages that the objects hold before any process maps them. Runs as a thread of any process. */
 export function* fillObjects(world: World): Steps<void> {
-  for (const { inode, spec } of world.memory.values()) {
+  for (const object of world.memory.values()) {
+    const { inode, spec } = object;
     if (inode === null) continue;
     const pages = inode.sizePages.peek();
     const token = contentOf(world, spec.content);
@@ -184,6 +192,8 @@ export function* fillObjects(world: World): Steps<void> {
       }
     } else if (inode.kind === 'shmem' && token !== ZERO_TOKEN) {
       for (let index = 0; index < pages; index++) yield* call(fillShmem(world.core, inode, index, token));
+    } else if (heldFromStart(object) && inode.kind === 'hugetlb' && token !== ZERO_TOKEN) {
+      yield* call(fillHugetlb(world, object.name, inode, token));
     }
     const seals = 'sealed' in spec ? (spec.sealed ?? []) : [];
     if (seals.length > 0) {
@@ -202,6 +212,29 @@ function* fillShmem(core: CoreMm, inode: Inode, index: number, token: number): S
   yield* call(folioPut(core, got.head, 1, 'set-up'));
 }
 
+/** Does the object itself hold its content? Other pages get it when a process maps them. */
+function heldFromStart({ inode, pfnMapping, spec }: MemoryObject): boolean {
+  if (inode?.kind === 'hugetlb') return spec.kind === 'hugetlb' && spec.memfd === true;
+  return pfnMapping !== null || (inode !== null && inode.kind !== 'secret');
+}
+
+/** The pages of a memfd that somebody wrote before the story begins. */
+function* fillHugetlb(world: World, name: string, inode: Inode, token: number): Steps<void> {
+  const { core } = world;
+  const pages = inode.sizePages.peek();
+  if ((yield* call(hugetlbfsFallocate(core, inode, 0, pages))) !== 'ok') {
+    const where = world.scenario.memory.find((memory) => memory.name === name)!.where;
+    const message = `the pool of huge pages cannot hold the content of \`${name}\``;
+    throw new ScenarioError([{ where, message, hint: 'more pages in `hugepages` of the host' }]);
+  }
+  const huge = 2 ** inode.hugeOrder;
+  for (let index = 0; index < pages; index += huge) {
+    const head = inode.pages.peek(index) - 1;
+    yield core.frames.content.willUpdateRange(head, head + huge - 1, FILL);
+    core.frames.content.fill(head, head + huge - 1, token);
+  }
+}
+
 /** Map, advise and fill everything that a process has from the start. Runs as a thread of it. */
 export function* setUpProcess(world: World, process: Process): Steps<void> {
   for (const mapping of process.maps) {
@@ -217,8 +250,9 @@ function* setUpMapping(world: World, process: Process, mapping: Mapping): Steps<
   const file = fileOf(world, process, mapping, object);
   const backed = file !== null || object.pfnMapping !== null;
   // A page that is written before its protection is lowered: the kind's content, or populate by writing.
-  const token = object.spec.content === undefined || backed ? undefined : contentOf(world, object.spec.content);
-  const writes = token !== undefined || mapping.populate === 'write';
+  const token = object.spec.content === undefined ? undefined : contentOf(world, object.spec.content);
+  const writes =
+    (token !== undefined && !(file === object.inode && heldFromStart(object))) || mapping.populate === 'write';
   const { prot } = mapping;
   const lowered = writes && !prot.write;
   const result = yield* call(

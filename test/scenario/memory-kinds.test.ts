@@ -52,3 +52,53 @@ describe('secret memory', () => {
     );
   });
 });
+
+describe('what every page holds at first', () => {
+  const world = (kind: string, map: string, script: string) => `title: T
+kernel: v6.12.117
+host: {memory: {normal: 128MiB}, hugepages: {2MiB: 2}, memlock: unlimited}
+memory: {buffer: {kind: ${kind}, size: 2MiB, content: A}}
+processes: {p: {maps: {buffer: {${map}}}}}
+devices: {nic: {process: p, attach: vfio-type1}}
+actors:
+  p:
+${script}`;
+  const reads = `    - cpu.read: {memory: buffer, length: 2MiB}
+      shows: {value: A}
+`;
+
+  it.each([
+    'anon',
+    'anon, shared: true',
+    'hugetlb',
+    'hugetlb, shared: true',
+    'hugetlb, memfd: true',
+    'secret',
+    'driver',
+    'bar, device: nic',
+    'shmem, populate: write',
+    'hugetlb, memfd: true, populate: write',
+    'file, shared: true, populate: write',
+    'file, shared: false, populate: write',
+  ])('is what the scenario says: %s', (kind) => {
+    expect(findingsOf(world(kind, '', reads))).toEqual([]);
+  });
+
+  it('is that also where the mapping makes the memory shared', () => {
+    expect(findingsOf(world('anon', 'shared: true', reads))).toEqual([]);
+  });
+
+  it('is in the file of a memfd of huge pages and not in the page table', () => {
+    const absent = `    - pagemap: {memory: buffer}
+      shows: {present_pages: 0}
+    - meminfo: {}
+      shows: {HugePages_Free: 1}
+`;
+    expect(findingsOf(world('hugetlb, memfd: true', '', absent))).toEqual([]);
+  });
+
+  it('cannot be more than the pool of huge pages has', () => {
+    const text = world('hugetlb, memfd: true', '', reads).replace('2MiB: 2', '2MiB: 0');
+    expect(() => findingsOf(text)).toThrow(/test\.yaml:4:\d+: .*the pool of huge pages cannot hold/);
+  });
+});
