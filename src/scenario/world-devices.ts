@@ -18,7 +18,7 @@ import { ScenarioError } from './diagnostic.ts';
 import type { Device, Mapping } from './scenario.ts';
 import type { HostSpec } from './schema-host.ts';
 import type { World } from './world.ts';
-import { contentOf, type DeviceFrames, toPages } from './world-memory.ts';
+import { contentOf, type DeviceFrames, finishMapping, toPages } from './world-memory.ts';
 
 const PAGE = 4096n;
 const INSTALL = step('fd_install', 'op');
@@ -203,12 +203,15 @@ function* mapBar(world: World, device: Device, mapping: Mapping): Steps<void> {
   const { spec } = object;
   if (spec.kind !== 'bar' || spec.device.name !== device.name) return;
   const file = fileNamed(world, device.name)!;
+  const { prot } = mapping;
+  const writes = mapping.populate === 'write';
   const mapped = yield* call(
     vfioMmapBar(file, {
       index: spec.index ?? 0,
       offset: Number(mapping.offset / PAGE),
       pages: toPages(mapping.length),
-      write: mapping.prot.write,
+      write: prot.write || writes,
+      private: !mapping.shared,
       ...(mapping.at === undefined ? {} : { at: Number(mapping.at / PAGE), fixed: true }),
     }),
   );
@@ -218,4 +221,6 @@ function* mapBar(world: World, device: Device, mapping: Mapping): Steps<void> {
   const pages = toPages(mapping.length);
   const place = { mapping: mapping.name, memory: object, vpn: mapped.vpn, pages, pgoff: Number(mapping.offset / PAGE) };
   world.addPlace(device.spec.process!.name, mapping, place);
+  const fill = writes ? contentOf(world, spec.content ?? device.spec.process!.name) : undefined;
+  yield* call(finishMapping(world, mapping, mapped.vpn, fill, !prot.read || prot.exec || (writes && !prot.write)));
 }

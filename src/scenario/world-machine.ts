@@ -6,6 +6,7 @@ import {
   type ArchTraits,
   Machine,
   MEMORY_BLOCK_PAGES,
+  PMD_PAGES,
   S390X,
   X86_64,
   type ZoneKind,
@@ -73,13 +74,13 @@ export function buildMachine(scenario: Scenario, host: HostSpec, arch: ArchTrait
       zones.push({ kind, node, pages: pagesOf(spec.dimm.size), align: MEMORY_BLOCK_PAGES });
     }
   }
-  // BARs and persistent memory: frames of their own that no allocator knows.
-  const device = scenario.memory
-    .filter(({ spec }) => spec.kind === 'bar' || spec.kind === 'fsdax')
-    .reduce((sum, { spec }) => sum + spec.size, 0n);
-  const bars = scenario.devices.flatMap(({ spec }) => spec.bars ?? []).reduce((sum, bar) => sum + bar.size, 0n);
-  if (device + bars > 0n && !zones.some((zone) => zone.kind === 'DEVICE')) {
-    zones.push({ kind: 'DEVICE', node: 0, pages: pagesOf(device + bars) + 1024 });
+  // BARs and persistent memory: frames of their own that no allocator knows; each starts where a huge entry can.
+  const memory = scenario.memory.filter(({ spec }) => spec.kind === 'bar' || spec.kind === 'fsdax');
+  const bars = scenario.devices.flatMap(({ spec }) => spec.bars ?? []);
+  const sizes = [...memory.map(({ spec }) => spec.size), ...bars.map(({ size }) => size)];
+  if (sizes.length > 0 && !zones.some((zone) => zone.kind === 'DEVICE')) {
+    const pages = sizes.reduce((sum, size) => sum + Math.ceil(pagesOf(size) / PMD_PAGES) * PMD_PAGES, 0);
+    zones.push({ kind: 'DEVICE', node: 0, pages: pages + 1024 });
   }
   return new Machine(arch, zones);
 }

@@ -2,6 +2,7 @@
 // running the same kernel code as a script would.
 import { call, type Steps } from '../engine/process.ts';
 import { step } from '../engine/step.ts';
+import { PMD_PAGES } from '../hw/machine.ts';
 import { ZERO_TOKEN } from '../hw/token.ts';
 import type { SwitchId } from '../kernel/index.ts';
 import { cpuAccess } from '../mm/access.ts';
@@ -47,7 +48,7 @@ export class DeviceFrames {
   }
 
   take(pages: number): number | undefined {
-    const first = Math.ceil(this.next / 512) * 512;
+    const first = Math.ceil(this.next / PMD_PAGES) * PMD_PAGES;
     if (first + pages > this.end) return undefined;
     this.next = first + pages;
     return first;
@@ -280,6 +281,23 @@ function* setUpMapping(world: World, process: Process, mapping: Mapping): Steps<
   }
   const { vpn } = result as { vpn: number };
   world.addPlace(process.name, mapping, { mapping: mapping.name, memory: object, vpn, pages, pgoff });
+  const fill = writes ? (token ?? contentOf(world, process.name)) : undefined;
+  yield* call(finishMapping(world, mapping, vpn, fill, lowered));
+}
+
+/**
+ * What a mapping has from the start beside its place: advice, lock, pages (written when `token` says with what), the
+ * protection that it was not mapped with, userfaultfd.
+ */
+export function* finishMapping(
+  world: World,
+  mapping: Mapping,
+  vpn: number,
+  token: number | undefined,
+  lowered: boolean,
+): Steps<void> {
+  const { core } = world;
+  const pages = toPages(mapping.length);
   for (const advice of mapping.advice) {
     if (advice === 'DONTDUMP') continue;
     const errno = yield* call(madvise(core, vpn, pages, advice as Advice));
@@ -289,8 +307,8 @@ function* setUpMapping(world: World, process: Process, mapping: Mapping): Steps<
     const errno = yield* call(mlock(core, vpn, pages));
     if (errno !== 'ok') fail(mapping, `mlock of \`${mapping.name}\` fails with ${errno}`);
   }
-  yield* call(populate(world, mapping, vpn, pages, writes ? (token ?? contentOf(world, process.name)) : undefined));
-  if (lowered) yield* call(mprotect(core, vpn, pages, prot));
+  yield* call(populate(world, mapping, vpn, pages, token));
+  if (lowered) yield* call(mprotect(core, vpn, pages, mapping.prot));
   if (mapping.uffd.length > 0) yield* call(registerUffd(world, vpn, mapping));
 }
 

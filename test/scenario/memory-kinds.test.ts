@@ -102,3 +102,49 @@ ${script}`;
     expect(() => findingsOf(text)).toThrow(/test\.yaml:4:\d+: .*the pool of huge pages cannot hold/);
   });
 });
+
+describe('a BAR that a process has mapped from the start', () => {
+  const world = (bar: string, script: string) => `title: T
+kernel: v6.12.117
+host: {memory: {normal: 64MiB}, memlock: unlimited}
+memory: {bar: {kind: bar, device: nic, size: 8KiB${bar}}}
+processes: {p: {maps: {bar: {}}}}
+devices: {nic: {process: p, attach: vfio-type1}}
+actors:
+  p:
+${script}`;
+  const no = (access: string) => `    - cpu.${access}: {memory: bar}
+      expect: SIGSEGV
+`;
+
+  it('has the protection, the advice and the writes that the mapping asks for', () => {
+    expect(findingsOf(world(', prot: none', no('read')))).toEqual([]);
+    expect(findingsOf(world(', prot: r, populate: write', no('write')))).toEqual([]);
+    const fork = `    - fork:
+        as: child
+        child:
+          - cpu.read: {memory: bar}
+            expect: SIGSEGV
+`;
+    expect(findingsOf(world(', advice: [DONTFORK]', fork))).toEqual([]);
+    const reads = `    - cpu.read: {memory: bar}
+      shows: {value: p}
+`;
+    expect(findingsOf(world(', populate: write', reads))).toEqual([]);
+    // mlock passes raw mappings over.
+    expect(findingsOf(world(', locked: true', '    - status: {}\n      shows: {VmLck: 0}\n'))).toEqual([]);
+  });
+
+  it('cannot be private', () => {
+    expect(() => findingsOf(world(', shared: false', no('read')))).toThrow(/mmap of the BAR fails with EINVAL/);
+  });
+
+  it('finds room beside many others', () => {
+    const bars = [0, 1, 2, 3, 4, 5].map((index) => `{index: ${index}, size: 8KiB}`).join(', ');
+    const text = world('', '    - cpu.read: {memory: bar}\n').replace(
+      'attach: vfio-type1}',
+      `attach: vfio-type1}, gpu: {bars: [${bars}]}`,
+    );
+    expect(findingsOf(text)).toEqual([]);
+  });
+});
