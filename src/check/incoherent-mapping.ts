@@ -58,23 +58,33 @@ function sameView(a: View, b: View): boolean {
 }
 
 /**
- * What is at `vpn` for the process: a frame, 0 for nothing present, -1 for no mapping at all. What it may do with the
- * page is no matter: an entry of PROT_NONE or of NUMA hinting keeps it.
+ * What is at `vpn` for the process: a frame, 0 for nothing present, -1 for no mapping at all. What it may do with the page
+ * is no matter: an entry of PROT_NONE or of NUMA hinting keeps it, the swap cache brings it back, and so does a migration
+ * that fails, as it does with a pinned page.
  */
 function processFrame(core: CoreMm, view: View, vpn: number): number {
   const { pte, huge } = view.mm.pageTable.peekLeaf(vpn);
-  if (ptePresent(pte.bits)) return huge ? pte.pfn + (vpn % PMD_PAGES) : pte.pfn;
+  if (ptePresent(pte.bits) || (pte.bits & PTE_MIGRATION) !== 0) return huge ? pte.pfn + (vpn % PMD_PAGES) : pte.pfn;
+  if ((pte.bits & PTE_SWAP) !== 0) return swapCached(core, pte.pfn);
   const vma = core.sim.unwatched(() => view.mm.vmaAt(vpn));
   if (vma === undefined) return -1;
   const { file } = vma.fields;
   // Nothing present, but the page cache has the page that a touch would map.
   if (file !== null) {
     const index = vma.indexOf(vpn);
-    const head = file.pages.peek(index) - 1;
-    const empty = (pte.bits & (PTE_SWAP | PTE_MIGRATION | PTE_HWPOISON)) === 0;
-    if (head >= 0 && (vma.fields.shared || empty)) return head + index - core.folios.index.peek(head);
+    const cached = file.pages.peek(index);
+    if (cached < 0) return swapCached(core, -cached - 1);
+    const head = cached - 1;
+    const poisoned = (pte.bits & PTE_HWPOISON) !== 0;
+    if (head >= 0 && (vma.fields.shared || !poisoned)) return head + index - core.folios.index.peek(head);
   }
   return 0;
+}
+
+/** The page that the swap cache has for a slot; 0: it would be read anew. */
+function swapCached({ swap, folios }: CoreMm, slot: number): number {
+  const head = swap.cache.peek(slot) - 1;
+  return head < 0 ? 0 : head + slot - (folios.swapEntry.peek(head) - 1);
 }
 
 function compare(context: CheckContext, view: View): void {
@@ -100,7 +110,7 @@ function compare(context: CheckContext, view: View): void {
     const through = run.pfn;
     const own = processFrame(core, view, view.vpn + offset);
     if (own === through) continue;
-    // A page that is swapped out or under migration is reached by whoever faults it in: not apart until it comes back.
+    // A guest faults a page that is swapped out in like anybody else: not apart until it comes back.
     if (own === 0 && view.kind === 'guest') continue;
     if (first < 0) {
       first = offset;

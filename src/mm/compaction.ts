@@ -2,7 +2,7 @@
 // the top, and the pages move up. Pinned anonymous pages are passed over; pinned file pages are isolated, and come back.
 // Whole pageblocks are not skipped by hints, and kcompactd does not run by itself.
 import { call, type Steps } from '../engine/process.ts';
-import { type Announced, step } from '../engine/step.ts';
+import { type Announced, type Step, step } from '../engine/step.ts';
 import { PMD_PAGES } from '../hw/machine.ts';
 import type { CoreMm, ZoneState } from './core.ts';
 import { isolateNow, lruAddDrain, lruAddDrainAll } from './lru.ts';
@@ -52,42 +52,54 @@ export interface Isolated {
   scanned: number;
 }
 
-/** isolate_migratepages_block over [low, high): stops after a cluster of 32. */
+/**
+ * isolate_migratepages over [low, high): stops after a cluster of 32, or at the end of the first pageblock that gave
+ * something. Memory with nothing to isolate is passed over in one step: it is walked once, and no retry.
+ */
 export function* isolateMigratepages(core: CoreMm, low: number, high: number, how: IsolateMode): Steps<Isolated> {
   const { folios } = core;
   const found: Isolated = { heads: [], next: low, scanned: 0 };
-  // A racy look in the kernel as well: what is free or not on a list is passed over without touching it.
-  const willScan = (): Announced => {
-    // Huge pages come into use and go.
-    if (how.contig) for (const pool of core.hugePool.values()) pool.willRead(SCAN);
-    return core.lru.willRead(SCAN);
-  };
-  yield willScan();
+  yield willScan(core, how, SCAN);
   while (found.next < high && found.heads.length < CLUSTER) {
     const pfn = found.next;
+    if (!how.contig && found.heads.length > 0 && pfn % PMD_PAGES === 0) break;
     const head = folios.headOf(pfn);
     const flags = folios.flags.peek(head);
     found.scanned++;
     found.next = folios.isLarge(head) ? head + folios.pagesOf(head) : pfn + 1;
     if ((flags & PG_HUGETLB) !== 0) {
-      if (how.contig && folios.refcount.peek(head) > 0 && (yield* call(isolateHugetlb(core, head))))
-        found.heads.push(head);
-      yield willScan();
+      if (!how.contig || folios.refcount.peek(head) === 0) continue;
+      if (yield* call(isolateHugetlb(core, head))) found.heads.push(head);
+      folios.flags.willRead(head, SCAN);
+      yield willScan(core, how, SCAN);
       continue;
     }
     if ((flags & PG_LRU) === 0 || (folios.isLarge(head) && !how.contig)) continue;
-    if (yield* call(isolateOne(core, head, how))) found.heads.push(head);
-    yield willScan();
+    // What is passed over takes no step of its own: the scan goes on in that look.
+    if (!(yield* call(worthIsolating(core, head, how)))) continue;
+    folios.refcount.willUpdate(head, ISOLATE);
+    core.lru.willAdd(ISOLATE);
+    yield folios.flags.willUpdate(head, ISOLATE);
+    if (isolateNow(core, head)) found.heads.push(head);
+    yield willScan(core, how, SCAN);
   }
   return found;
 }
 
-/** get_page_unless_zero, the test for pins, and the LRU flag; in one act, under lru_lock. */
-function* isolateOne(core: CoreMm, head: number, how: IsolateMode): Steps<boolean> {
+/** A racy look in the kernel as well: what is free or not on a list is passed over without touching it. */
+function willScan(core: CoreMm, how: IsolateMode, at: Step): Announced {
+  // Huge pages come into use and go.
+  if (how.contig) for (const pool of core.hugePool.values()) pool.willRead(at);
+  return core.lru.willRead(at);
+}
+
+/** The closer look: tests for pins, IO and mappings that keep a page from moving. */
+function* worthIsolating(core: CoreMm, head: number, how: IsolateMode): Steps<boolean> {
   const { folios } = core;
   folios.mapcount.willRead(head, LOOK);
   folios.mapping.willRead(head, LOOK);
   folios.refcount.willRead(head, LOOK);
+  willScan(core, how, LOOK);
   yield folios.flags.willRead(head, LOOK);
   const flags = folios.flags.get(head);
   const mapped = (flags & PG_ANON) === 0 ? folios.mapping.get(head) !== 0 : (flags & PG_SWAPCACHE) !== 0;
@@ -99,11 +111,7 @@ function* isolateOne(core: CoreMm, head: number, how: IsolateMode): Steps<boolea
     if ((flags & PG_WRITEBACK) !== 0 || (file && (flags & PG_DIRTY) !== 0)) return false;
   }
   // vm.compact_unevictable_allowed is 1 by default; secretmem and guest_memfd are not to be moved at all.
-  if ((flags & PG_UNEVICTABLE) !== 0 && core.rmapInode(head)?.unevictable === true) return false;
-  folios.refcount.willUpdate(head, ISOLATE);
-  core.lru.willAdd(ISOLATE);
-  yield folios.flags.willUpdate(head, ISOLATE);
-  return isolateNow(core, head);
+  return (flags & PG_UNEVICTABLE) === 0 || core.rmapInode(head)?.unevictable !== true;
 }
 
 /** One run over a zone. */
@@ -166,8 +174,9 @@ export function* compactZone(core: CoreMm, zone: ZoneState, control: CompactCont
   yield* call(lruAddDrain(core));
   let success = control.order !== null && (yield* call(blockFree(zone, control.order)));
   while (!success && run.migratePfn < run.end) {
-    const block = Math.min(run.end, run.migratePfn - (run.migratePfn % PMD_PAGES) + PMD_PAGES);
-    const found = yield* call(isolateMigratepages(core, run.migratePfn, block, { mode: control.mode, contig: false }));
+    const found = yield* call(
+      isolateMigratepages(core, run.migratePfn, run.end, { mode: control.mode, contig: false }),
+    );
     run.migratePfn = found.next;
     run.scanned += found.scanned;
     if (found.heads.length === 0) continue;

@@ -1,0 +1,29 @@
+// A walk over much memory that changes nothing is no loop: a search runs it to its end.
+import { expect, it } from 'vitest';
+import { verdictInWords } from '../../../src/report/search.ts';
+import { CaseSearcher } from '../../../src/scenario/search/search-case.ts';
+import { load } from './stories.ts';
+
+const STORY = (memory: string, steps: string): string => `title: a walk
+kernel: v6.12.117
+host: {memory: {normal: ${memory}}, memlock: unlimited}
+memory: {ram: {kind: anon, size: 160KiB, populate: write}}
+processes: {p: {maps: {ram: {}}}}
+actors:
+  p: [${steps}]
+expect: {}
+`;
+
+it.each([
+  ['compaction of many pageblocks with nothing in them', STORY('160MiB', '{compact_memory: {}}')],
+  [
+    'compaction that passes over many pinned pages',
+    STORY('32MiB', '{gup.pin: {memory: ram, as: kept}}, {compact_memory: {}}, {gup.unpin: {pin: kept}}'),
+  ],
+])('%s', (_what, text) => {
+  const scenario = load(text);
+  const searcher = new CaseSearcher(scenario, scenario.cases[0]!, { strategy: 'dpor' });
+  while (searcher.next());
+  const result = searcher.result();
+  expect([verdictInWords(result), result.limits]).toEqual(['verified: its only interleaving, within these bounds', []]);
+});
