@@ -1,6 +1,6 @@
 // The replay tokens that a command line means: pasted as they are, or found in a file (a mail, a report, a case of a
 // corpus), and the scenario of each.
-import { existsSync, statSync } from 'node:fs';
+import { existsSync, type Stats, statSync } from 'node:fs';
 import { resolve } from 'node:path';
 import type { Scenario } from '../scenario/scenario.ts';
 import type { CaseToken } from '../scenario/search/token.ts';
@@ -14,9 +14,7 @@ import { UsageError } from './usage.ts';
 export async function readTokens(args: readonly string[], io: Io): Promise<readonly CaseToken[]> {
   const { findTokens } = await import('../scenario/search/token.ts');
   const text = args.join(' ');
-  const isFile = (path: string): boolean =>
-    statSync(resolve(io.cwd, path), { throwIfNoEntry: false })?.isFile() === true;
-  if (!args.every(isFile)) return [await readToken(asToken(text, args, io))];
+  if (!args.every((path) => kindOf(path, io)?.isFile())) return [await readToken(asToken(text, args, io))];
   const tokens: CaseToken[] = [];
   for (const file of args) {
     const found = findTokens(readText(io, file));
@@ -29,15 +27,19 @@ export async function readTokens(args: readonly string[], io: Io): Promise<reado
   return tokens;
 }
 
+/** What there is under that name; a long token is none that a file could have. */
+function kindOf(path: string, io: Io): Stats | undefined {
+  const whole = resolve(io.cwd, path);
+  return existsSync(whole) ? statSync(whole, { throwIfNoEntry: false }) : undefined;
+}
+
 /** `text` if it can be a token. Throws UsageError when it must have been meant as a file. */
 function asToken(text: string, args: readonly string[], io: Io): string {
   if (/^[\s>]*pinsim\d+(\s|$)/.test(text) || /^s\d+;/.test(text)) return text;
   // `pinsim replay 'pinsim replay ...'`: the whole line was pasted.
   const pasted = /\b(pinsim\d+ [^'"]*)/.exec(text);
   if (pasted !== null) return pasted[1]!;
-  const folder = args.find(
-    (path) => statSync(resolve(io.cwd, path), { throwIfNoEntry: false })?.isDirectory() === true,
-  );
+  const folder = args.find((path) => kindOf(path, io)?.isDirectory());
   if (folder !== undefined) {
     const files = `the files in it that hold tokens (${folder.replace(/\/+$/, '')}/*)`;
     throw new UsageError(

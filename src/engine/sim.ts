@@ -102,7 +102,10 @@ export class Sim {
   /** Simulated time [ns]; stays 0 when explored. */
   nowNs = 0;
   current: Process | null = null;
-  /** Counts what was achieved: a script's step done, an actor at its end. A run in which it stands still may turn for ever. */
+  /**
+   * Counts what was achieved: a script's step done, one of the transactions that it asked for, an actor at its end. A run in
+   * which it stands still may turn for ever.
+   */
   progress = 0;
   choices: ChoiceSource | null = null;
   observer: StepObserver | null = null;

@@ -180,6 +180,7 @@ export class Runner {
         continue;
       }
       const journal = sim.journalSize;
+      const { progress } = sim;
       // What was checked when it ran first is not watched.
       if (promises !== null && sim.watching) promises.look();
       this.actors[this.steps] = process;
@@ -192,6 +193,8 @@ export class Runner {
       }
       this.steps++;
       if (sim.journalSize !== journal) this.writes++;
+      // Who gets something done does it again because it was told to.
+      if (sim.progress !== progress && this.rounds.size > 0) this.rounds.delete(process);
       if (promises !== null && sim.watching) promises.check(process);
       if (this.steps >= LONG && this.comesBack(process)) return cut;
       scheduler.acted?.(process, sim);

@@ -117,6 +117,12 @@ describe('replay', () => {
     expect((await pinsim(cwd, 'replay', 'mail.txt')).code).toBe(0);
   });
 
+  it('takes one that is longer than the name of a file can be', async () => {
+    const long = token.replace(/ s1;/, ` s1;${'idle;'.repeat(2000)}`);
+    const { code, err } = await pinsim(folder(), 'replay', long);
+    expect([code, err]).toEqual([2, expect.stringContaining('the replay token')]);
+  });
+
   it('in a case that allows it is gone: exit code 1', async () => {
     const { code, out } = await pinsim(folder(), 'replay', token, '--case', 'any');
     expect(code).toBe(1);

@@ -38,6 +38,7 @@ function* transfer(
   text: string | null,
 ): Steps<Outcome> {
   const { dma, addressMask } = deviceOf(context, args.device);
+  const { sim } = context.performance.world;
   const first = Number(args.iova / PAGE);
   const last = Number((args.iova + (args.length ?? 1n) - 1n) / PAGE);
   const seen: string[] = [];
@@ -49,6 +50,7 @@ function* transfer(
     fault ??= result.fault;
     const value = tokensOf(context).text(result.token);
     if (seen[seen.length - 1] !== value) seen.push(value);
+    sim.progress++;
   }
   return { returns: 0, shows: { value: seen.join(' '), fault: fault ?? 'none' } };
 }

@@ -1,4 +1,4 @@
-// A walk over much memory that changes nothing is no loop: a search runs it to its end.
+// Much of the same that changes nothing is no loop: a search runs it to its end.
 import { expect, it } from 'vitest';
 import { verdictInWords } from '../../../src/report/search.ts';
 import { CaseSearcher } from '../../../src/scenario/search/search-case.ts';
@@ -9,6 +9,7 @@ kernel: v6.12.117
 host: {memory: {normal: ${memory}}, memlock: unlimited}
 memory: {ram: {kind: anon, size: 160KiB, populate: write}}
 processes: {p: {maps: {ram: {}}}}
+devices: {nic: {process: p}}
 actors:
   p: [${steps}]
 expect: {}
@@ -20,6 +21,8 @@ it.each([
     'compaction that passes over many pinned pages',
     STORY('32MiB', '{gup.pin: {memory: ram, as: kept}}, {compact_memory: {}}, {gup.unpin: {pin: kept}}'),
   ],
+  ['a script that looks at the same thing often', STORY('32MiB', '{repeat: {times: 200, do: [{meminfo: {}}]}}')],
+  ['DMA of many pages that all fault', STORY('32MiB', '{dma.read: {device: nic, iova: 0, length: 400KiB}}')],
 ])('%s', (_what, text) => {
   const scenario = load(text);
   const searcher = new CaseSearcher(scenario, scenario.cases[0]!, { strategy: 'dpor' });
