@@ -8,6 +8,7 @@ import { registerNotifier } from '../mm/notifier-register.ts';
 import { clearAsyncPf } from './async-pf.ts';
 import { kvmNotifierOps, release } from './notifier.ts';
 import { Vcpu } from './vcpu.ts';
+import { vcpuUnmap } from './vcpu-map.ts';
 import { releaseKvmVfio } from './vfio-device.ts';
 import { tellView, willLookAtView } from './view.ts';
 import { Vm, type VmOptions } from './vm.ts';
@@ -70,6 +71,8 @@ export function* destroyVm(vm: Vm): Steps<void> {
   // kvm_arch_flush_shadow_all once more: release has run, by exit or by the unregistration, and finds nothing now.
   yield* call(release(vm));
   for (const vcpu of vm.vcpus.peek()) yield* call(clearAsyncPf(vm, vcpu));
+  // free_nested
+  for (const map of vm.hostMaps.peek()) yield* call(vcpuUnmap(vm, map, true));
   yield vm.gone.willWrite(GONE);
   vm.gone.value = true;
 }

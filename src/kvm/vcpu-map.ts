@@ -1,13 +1,14 @@
 // kvm_vcpu_map, kvm_vcpu_unmap (virt/kvm/kvm_main.c): a kernel mapping of a guest page for as long as KVM likes (nested
 // structures, SEV-ES communication blocks). No notifier takes it away: a reference keeps the page, since 6.13 a pin.
 import { Cell } from '../engine/cell.ts';
+import { hashText, mix } from '../engine/hash.ts';
 import { call, type Steps } from '../engine/process.ts';
 import { step } from '../engine/step.ts';
 import { FRAME_ACCESS } from '../hw/frames.ts';
 import type { Errno } from '../mm/errno.ts';
 import { pinUserPagesFast } from '../mm/gup-fast.ts';
 import type { GupResult } from '../mm/gup-flags.ts';
-import { PAGE_DIRTIED } from '../mm/ledger.ts';
+import { PAGE_DIRTIED, REFERENCE_DROPPED, REFERENCE_TAKEN } from '../mm/ledger.ts';
 import { PG_DIRTY } from '../mm/page-flags.ts';
 import { unpinUserPages } from '../mm/unpin.ts';
 import { markDirtyNow, willMarkDirty } from './dirty-bitmap.ts';
@@ -23,6 +24,7 @@ const PAGE_DIRTY = step('kvm_vcpu_unmap:set_page_dirty', 'op');
 
 /** struct kvm_host_map: held until `vcpuUnmap`. */
 export interface HostMap {
+  readonly identity: number;
   readonly gfn: number;
   readonly pfn: number;
   /** Generation of the frame when it was mapped. */
@@ -58,15 +60,25 @@ export function* vcpuMap(vm: Vm, gfn: number): Steps<HostMap | Errno> {
     }
   }
   vm.srcu.readUnlock();
-  yield core.sim.local(LEAVE);
+  yield typeof result === 'string' ? core.sim.local(LEAVE) : vm.hostMaps.willUpdate(LEAVE);
   vm.srcu.leave();
+  if (typeof result === 'string') return result;
+  vm.hostMaps.value = [...vm.hostMaps.value, result];
+  tellReference(vm, result, REFERENCE_TAKEN);
   return result;
+}
+
+/** The ledger hears of pins from GUP itself. */
+function tellReference(vm: Vm, { held, pfn }: HostMap, what: typeof REFERENCE_TAKEN): void {
+  const { sim } = vm.core;
+  if ('runs' in held || !held.counted || !sim.hears(what)) return;
+  sim.emit(what, { runs: [{ pfn, pages: 1 }], owner: owner(vm) });
 }
 
 function mapOf(vm: Vm, gfn: number, pfn: number, generation: number, held: FoundPfn | GupResult): HostMap {
   const { sim } = vm.core;
   const name = `host map of gfn ${gfn} by ${sim.current?.name ?? 'set-up'}`;
-  return { gfn, pfn, generation, held, mapped: new Cell<boolean>(sim, name, true) };
+  return { identity: mix(hashText(name), pfn), gfn, pfn, generation, held, mapped: new Cell<boolean>(sim, name, true) };
 }
 
 /** KVM reads (null) or writes the page through its mapping. */
@@ -99,9 +111,11 @@ export function* hostMapAccess(vm: Vm, map: HostMap, write: { readonly token: nu
 /** kvm_vcpu_unmap: `dirty` marks both the guest frame and the page. */
 export function* vcpuUnmap(vm: Vm, map: HostMap, dirty: boolean): Steps<void> {
   const { core } = vm;
+  vm.hostMaps.willUpdate(UNMAP);
   yield map.mapped.willUpdate(UNMAP);
   if (!map.mapped.value) return;
   map.mapped.value = false;
+  vm.hostMaps.value = vm.hostMaps.value.filter((other) => other !== map);
   if (dirty) {
     vm.spaces[0]!.active.willRead(SLOT);
     vm.srcu.readLock();
@@ -125,4 +139,5 @@ export function* vcpuUnmap(vm: Vm, map: HostMap, dirty: boolean): Steps<void> {
   const { held } = map;
   if ('runs' in held) yield* call(unpinUserPages(core, held.runs, { owner: owner(vm) }));
   else yield* call(releasePfn(core, held));
+  tellReference(vm, map, REFERENCE_DROPPED);
 }

@@ -13,6 +13,7 @@ import type { GfnToPfnCache } from './gpc.ts';
 import { AddressSpace } from './memslot.ts';
 import { MAX_GFNS, type TdpRoot } from './tdp-root.ts';
 import { Vcpu } from './vcpu.ts';
+import type { HostMap } from './vcpu-map.ts';
 import type { KvmVfioDevice } from './vfio-device.ts';
 
 /** Address spaces of a default VM on x86: ordinary, and system management mode. */
@@ -74,6 +75,8 @@ export class Vm {
   readonly vcpus: Cell<readonly Vcpu[]>;
   /** gpc_list, under gpc_lock. */
   readonly caches: Cell<readonly GfnToPfnCache[]>;
+  /** Pages that KVM maps for itself (kvm_vcpu_map). */
+  readonly hostMaps: Cell<readonly HostMap[]>;
   /** The one KVM-VFIO device. */
   readonly vfioDevice: Cell<KvmVfioDevice | null>;
   /** users_count: the VM's own file, and each guest_memfd made for it. */
@@ -116,6 +119,7 @@ export class Vm {
     this.roots = new Cell<readonly TdpRoot[]>(sim, `TDP roots of ${name}`, []);
     this.vcpus = new Cell<readonly Vcpu[]>(sim, `vCPUs of ${name}`, []);
     this.caches = new Cell<readonly GfnToPfnCache[]>(sim, `pfn caches of ${name}`, []);
+    this.hostMaps = new Cell<readonly HostMap[]>(sim, `host maps of ${name}`, []);
     this.vfioDevice = new Cell<KvmVfioDevice | null>(sim, `KVM-VFIO device of ${name}`, null);
     this.users = new Cell(sim, `users_count of ${name}`, 1);
     const rows = {
