@@ -14,6 +14,7 @@ const FILES: Readonly<Record<string, string>> = {
   'container.yaml': `${HEAD}actors: {p: [{vfio.map: {iova: 0, memory: ram}}]}\n`,
   'exec.yaml': `${HEAD}actors: {p: [exec, {touch: {memory: ram}}]}\n`,
   'file.yaml': `${HEAD}actors: {p: [{truncate: {memory: ram, size: 0}}]}\n`,
+  'vdso.yaml': `${HEAD.replace('anon', 'vdso')}actors: {p: [{file.write: {memory: ram}}]}\n`,
   'fine.yaml': `${HEAD}actors: {p: [{touch: {memory: ram}}]}\n`,
   'endless.yaml': `${HEAD}actors: {p: [{repeat: {times: 100000, do: [{touch: {memory: ram}}]}}]}\n`,
 };
@@ -62,6 +63,7 @@ describe('a mistake that shows in the run', () => {
     ['container.yaml', 'container.yaml:5:14: error: `vfio.map`:'],
     ['exec.yaml', 'exec.yaml:5:20: error: `touch`: p does not map ram'],
     ['file.yaml', 'file.yaml:5:14: error: `truncate`: ram has no file behind it'],
+    ['vdso.yaml', 'vdso.yaml:5:14: error: `file.write`: ram has no file behind it'],
   ])('%s is pointed at, with exit code 2', async (file, message) => {
     const { code, stderr, stdout } = await pinsim('run', file);
     expect(stderr).toContain(message);

@@ -239,7 +239,8 @@ export const processOperations = [
 /** Is it memory with a file behind it? */
 function isFile(context: OperationContext, name: string): boolean {
   const { world } = context.performance;
-  return (world.memory.get(name) ?? world.place(processOf(context), name)?.memory)?.inode != null;
+  const inode = (world.memory.get(name) ?? world.place(processOf(context), name)?.memory)?.inode;
+  return inode != null && inode.kind !== 'special';
 }
 
 /** A CPU that the machine has. */

@@ -7,7 +7,7 @@ import { load } from './stories.ts';
 const STORY = (memory: string, steps: string): string => `title: a walk
 kernel: v6.12.117
 host: {memory: {normal: ${memory}}, memlock: unlimited}
-memory: {ram: {kind: anon, size: 160KiB, populate: write}}
+memory: {ram: {kind: anon, size: 160KiB, populate: write}, hole: {kind: shmem, size: 400KiB}}
 processes: {p: {maps: {ram: {}}}}
 devices: {nic: {process: p}}
 actors:
@@ -22,6 +22,7 @@ it.each([
     STORY('32MiB', '{gup.pin: {memory: ram, as: kept}}, {compact_memory: {}}, {gup.unpin: {pin: kept}}'),
   ],
   ['a script that looks at the same thing often', STORY('32MiB', '{repeat: {times: 200, do: [{meminfo: {}}]}}')],
+  ['a read of a file that is one large hole', STORY('32MiB', '{file.read: {memory: hole, length: 400KiB}}')],
   ['DMA of many pages that all fault', STORY('32MiB', '{dma.read: {device: nic, iova: 0, length: 400KiB}}')],
 ])('%s', (_what, text) => {
   const scenario = load(text);
