@@ -40,6 +40,8 @@ const LONG = 1000;
 /** Steps after which actors are watched for going round without writing; rounds after which such an actor is given up. */
 const SPIN_FROM = 128;
 const SPIN_ROUNDS = 32;
+/** The same where no other order of its rounds matters: as many as a state comes back before that is a livelock. */
+const SPIN_ROUNDS_ALONE = 1000;
 /** Of an execution that is cut off: steps that are looked at, actors and labels that are told. */
 const LAST = 1000;
 const SHOWN = 4;
@@ -217,7 +219,19 @@ export class Runner {
     }
     const times = (rounds.times.get(place) ?? 0) + 1;
     rounds.times.set(place, times);
-    return times > SPIN_ROUNDS;
+    return times > SPIN_ROUNDS && (times > SPIN_ROUNDS_ALONE || this.roundsAllowed(process) === SPIN_ROUNDS);
+  }
+
+  /**
+   * An actor may count its rounds where nobody sees it. While others can step, each round in which it looks at something
+   * is an interleaving more; otherwise letting it count costs no more than steps.
+   */
+  private roundsAllowed(process: Process): number {
+    return process.announced.count > 0 && !this.isAlone(process) ? SPIN_ROUNDS : SPIN_ROUNDS_ALONE;
+  }
+
+  private isAlone(process: Process): boolean {
+    return !this.sim.processes.some((other) => other !== process && canStep(other));
   }
 
   /** Ends a spinning actor: its loop has reached the bound, or is a livelock when nobody is left who could end it. */
@@ -226,20 +240,21 @@ export class Runner {
     const { step } = process.announced;
     const loop = this.roundsOf(process);
     const round = `${process.name} goes round ${loop.join(', ')}`;
-    if (!sim.processes.some((other) => other !== process && canStep(other))) {
+    const rounds = this.roundsAllowed(process);
+    if (this.isAlone(process)) {
       sim.report({
         kind: 'livelock',
         message: `${round} for ever: nobody is left who could change what it looks at`,
-        reasons: [`it came to ${step.label} ${SPIN_ROUNDS} times since anybody wrote`],
+        reasons: [`it came to ${step.label} ${rounds} times since anybody wrote`],
         actors: [process.name],
         objects: [],
         steps: [{ actor: process.name, label: step.label, timeNs: 0 }],
-        details: { rounds: SPIN_ROUNDS },
+        details: { rounds },
         identity: findingIdentity('livelock', 'spin', loop),
       });
     }
     const remedy = sim.loopRemedy === null ? '' : `; ${sim.loopRemedy}`;
-    const limit = `${round} while nobody writes: given up after ${SPIN_ROUNDS} rounds${remedy}`;
+    const limit = `${round} while nobody writes: given up after ${rounds} rounds${remedy}`;
     this.actors[this.steps] = process;
     this.labels[this.steps++] = step;
     this.cutOff(process, new LimitReached(limit));
