@@ -32,7 +32,10 @@ export class Cell<T> implements Named, Undoable {
 
   set value(value: T) {
     const sim = this.sim;
-    if (sim.watching) sim.noteWrite(this.id);
+    if (sim.watching) {
+      sim.noteWrite(this.id);
+      if (sim.stores !== null && typeof value === 'object') sim.stores(this, value);
+    }
     if (sim.journaled) sim.journal(this, 0, this.current);
     if (sim.digested) sim.digestWrite(this.hash, 0, this.current, value);
     this.current = value;

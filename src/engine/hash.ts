@@ -26,7 +26,7 @@ export interface Identified {
   readonly identity: number;
 }
 
-/** Hash of a stored value: primitives by value, objects by `identity`, arrays elementwise. */
+/** Hash of a stored value: primitives by value, objects by `identity`, arrays and plain objects by what they hold. */
 export function hashValue(value: unknown): number {
   switch (typeof value) {
     case 'number':
@@ -49,6 +49,13 @@ export function hashValue(value: unknown): number {
     return h;
   }
   const identity = (value as Partial<Identified>).identity;
-  if (typeof identity !== 'number') throw new Error('a stored object needs an identity to be part of a digest');
-  return identity;
+  if (typeof identity === 'number') return identity;
+  if (Object.getPrototypeOf(value) === Object.prototype) return hashEntries(value as object);
+  throw new Error('a stored object needs an identity to be part of a digest');
+}
+
+/** Whatever order the entries were made in. */
+function hashEntries(value: object): number {
+  const entries = Object.entries(value);
+  return entries.reduce((sum, [key, held]) => (sum + mix(hashText(key), hashValue(held))) | 0, entries.length);
 }

@@ -151,6 +151,8 @@ export class Sim {
   readonly loops = new LoopTracker();
   private base: Mark | null = null;
   private rewinding = false;
+  /** Told of objects that watched steps put into cells; null: the model is trusted not to change them there. */
+  stores: ((cell: Named, value: object | null) => void) | null = null;
   /** What the author of actors can do when a loop of theirs was given up; null: loops are a model's, not the user's. */
   loopRemedy: string | null = null;
 

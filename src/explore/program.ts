@@ -11,6 +11,7 @@ import type { Sim } from '../engine/sim.ts';
 import { type Announced, type Step, step } from '../engine/step.ts';
 import { Completion, join, until } from '../engine/wait.ts';
 import { inWords } from '../engine/yielded.ts';
+import { freezeKept } from './kept-values.ts';
 
 const LOCAL = step('local');
 const SLEEP = step('sleep');
@@ -32,6 +33,7 @@ export class ProgramCell<T> extends Cell<T> {
 
   constructor(sim: Sim, name: string, initial: T) {
     super(sim, name, initial);
+    freezeKept(this, initial);
     this.readStep = step(`${name}:read`);
     this.writeStep = step(`${name}:write`);
     this.updateStep = step(`${name}:update`);
@@ -150,9 +152,10 @@ export class Program {
   constructor(sim: Sim) {
     this.sim = sim;
     sim.loopRemedy = LOOP_REMEDY;
+    sim.stores = freezeKept;
   }
 
-  /** A shared value: a primitive, an immutable array of those, or an object with an `identity`. */
+  /** A shared value: a primitive, a list or plain object, which is frozen, or an object with an `identity`. */
   cell<T>(name: string, initial: T): ProgramCell<T> {
     return new ProgramCell(this.sim, name, initial);
   }

@@ -9,6 +9,7 @@ import type { Process } from '../engine/process.ts';
 import type { Sim } from '../engine/sim.ts';
 import type { Step } from '../engine/step.ts';
 import { inWords } from '../engine/yielded.ts';
+import { frozenRemedy } from './kept-values.ts';
 import { GatePromises } from './promises.ts';
 import { actAgain, canStep, endsSearch, NotRepeatable, type Scheduler } from './scheduler.ts';
 
@@ -310,7 +311,8 @@ export class Runner {
       this.note(error.message);
       return;
     }
-    const thrown = error instanceof Error ? error.message : typeof error === 'string' ? error : inWords(error);
+    const said = error instanceof Error ? error.message : typeof error === 'string' ? error : inWords(error);
+    const thrown = this.sim.stores === null ? said : said + frozenRemedy(error);
     this.sim.report({
       kind: 'model-bug',
       message: `${process.name} threw at ${label}: ${thrown}`,

@@ -36,10 +36,11 @@ export function checkCall(called: string, setup: unknown, options: unknown, know
  */
 export function setUpWorld(
   setup: SetUp,
-  options: { readonly seed?: string | number; readonly checked?: boolean },
+  options: { readonly seed?: string | number; readonly checked?: boolean; readonly digested?: boolean },
   script: readonly number[] | null,
 ): World {
-  const sim = new Sim({ seed: String(options.seed ?? '0'), checked: options.checked ?? true, journaled: true });
+  const { seed = '0', checked = true, digested = false } = options;
+  const sim = new Sim({ seed: String(seed), checked, journaled: true, digested });
   const choices: number[] = [];
   const alternatives: number[] = [];
   sim.choices = {

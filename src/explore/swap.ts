@@ -8,6 +8,7 @@ import { JoinGate } from '../engine/wait.ts';
 import { Draws } from './draws.ts';
 import { type RunLimits, Runner, type ScheduledStep } from './runner.ts';
 import { canStep, enabledProcesses, type Scheduler } from './scheduler.ts';
+import { type SetUp, setUpWorld } from './set-up.ts';
 
 export interface SwapOptions extends RunLimits {
   /** Random runs to try; each is repeated once as it was and once with swaps. Default 100. */
@@ -48,8 +49,13 @@ interface Outcome {
   readonly divergence: string | null;
 }
 
-/** Test a world that is set up and has not run yet. It must keep its journal and its digest. */
-export function swapTest(sim: Sim, options: SwapOptions = {}): SwapResult {
+/**
+ * Test a program, or a world that is set up and has not run yet; the world must keep its journal and its digest. Objects
+ * that its cells hold need an `identity`. Where a set-up chooses, the world that the seed gives is tested.
+ */
+export function swapTest(world: Sim | SetUp, options: SwapOptions = {}): SwapResult {
+  const { seed: worldSeed = '0' } = options;
+  const sim = typeof world === 'function' ? setUpWorld(world, { seed: worldSeed, digested: true }, null).sim : world;
   if (!sim.digested) throw new Error('the swap test compares digests: the sim must keep one');
   const runs = options.runs ?? 100;
   const seed = options.seed ?? '0';

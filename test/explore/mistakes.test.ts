@@ -317,3 +317,63 @@ describe('calling explore', () => {
     expect(attempt).toThrow('an actor cannot be called a/c.1: actors started by actors are');
   });
 });
+
+describe('changing what a cell holds', () => {
+  const tells = (initial: unknown, change: (x: { value: never }) => void) => {
+    const { findings } = explore((sim) => {
+      const x = sim.cell<unknown>('x', initial);
+      sim.spawn('p', function* () {
+        yield x.willUpdate();
+        change(x as never);
+      });
+    });
+    return findings.map(({ message }) => message);
+  };
+  const frozen = ' (what a cell holds is frozen: assign a changed copy, as in x.value = [...x.value, 4])';
+
+  test.each<[string, unknown, (x: { value: never }) => void, string]>([
+    ['a list', [1], (x: { value: number[] }) => x.value.push(2), 'Cannot add property 1, object is not extensible'],
+    [
+      'an object',
+      { v: 0 },
+      (x: { value: { v: number } }) => {
+        x.value.v = 1;
+      },
+      "Cannot assign to read only property 'v' of object '#<Object>'",
+    ],
+    [
+      'a list in an object that was assigned before',
+      0,
+      (x: { value: unknown }) => {
+        const list = [1];
+        x.value = { list };
+        list.push(2);
+      },
+      'Cannot add property 1, object is not extensible',
+    ],
+  ])('%s: a search could not undo it, so it fails where it happens', (_, initial, change, message) => {
+    expect(tells(initial, change)).toEqual([`p threw at x:update: ${message}${frozen}`]);
+  });
+
+  test('what cannot be frozen is refused', () => {
+    const told =
+      /x cannot hold an object \(Map\), as a search could not undo what is changed in it; expected a primitive/;
+    expect(() => tells(new Map(), () => {})).toThrow(told);
+    expect(tells(0, (x: { value: unknown }) => (x.value = [new Map()]))).toEqual([expect.stringMatching(told)]);
+  });
+
+  test('changed copies are fine, and belong to the state', () => {
+    const { executions, complete, findings } = explore((sim) => {
+      const x = sim.cell<{ readonly list: readonly number[] }>('x', { list: [] });
+      for (const n of [1, 2]) {
+        sim.spawn('p', function* () {
+          // More steps than an execution may take before its state is watched.
+          for (let i = 0; i < 600; i++) yield sim.local();
+          yield x.willUpdate();
+          x.value = { list: [...x.value.list, n] };
+        });
+      }
+    });
+    expect([executions, complete, findings]).toEqual([2, true, []]);
+  });
+});

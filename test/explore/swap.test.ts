@@ -41,6 +41,24 @@ describe('swap test', () => {
     expect(result.swaps).toBeGreaterThan(200);
   });
 
+  test('a program is tested as a search sets it up', () => {
+    let hidden = 0;
+    const { failure } = swapTest((sim) => {
+      const x = sim.cell('x', 0);
+      sim.spawn('writer', function* () {
+        hidden = 0;
+        yield x.willWrite();
+        hidden = 1;
+      });
+      sim.spawn('reader', function* () {
+        yield sim.local();
+        if (hidden === 1) sim.fail('saw it');
+      });
+    });
+    expect(failure).toMatchObject({ kind: 'order', message: expect.stringMatching(/writer.*reader|reader.*writer/) });
+    expect(swapTest((sim) => void sim.cell('x', { list: [1] })).failure).toBeNull();
+  });
+
   test('a JavaScript variable shared by two actors is caught, and both steps are named', () => {
     const sim = world();
     const x = new Cell(sim, 'x', 0);
