@@ -96,34 +96,38 @@ async function run(args: Readonly<Record<string, unknown>>, io: Io, parts: Parts
     progress: new SearchProgress(io, left),
     frontier: frontier === undefined ? undefined : new FrontierFile(io, frontier),
   };
-  for (const scenario of scenarios) {
-    const cases: CaseSearch[] = [];
-    for (const one of selectCases(scenario, changes)) {
-      if (drive.interrupt.requested) break;
-      const searcher = new CaseSearcher(scenario, one, options);
-      drive.frontier?.resume(searcher);
-      drive.progress.begin(`${scenario.file} ${one.name}`, searcher);
-      const searched = inOptions(searcher.result(await driveSearch(searcher, drive)));
-      // Nobody reads what is not printed.
-      const told = (found: SearchFinding): boolean => verbose || format !== 'text' || found.expected === 'no';
-      const findings = searched.findings.map((found) =>
-        told(found) ? tellFinding(scenario, one, found, tellOptions) : found,
-      );
-      const absent = searched.absent.map((lacking) => ({
-        ...lacking,
-        ...shrinkAbsence(scenario, one, lacking.token, tellOptions.shrink),
-      }));
-      cases.push({ ...searched, findings, absent });
+  try {
+    for (const scenario of scenarios) {
+      const cases: CaseSearch[] = [];
+      for (const one of selectCases(scenario, changes)) {
+        if (drive.interrupt.requested) break;
+        const searcher = new CaseSearcher(scenario, one, options);
+        drive.frontier?.resume(searcher);
+        drive.progress.begin(`${scenario.file} ${one.name}`, searcher);
+        const searched = inOptions(searcher.result(await driveSearch(searcher, drive)));
+        // Nobody reads what is not printed.
+        const told = (found: SearchFinding): boolean => verbose || format !== 'text' || found.expected === 'no';
+        const findings = searched.findings.map((found) =>
+          told(found) ? tellFinding(scenario, one, found, tellOptions) : found,
+        );
+        const absent = searched.absent.map((lacking) => ({
+          ...lacking,
+          ...shrinkAbsence(scenario, one, lacking.token, tellOptions.shrink),
+        }));
+        cases.push({ ...searched, findings, absent });
+      }
+      left -= cases.length;
+      if (cases.length === 0) break;
+      statuses.push(...cases.map(({ status }) => status));
+      const result = resultOf(scenario, cases);
+      results.push(result);
+      if (format !== 'text') continue;
+      const rendered = renderScenarioSearch(result, { paint, verbose, width });
+      if (output === undefined) io.stdout.write(rendered);
+      else text += rendered;
     }
-    left -= cases.length;
-    if (cases.length === 0) break;
-    statuses.push(...cases.map(({ status }) => status));
-    const result = resultOf(scenario, cases);
-    results.push(result);
-    if (format !== 'text') continue;
-    const rendered = renderScenarioSearch(result, { paint, verbose, width });
-    if (output === undefined) io.stdout.write(rendered);
-    else text += rendered;
+  } finally {
+    drive.frontier?.close();
   }
   drive.interrupt.end();
   if (format !== 'text') text = await machineReport(format, 'explore', results);

@@ -61,16 +61,18 @@ export async function fuzz(scenarios: readonly Scenario[], setting: FuzzSetting,
   const cases = casesOf(scenarios, (scenario) => selectCases(scenario, changes));
   const entries = options.corpus === undefined ? [] : readCorpus(io, options.corpus);
   const { state: file } = options;
-  const state = file === undefined ? null : new StateFile(io, file, programVersion(), identityOf(cases, options));
   const files = scenarios.map(({ file: name }) => ({ file: name, text: readText(io, name) }));
+  const state = file === undefined ? null : new StateFile(io, file, programVersion(), identityOf(cases, options));
   const { seed, strategies, possible } = options;
-  const pool = await threadPool({ seed, strategies, possible, changes, files }, options.jobs ?? defaultJobs());
-  const call = new FuzzCall(cases, setting, io, pool, state, endMs);
   try {
-    return await call.run(entries);
+    const pool = await threadPool({ seed, strategies, possible, changes, files }, options.jobs ?? defaultJobs());
+    try {
+      return await new FuzzCall(cases, setting, io, pool, state, endMs).run(entries);
+    } finally {
+      await pool.close();
+    }
   } finally {
     state?.close();
-    await pool.close();
   }
 }
 

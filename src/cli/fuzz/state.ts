@@ -4,6 +4,7 @@ import { closeSync, existsSync, fsyncSync, openSync, readFileSync, writeSync } f
 import { resolve } from 'node:path';
 import type { Kept } from '../../explore/feedback.ts';
 import type { FuzzAbsence, FuzzFinding } from '../../scenario/search/fuzz-result.ts';
+import { HeldFile } from '../held-file.ts';
 import type { Io } from '../io.ts';
 import { checkOutput, writeWhole } from '../output.ts';
 import { UsageError } from '../usage.ts';
@@ -55,26 +56,35 @@ export class StateFile {
   /** What the file had when it was opened. */
   readonly records: readonly StateRecord[];
   private readonly fd: number;
+  private readonly held: HeldFile;
 
-  /** Open a file, or begin it. Throws UsageError when it is another campaign's, or no such file at all. */
+  /** Open a file, or begin it. Throws UsageError when it is another campaign's, no such file at all, or in use. */
   constructor(io: Io, file: string, version: string, identity: Identity) {
     checkOutput(io, file);
-    const header = { format: FORMAT, pinsim: version, campaign: identity };
-    const path = resolve(io.cwd, file);
-    this.records = existsSync(path) ? read(file, readFileSync(path, 'utf8'), header) : [];
-    // Written anew without what was torn, in one piece: from here on lines are only added.
-    writeWhole(io, file, [header, ...this.records].map(line).join(''));
-    this.fd = openSync(path, 'a');
+    this.held = new HeldFile(io, file);
+    try {
+      const header = { format: FORMAT, pinsim: version, campaign: identity };
+      const path = resolve(io.cwd, file);
+      this.records = existsSync(path) ? read(file, readFileSync(path, 'utf8'), header) : [];
+      // Written anew without what was torn, in one piece: from here on lines are only added.
+      writeWhole(io, file, [header, ...this.records].map(line).join(''));
+      this.fd = openSync(path, 'a');
+    } catch (error) {
+      this.held.release();
+      throw error;
+    }
   }
 
   /** When this returns, the record is on the disk. */
   add(record: StateRecord): void {
     writeSync(this.fd, line(record));
     fsyncSync(this.fd);
+    this.held.touch();
   }
 
   close(): void {
     closeSync(this.fd);
+    this.held.release();
   }
 }
 
