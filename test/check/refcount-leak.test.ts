@@ -52,12 +52,15 @@ describe('refcount-leak', () => {
     expect(findingsOf(HEAD + ring + EXIT)).toEqual([]);
   });
 
-  it.each(['v6.12.117', 'v6.13'])('is not what KVM has mapped for itself, and gives back with the vCPU: %s', (kernel) => {
-    const head = HEAD.replace('v6.1.192', kernel).replace('devices:', 'vms: {vm: {process: p}}\ndevices:');
-    const map = `    - kvm.set_memory_region: {slot: 0, gpa: 0, memory: ram}
+  it.each(['v6.12.117', 'v6.13'])(
+    'is not what KVM has mapped for itself, and gives back with the vCPU: %s',
+    (kernel) => {
+      const head = HEAD.replace('v6.1.192', kernel).replace('devices:', 'vms: {vm: {process: p}}\ndevices:');
+      const map = `    - kvm.set_memory_region: {slot: 0, gpa: 0, memory: ram}
     - kvm.vcpu_map: {gpa: 0, as: nested}
 `;
-    expect(findingsOf(head + map)).toEqual([]);
-    expect(findingsOf(head + map + EXIT)).toEqual([]);
-  });
+      expect(findingsOf(head + map)).toEqual([]);
+      expect(findingsOf(head + map + EXIT)).toEqual([]);
+    },
+  );
 });
