@@ -53,7 +53,8 @@ async function dispatch(argv: readonly string[], io: Io, parts: Parts): Promise<
     throw new UsageError(`unknown command \`${first}\``, didYouMean(first, NAMES) ?? 'see `pinsim --help`');
   }
   const command = COMMANDS.find((one) => one.name === first);
-  const known: Known = { commands: NAMES, options: [...(command?.options ?? []), 'help', 'version'] };
+  const options = [...(command?.options ?? []), 'help', 'version'];
+  const known: Known = { commands: NAMES, options, wants: command?.wants };
   let code: ExitCode = 0;
   const chosen: Chosen = async (one, args) => {
     code = await one.run(args, io, parts);

@@ -19,6 +19,8 @@ export interface Command {
   readonly name: string;
   /** Positional arguments, as yargs writes them. */
   readonly positionals: string;
+  /** What they are, for who forgot them. */
+  readonly wants?: string;
   readonly summary: string;
   readonly declare: (yargs: Argv) => Argv;
   /** Names of options, for suggestions. */

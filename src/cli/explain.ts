@@ -4,6 +4,7 @@ import type { Command } from './command.ts';
 export const explainCommand: Command = {
   name: 'explain',
   positionals: '<name>',
+  wants: 'a name from `pinsim list findings`, `behaviours`, `operations` or `memory-kinds`',
   summary: 'Explain a finding, a behaviour, an operation, a word of scripts or a memory kind',
   options: [],
   declare: (yargs) =>

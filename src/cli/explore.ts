@@ -16,6 +16,7 @@ import { UsageError } from './usage.ts';
 export const exploreCommand: Command = {
   name: 'explore',
   positionals: '<files..>',
+  wants: 'scenario files or folders',
   summary: 'Search every interleaving of scenario files',
   options: [
     'strategy',

@@ -10,6 +10,7 @@ import { declareShrinkOption, shrinkOption } from './shrink-option.ts';
 export const fuzzCommand: Command = {
   name: 'fuzz',
   positionals: '<files..>',
+  wants: 'scenario files or folders',
   summary: 'Run scenario files again and again, each time in another order',
   options: [
     ...['runs', 'for', 'jobs', 'seed', 'shard', 'mutate', 'strategies', 'possible', 'corpus', 'state'],

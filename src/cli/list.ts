@@ -7,6 +7,7 @@ const TOPICS = ['kernels', 'behaviours', 'operations', 'findings', 'memory-kinds
 export const listCommand: Command = {
   name: 'list',
   positionals: '<topic>',
+  wants: 'kernels, behaviours, operations, findings, memory-kinds, labels or templates',
   summary: 'List kernels, behaviours, operations, findings, memory kinds, labels or templates',
   options: ['format'],
   declare: (yargs) =>

@@ -5,6 +5,7 @@ import { textOption } from './command.ts';
 export const newCommand: Command = {
   name: 'new',
   positionals: '<template>',
+  wants: 'a name from `pinsim list templates`',
   summary: 'Print a commented starter scenario',
   options: ['output', 'force'],
   declare: (yargs) =>

@@ -14,6 +14,7 @@ import { UsageError } from './usage.ts';
 export const replayCommand: Command = {
   name: 'replay',
   positionals: '<token..>',
+  wants: 'a replay token, or a file that holds one',
   summary: 'Run the schedule of a replay token again',
   options: ['scenario', 'case', 'kernel', 'with', 'without', 'nearest', 'trace', 'format', 'output'],
   declare: (yargs) =>

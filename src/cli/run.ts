@@ -13,6 +13,7 @@ import { CASE_OPTIONS, caseChanges, declareCaseOptions, loadScenarios } from './
 export const runCommand: Command = {
   name: 'run',
   positionals: '<files..>',
+  wants: 'scenario files or folders',
   summary: 'Run scenario files, or all of a folder',
   options: ['seed', ...CASE_OPTIONS, 'max-steps', 'trace', ...REPORT_OPTIONS],
   declare: (yargs) => {

@@ -17,6 +17,7 @@ const BUDGET = 3000;
 export const shrinkCommand: Command = {
   name: 'shrink',
   positionals: '<token..>',
+  wants: 'a replay token, or a file that holds one',
   summary: 'Make the counterexample of a replay token small',
   options: ['budget', 'scenario', 'nearest', 'format', 'output'],
   declare: (yargs) =>

@@ -17,6 +17,8 @@ export interface Known {
   readonly commands: readonly string[];
   /** Of the command that was given. */
   readonly options: readonly string[];
+  /** What the positional arguments of the command that was given are. */
+  readonly wants: string | undefined;
 }
 
 /** Our words for a message of yargs (18, English). An unknown message is passed on as it is. */
@@ -28,7 +30,10 @@ export function translateUsage(message: string, argv: readonly string[], known: 
   const following = /^Not enough arguments following: (.*)$/.exec(message);
   if (following !== null) return new UsageError(`${dashed(following[1]!)} needs a value`, help);
   if (message.startsWith('Not enough non-option arguments'))
-    return new UsageError(`\`pinsim ${command}\` needs an argument`, help);
+    return new UsageError(
+      `\`pinsim ${command}\` needs an argument${known.wants === undefined ? '' : `: ${known.wants}`}`,
+      help,
+    );
   const choice = /Argument: (\S+), Given: "(.*)", Choices: (.*)$/m.exec(message);
   if (choice === null) return new UsageError(message, help);
   const [, name = '', given = '', listed = ''] = choice;

@@ -33,7 +33,8 @@ describe('a mistake on the command line', () => {
   it.each([
     [['rum', 'x'], 'unknown command `rum`', 'did you mean `run`?'],
     [['frobnicate'], 'unknown command `frobnicate`', 'see `pinsim --help`'],
-    [['run'], '`pinsim run` needs an argument', 'see `pinsim run --help`'],
+    [['run'], '`pinsim run` needs an argument: scenario files or folders', 'see `pinsim run --help`'],
+    [['new'], '`pinsim new` needs an argument: a name from `pinsim list templates`', 'see `pinsim new --help`'],
     [['run', 'a', '--frmat', 'json'], 'unknown option `--frmat`', 'did you mean `--format`?'],
     [['run', 'a', '--sed=3'], 'unknown option `--sed`', 'did you mean `--seed`'],
     [['run', 'a', '-x'], 'unknown option `-x`', 'see `pinsim run --help`'],
