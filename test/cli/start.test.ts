@@ -24,3 +24,8 @@ describe('the program starts by a link to', () => {
     expect(spawnSync(link, ['run', 'no-such-file.yaml']).status).toBe(2);
   });
 });
+
+it('the schema that the first lines of the library name is what the program prints', () => {
+  const printed = spawnSync(process.execPath, [join(ROOT, PACKAGE.bin.pinsim), 'schema'], { encoding: 'utf8' });
+  expect(readFileSync(join(ROOT, 'scenarios', 'scenario.schema.json'), 'utf8')).toBe(printed.stdout);
+});
