@@ -22,6 +22,13 @@ interface Overturned {
   readonly name: string;
 }
 
+/** A step of a deadlock: where an actor took what another waits for, or the last one before it waits itself. */
+interface Taking {
+  readonly at: number;
+  /** `takes mmap_lock of vmm, for which guest waits`, `then waits for mmap_lock of vmm` */
+  readonly text: string;
+}
+
 /** Steps of scripts themselves: waiting, and telling those who wait. */
 const isScript = ({ label }: Noted): boolean => label.startsWith('script:') || label === 'schedule';
 
@@ -34,8 +41,10 @@ export function tellStory(noted: NotedRun, finding: Finding): Story {
   if (shownAt !== undefined) told.push(shownAt);
   else if (finding.kind === 'deadlock' || told.length === 0) told.push(...lastResort(steps, finding));
   const overturned = overturnedViews(noted, end);
+  const takings = finding.kind === 'deadlock' ? takingsOf(steps, finding) : [];
   const chosen = choose(steps, [
     told.filter((at) => at === shownAt),
+    takings.map(({ at }) => at),
     overturned.flatMap(({ read, write }) => [write, read]),
     [...told].reverse(),
     readsFrom(steps, told),
@@ -43,7 +52,7 @@ export function tellStory(noted: NotedRun, finding: Finding): Story {
   ]);
   const objects = new Set(overturned.map(({ object }) => object));
   const about = aboutObjects(steps, told, objects);
-  const rows = chosen.map((at) => rowOf(noted, at, about, overturned));
+  const rows = chosen.map((at) => rowOf(noted, at, about, overturned, takings));
   const actors = [...new Set([...firstActors(steps), ...rows.map(({ actor }) => actor)])].filter((actor) =>
     rows.some((row) => row.actor === actor),
   );
@@ -89,6 +98,20 @@ function lastResort(steps: readonly Noted[], { kind, objects, actors }: Finding)
   if (kind !== 'deadlock' && changing.length > 0) return changing;
   const who = actors.length > 0 ? actors : [...new Set(steps.map(({ actor }) => actor))];
   return who.map((actor) => steps.findLastIndex((step) => step.actor === actor && !isScript(step)));
+}
+
+/** Where the actors of a deadlock took the locks for which others of them wait (the last change of each), and waited. */
+function takingsOf(steps: readonly Noted[], { objects, actors }: Finding): readonly Taking[] {
+  return objects.flatMap((object, i) => {
+    const waiter = actors[i]!;
+    const last = steps.findLastIndex((step) => step.actor === waiter && !isScript(step));
+    if (object === '') return [];
+    const taken = steps.findLastIndex(({ allChanges }) => allChanges.some((text) => text.startsWith(`${object}: `)));
+    return [
+      { at: taken, text: `takes ${object}, for which ${waiter} waits` },
+      { at: last, text: `then waits for ${object}` },
+    ].filter(({ at }) => at >= 0);
+  });
 }
 
 /** In the order of the groups as many as there is room for, then in the order of the run. */
@@ -198,13 +221,20 @@ function aboutObjects(
   return new Set([...objects, ...[...touched].filter(([, count]) => count > 1).map(([object]) => object)]);
 }
 
-function rowOf(noted: NotedRun, at: number, about: ReadonlySet<number>, overturned: readonly Overturned[]): StoryRow {
+function rowOf(
+  noted: NotedRun,
+  at: number,
+  about: ReadonlySet<number>,
+  overturned: readonly Overturned[],
+  takings: readonly Taking[] = [],
+): StoryRow {
   const { actor, label, owner, changes } = noted.steps[at]!;
   const important = changes.filter(({ object }) => about.has(object));
   const shown = important.length > 0 ? important : changes.slice(0, CHANGES_SHOWN);
   const rest = changes.length - shown.length;
   const changed = [...shown.map(({ text }) => text), ...(rest > 0 ? [`and ${rest} more`] : [])];
   const notes = [
+    ...takings.filter((taking) => taking.at === at).map(({ text }) => text),
     ...overturned
       .filter(({ read }) => read === at)
       .map(({ name, write }) => `sees ${name}, which step ${write + 1} changes`),
