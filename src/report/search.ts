@@ -5,7 +5,7 @@ import type { CaseSearch, ScenarioSearch } from '../scenario/search/result.ts';
 import { renderAbsence, renderFinding } from './finding.ts';
 import { NO_PAINT } from './paint.ts';
 import type { TextOptions } from './text.ts';
-import { formatCount, plural } from './value.ts';
+import { formatCount, plural, wrap } from './value.ts';
 
 /** One scenario: a headline, a line per case, and details. Ends with a line break. */
 export function renderScenarioSearch(result: ScenarioSearch, options: TextOptions = {}): string {
@@ -104,7 +104,9 @@ function renderCase(one: CaseSearch, options: TextOptions): readonly string[] {
     block(
       `${where.file}:${where.line}:${where.column}: ${paint.bad('missing')}: no ${executionWord(one)} reached ${what}`,
     );
-  if (one.verdict === 'verified' && options.verbose === true) block(paint.faint(`rests on ${one.restsOn.join('; ')}`));
+  if (one.verdict === 'verified' && options.verbose === true) {
+    for (const line of wrap(`rests on ${one.restsOn.join('; ')}`, (options.width ?? 100) - 4)) block(paint.faint(line));
+  }
   for (const found of one.findings) {
     if (found.expected !== 'no' && options.verbose !== true) continue;
     lines.push('');
