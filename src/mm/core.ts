@@ -59,6 +59,8 @@ export interface CoreMmParams {
   readonly stepPages: number;
   /** NR_MAX_MIGRATE_PAGES_RETRY: how often a migration tries a page again. 10 in every kernel; searches take fewer. */
   readonly migratePasses: number;
+  /** May an allocation get a page that another CPU freed: never, or as a choice. */
+  readonly reuse: 'own' | 'choose';
   /** /sys/kernel/mm/transparent_hugepage/enabled */
   readonly thp: 'always' | 'madvise' | 'never';
   /** PTEs around a read fault on the page cache that are mapped with it (fault_around_bytes / 4096). */
@@ -78,6 +80,7 @@ export interface CoreMmParams {
 export const DEFAULT_PARAMS: CoreMmParams = {
   stepPages: 1,
   migratePasses: 10,
+  reuse: 'own',
   thp: 'always',
   faultAroundPages: 16,
   swapSlots: 0,

@@ -9,6 +9,7 @@ import { PG_HUGETLB, PG_HUGETLB_TEMPORARY, PG_HWPOISON, PG_RESTORE_RESERVE } fro
 import { type Attempt, directReclaim, retryAllocation, wakeKswapd } from './reclaim-hooks.ts';
 
 const PCP = step('rmqueue_pcplist', 'alloc');
+const REUSE = step('rmqueue_pcplist:freed-elsewhere', 'alloc');
 const REFILL = step('rmqueue_bulk', 'alloc');
 const PREP = step('post_alloc_hook', 'alloc');
 const CLEAR = step('clear_highpage', 'clear-page');
@@ -40,6 +41,10 @@ export function* allocFolio(core: CoreMm, gfp: Gfp): Steps<number | undefined> {
 
 /** get_page_from_freelist: from this CPU's list, which a zone refills where it has none or none so good. */
 function* fromFreelist(core: CoreMm, gfp: Gfp): Steps<number | undefined> {
+  if (core.params.reuse === 'choose' && gfp.order === 0) {
+    const pfn = yield* call(freedElsewhere(core, gfp));
+    if (pfn !== undefined) return pfn;
+  }
   const list = gfp.order === 0 ? core.local.freePages : core.local.freeBlocks;
   let exhausted = false;
   for (;;) {
@@ -57,6 +62,31 @@ function* fromFreelist(core: CoreMm, gfp: Gfp): Steps<number | undefined> {
     if (pfn === undefined) return undefined;
     exhausted = true;
   }
+}
+
+/**
+ * What another CPU freed last may come here: in life by way of the zone, once that list is drained or full. Whether it
+ * does, and from whom, is a choice; a page that nobody has had yet is as good as one of our own.
+ */
+function* freedElsewhere(core: CoreMm, gfp: Gfp): Steps<number | undefined> {
+  const others = core.perCpu.filter((perCpu) => perCpu !== core.local);
+  for (const { freePages } of others) freePages.willUpdate(REUSE);
+  yield core.sim.local(REUSE);
+  const zones = zonelist(core, gfp);
+  const fits = (pfn: number) => {
+    const { index } = core.machine.zoneOf(pfn)!;
+    return zones.some(({ zone }) => zone.index === index) && !isolated(core, pfn);
+  };
+  const found = others.flatMap(({ freePages }) => {
+    const pfn = freePages.value.findLast((page) => core.frames.peekGeneration(page) > 0 && fits(page));
+    return pfn === undefined ? [] : [{ freePages, pfn }];
+  });
+  const chosen = core.sim.choose(found.length + 1, 'rmqueue_pcplist:freed-elsewhere');
+  if (chosen === 0) return undefined;
+  const { freePages, pfn } = found[chosen - 1]!;
+  freePages.value = without(freePages.value, pfn);
+  yield* call(prepare(core, pfn, gfp));
+  return pfn;
 }
 
 /** __alloc_pages_slowpath: rounds of direct reclaim, as long as they make sense. */
@@ -193,7 +223,7 @@ function* prepare(core: CoreMm, pfn: number, gfp: Gfp): Steps<void> {
 export function* allocFrames(core: CoreMm, gfp: Gfp, want: number): Steps<readonly number[]> {
   const { folios, frames, sim } = core;
   const list = core.local.freePages;
-  if (core.zones.some((state) => state.isolated.peek().length > 0)) return [];
+  if (core.params.reuse === 'choose' || core.zones.some((state) => state.isolated.peek().length > 0)) return [];
   const zones = zonelist(core, gfp);
   for (const state of zones) {
     state.freePages.willAdd(PCP);

@@ -39,7 +39,13 @@ const zPageSize = zSize.refine((size) => size >= 4096n && (size & (size - 1n)) =
 const zIommu = z
   .strictObject({
     driver: z.enum(IOMMU_DRIVERS).optional().describe('Which IOMMU the machine has.'),
-    mode: z.enum(['strict', 'lazy']).optional().describe('Invalidate the IOTLB at unmap, or later from a flush queue.'),
+    mode: z
+      .enum(['strict', 'lazy'])
+      .optional()
+      .describe(
+        'iommu.strict: invalidate the IOTLB at unmap, or later from a flush queue. It is for drivers that use the DMA API; ' +
+          'domains of VFIO are strict in either mode.',
+      ),
     page_sizes: z.array(zPageSize).min(1).optional().describe('Sizes of an IO page table entry.'),
     aperture: zRange.optional().describe('IOVAs that the hardware can translate.'),
     reserved: z.array(zRange).optional().describe('IOVAs that cannot be mapped, such as the MSI window.'),

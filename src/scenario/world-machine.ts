@@ -104,6 +104,7 @@ export function buildParams(kernel: Kernel, scenario: Scenario, host: HostSpec):
   return {
     stepPages: host.step_pages ?? (mappedBytes(scenario) > BULK_BYTES ? BULK_STEP_PAGES : 1),
     ...(host.migrate_passes === undefined ? {} : { migratePasses: host.migrate_passes }),
+    ...(host.reuse === undefined ? {} : { reuse: host.reuse }),
     thp: thpOf(kernel, host),
     ...(host.swap === undefined ? {} : { swapSlots: pagesOf(host.swap) }),
     hugePages,
