@@ -41,6 +41,7 @@ export function buildProcesses(
       const where = source.where(path, 'key');
       const mapping = resolveMapping(mapName, map, object, where);
       checkMapping(mapping, object, source, path, complain);
+      checkBar(spec, name, object, source, path, complain);
       maps.push(mapping);
     }
     checkOverlaps(name, maps, source, complain);
@@ -109,6 +110,25 @@ function checkMapping(
       expected: `at most ${formatSize(size)} from offset 0`,
     }),
   );
+}
+
+/** A BAR is mapped through the descriptor of its device: from the start only by who has attached it then. */
+function checkBar(
+  { devices }: ScenarioSpec,
+  process: string,
+  { spec: object }: Memory,
+  source: Source,
+  path: Path,
+  complain: (d: Diagnostic) => void,
+): void {
+  if (object.kind !== 'bar') return;
+  const { name } = object.device;
+  const device = devices?.[name];
+  if (device === undefined) return;
+  if (device.process?.name === process && (device.attach ?? 'none') !== 'none') return;
+  const message = `\`${process}\` has no descriptor of \`${name}\` through which to map its BAR`;
+  const hint = `attach \`${name}\` to \`${process}\` (process, attach), or map the BAR in a script with vfio.mmap_bar`;
+  complain(source.diagnostic(path, { message, hint }, 'key'));
 }
 
 /** Memslots must lie inside a mapping of their VMM. */

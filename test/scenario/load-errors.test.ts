@@ -105,6 +105,20 @@ describe('a mistake in what there is', () => {
     expect(mistakes).toContainEqual(expect.stringContaining(expected));
   });
 
+  it.each(['', ', attach: none', ', attach: vfio-type1'])(
+    'a BAR mapped by who has no descriptor of its device%s',
+    (attach) => {
+      const mapped =
+        'memory: {bar: {kind: bar, device: nic, size: 4KiB}}\nprocesses: {p: {maps: {bar: {}}}, q: {maps: {b: {memory: bar}}}}';
+      const text = `title: x\n${mapped}\ndevices: {nic: {process: p${attach}}}\nactors: {p: []}\n`;
+      const refused = (name: string, map: string) =>
+        `[${map}] \`${name}\` has no descriptor of \`nic\` through which to map its BAR | ` +
+        `attach \`nic\` to \`${name}\` (process, attach), or map the BAR in a script with vfio.mmap_bar`;
+      const own = attach.endsWith('type1') ? [] : [refused('p', 'bar')];
+      expect(mistakesOf(text).map(brief)).toEqual([...own, refused('q', 'b')]);
+    },
+  );
+
   it('a hard limit below the soft one of the host, known when the world is built', () => {
     const text = 'title: x\nhost: {memlock: 2MiB}\nprocesses: {p: {memlock_hard: 1MiB}}\nactors: {p: []}\n';
     const scenario = loadScenario('a.yaml', text, registry);
