@@ -130,6 +130,17 @@ export function* iommuUnmapFast(domain: IommuDomain, page: number, pages: number
   return done;
 }
 
+/** iommu_domain_free: no device translates through the domain any more; what is mapped in the range goes with its tables. */
+export function* iommuDomainFree(domain: IommuDomain, page: number, pages: number): Steps<void> {
+  for (let done = 0; done < pages; ) {
+    const at = page + done;
+    const { order, count } = choosePageSize(domain.driver.orders, at, at, pages - done);
+    const { pages: gone } = yield* call(unmapPages(domain, at, count * 2 ** order));
+    if (gone === 0) return;
+    done += gone;
+  }
+}
+
 /** iommu_iotlb_gather_add_page and _add_range: what does not fit together is flushed first. */
 function* gatherAdd(domain: IommuDomain, gather: Gather, page: number, pages: number, leaf: number): Steps<void> {
   const rule = domain.driver.gather;

@@ -6,7 +6,7 @@ import { step } from '../engine/step.ts';
 import { IO_READ, IO_WRITE } from '../hw/io-entry.ts';
 import { IommuDomain } from '../iommu/domain.ts';
 import type { IommuGroup } from '../iommu/group.ts';
-import { iommuMap, iommuUnmap } from '../iommu/map.ts';
+import { iommuDomainFree, iommuMap, iommuUnmap } from '../iommu/map.ts';
 import type { Errno } from '../mm/errno.ts';
 import { refuse } from '../mm/gup-flags.ts';
 import { lockAcct } from './account.ts';
@@ -17,6 +17,7 @@ import { isInvalidReserved } from './pin.ts';
 import { hexBytes, tellAttach } from './refusal.ts';
 import { replay } from './replay.ts';
 import { removeDma, unmapUnpin } from './unmap-unpin.ts';
+import { removeView, willLookAtViews } from './views.ts';
 import { apertureConflict, excludeReserved, refreshedWindows, reservedConflict, resizeAperture } from './windows.ts';
 
 const LOCK = step('vfio_iommu_type1_attach_group:lock', 'lock');
@@ -24,6 +25,7 @@ const CHECK = step('vfio_iommu_type1_attach_group:windows', 'op');
 const DONE = step('vfio_iommu_type1_attach_group:done', 'lock');
 const DETACH = step('vfio_iommu_type1_detach_group:lock', 'lock');
 const LEAVE = step('vfio_iommu_type1_detach_group:leave', 'op');
+const FREE = step('iommu_domain_free', 'none');
 const DETACHED = step('vfio_iommu_type1_detach_group:done', 'lock');
 const RELEASE = step('vfio_iommu_type1_release', 'op');
 
@@ -198,7 +200,7 @@ export function* detachGroup(iommu: VfioIommu, group: IommuGroup): Steps<void> {
   if (empty && iommu.domains.value.length === 1) {
     if (iommu.emulatedGroups.value.length === 0) yield* call(removeAllDma(iommu));
     else yield* call(reaccount(iommu));
-  }
+  } else if (empty) yield* call(freeDomain(iommu, left.domain));
   yield iommu.will(DETACHED);
   if (empty) iommu.domains.value = iommu.domains.value.filter((domain) => domain !== left);
   iommu.windows.value = refreshedWindows(iommu.windows.value, iommu.domains.value, empty) ?? iommu.windows.value;
@@ -206,6 +208,16 @@ export function* detachGroup(iommu: VfioIommu, group: IommuGroup): Steps<void> {
   iommu.numNonPinnedGroups.value -= 1;
   if (iommu.dirtyPageTracking.value && iommu.core.kernel.has('type1.dirty-detach-sets-all')) dirtyAll(iommu);
   iommu.lock.releaseNow();
+}
+
+/** One domain of several: the others still map what it does, which stays pinned. */
+function* freeDomain(iommu: VfioIommu, domain: IommuDomain): Steps<void> {
+  for (const dma of iommu.held.entries) {
+    if (!dma.fields.iommuMapped) continue;
+    yield willLookAtViews(iommu, dma, FREE);
+    removeView(iommu, domain, dma);
+    yield* call(iommuDomainFree(domain, dma.iova, dma.pages));
+  }
 }
 
 /** vfio_iommu_unmap_unpin_all */

@@ -61,6 +61,12 @@ export function removeViews(iommu: VfioIommu, dma: VfioDma): void {
   for (const { domain } of iommu.domains.peek()) sim.emit(VIEW_REMOVED, viewOf(domain, dma));
 }
 
+/** One domain less, with what is mapped in it: the caller has announced what `willLookAtViews` does. */
+export function removeView(iommu: VfioIommu, domain: IommuDomain, dma: VfioDma): void {
+  const { sim } = iommu.core;
+  if (sim.hears(VIEW_REMOVED) && !dma.fields.vaddrInvalid) sim.emit(VIEW_REMOVED, viewOf(domain, dma));
+}
+
 function viewOf(domain: IommuDomain, dma: VfioDma): View {
   const { iova, vaddr, pages, mm } = dma.fields;
   return {

@@ -4,9 +4,12 @@
 // Over 400 lines: one table of rows, in the order of the reference.
 import { describe, expect, test } from 'vitest';
 import { call, type Steps } from '../../src/engine/process.ts';
+import { FRAME_RELEASED } from '../../src/hw/frames.ts';
 import { iommuDriver, type ReservedRegion } from '../../src/iommu/driver.ts';
 import { fput } from '../../src/mm/exit.ts';
 import { OWNER_GONE, PIN_TAKEN } from '../../src/mm/ledger.ts';
+import { lruAddDrainAll } from '../../src/mm/lru.ts';
+import { munmap } from '../../src/mm/mmap.ts';
 import { attachGroup } from '../../src/vfio/attach.ts';
 import {
   VfioContainer,
@@ -348,6 +351,27 @@ test('an incompatible second domain: the IOVA is mapped twice, pinned and charge
     after: 'blocked',
     left: 0,
   });
+});
+
+test('a domain that leaves takes its mappings with it: nothing leads to the memory once it is unmapped and free', () => {
+  const lab = makeLab();
+  const one = makeStation(lab, 'edu');
+  const two = makeStation(lab, 'gpu', { driver: iommuDriver('amd'), unit: makeUnit(lab, 'amdvi0') });
+  const leading: number[] = [];
+  lab.sim.on(FRAME_RELEASED, ({ translations }) => leading.push(translations));
+  play(lab, function* () {
+    const { container } = yield* call(openStation(lab, one, 'container0'));
+    const p = yield* call(mapMemory(lab, { pages: 4 }));
+    yield* call(touch(lab, p, 4, 'x'));
+    yield* call(vfMap(container, p, IOVA0, 4));
+    yield* call(join(lab, two, container));
+    yield* call(deviceReads(two.dma, IOVA0));
+    yield* call(vfioGroupUnsetContainer(two.group));
+    yield* call(vfUnmap(container, IOVA0, 4n * PAGE));
+    yield* call(lruAddDrainAll(lab.core));
+    yield* call(munmap(lab.core, p, 4));
+  });
+  expect(leading).toEqual([0, 0, 0, 0]);
 });
 
 test('the first hardware group of an emulated container pins and charges everything; over the limit nothing stays', () => {
