@@ -85,7 +85,10 @@ export function* vfioIommuGetInfo(
 /** vfio_update_pgsize_bitmap: what all domains can do; without any, every size from 4 KiB. */
 function pgsizeBitmap(iommu: VfioIommu): bigint {
   const all = 0xfffffffffffff000n;
-  return iommu.domains.value.reduce((bits, { domain }) => bits & domain.driver.pgsizeBitmap, all);
+  const exact = iommu.core.kernel.has('iommu.vtd-reports-page-sizes');
+  return iommu.domains.value.reduce((bits, { domain: { driver } }) => {
+    return driver.name === 'vtd' && !exact ? bits : bits & driver.pgsizeBitmap;
+  }, all);
 }
 
 function bytesOf(window: IovaWindow): readonly [bigint, bigint] {

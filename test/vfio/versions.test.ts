@@ -7,7 +7,7 @@ import { IommuDomain } from '../../src/iommu/domain.ts';
 import { iommuDriver } from '../../src/iommu/driver.ts';
 import { exec } from '../../src/mm/exec.ts';
 import { PIN_REFUSED, type PinRefused } from '../../src/mm/ledger.ts';
-import { VfioContainer, vfioSetIommu } from '../../src/vfio/container.ts';
+import { VfioContainer, vfioIommuInfo, vfioSetIommu } from '../../src/vfio/container.ts';
 import { vfioGroupOpen, vfioGroupSetContainer } from '../../src/vfio/group.ts';
 import { makeUnit } from '../support/io-world.ts';
 import {
@@ -91,6 +91,19 @@ test('before 5.12 there was neither UNMAP ALL nor a replacement of addresses', (
     return [(yield* call(vfUnmap(container, 0n, 0n, 2)))[0], yield* call(vfMap(container, 1, IOVA0, 1, 4))];
   });
   expect(seen).toEqual(['EINVAL', 'EINVAL']);
+});
+
+test.each([
+  ['v5.10', 0xfffffffffffff000n],
+  ['v5.15', 0x40201000n],
+])('page sizes of a VT-d container on %s', (kernel, pgsizes) => {
+  const lab = makeLab({ kernel });
+  const station = makeStation(lab, 'edu');
+  const info = play(lab, function* () {
+    const { container } = yield* call(openStation(lab, station, 'container0'));
+    return yield* call(vfioIommuInfo(container, {}));
+  });
+  expect(info).toMatchObject({ iovaPgsizes: pgsizes });
 });
 
 test('pages are pinned one by one before 5.12: every run is one page', () => {

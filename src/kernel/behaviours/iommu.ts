@@ -148,6 +148,13 @@ export const iommu = subject({
     evidence: 'changelog',
     in: [{ until: '6.7' }, { since: '6.18, 6.12.53, 6.17.3' }],
   },
+  'iommu.vtd-reports-page-sizes': {
+    summary: 'A VT-d domain reports the page sizes that it has; before, every power of two from 4 KiB on.',
+    source: 'iommu-hw.md 1',
+    evidence: 'list',
+    in: { since: '5.15' },
+    note: 'the patch is of July 2021 (iommu/vt-d: Report real pgsize bitmap to iommu core); entries are the same either way',
+  },
   'iommu.smmu-splits-blocks': {
     summary: 'Unmapping part of a large leaf of an ARM table splits it; without it, WARN and nothing unmapped.',
     source: 'iommu-hw.md 2.4',
