@@ -147,6 +147,11 @@ export function fileNamed(world: World, name: string): OpenFile | undefined {
   return world.named.get(`fd:${name}`) as OpenFile | undefined;
 }
 
+/** Is there a file with that name that nobody has closed for good? */
+function isOpen(world: World, name: string): boolean {
+  return (fileNamed(world, name)?.references.peek() ?? 0) > 0;
+}
+
 /** The type1 container with that name, or the one of the device with that name. */
 export function containerNamed(world: World, name: string): VfioContainer | undefined {
   const object = fileNamed(world, name)?.object;
@@ -158,16 +163,16 @@ export function containerNamed(world: World, name: string): VfioContainer | unde
 export function* attachVfio(world: World, device: Device, type: number): Steps<'ok' | Errno> {
   const { group, vfio } = world.devices.get(device.name)!;
   const name = containerName(device);
-  let file = fileNamed(world, name);
-  if (file === undefined) {
-    yield* call(openContainer(world, name));
-    file = fileNamed(world, name)!;
-  }
+  if (!isOpen(world, name)) yield* call(openContainer(world, name));
+  const file = fileNamed(world, name)!;
   const container = file.object as VfioContainer;
-  if (fileNamed(world, group.name) === undefined) {
+  if (!isOpen(world, group.name)) {
     const groupFile = yield* call(vfioGroupOpen(group));
     if (typeof groupFile === 'string') return groupFile;
     yield* call(installFile(world, group.name, groupFile));
+  }
+  // Also when it was refused before, or taken out since.
+  if (group.container.peek() === null) {
     const joined = yield* call(vfioGroupSetContainer(group, file));
     if (joined !== 'ok') return joined;
   }

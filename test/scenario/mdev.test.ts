@@ -139,6 +139,38 @@ describe('an emulated device', () => {
   });
 });
 
+describe('vfio.attach', () => {
+  it('tries again where it was refused before', () => {
+    expect(
+      problems(`
+        vfio.map: {device: gvt, iova: 0xfee00000, memory: ram}
+        {vfio.attach: {device: nic}, expect: EINVAL}
+        vfio.unmap: {device: gvt, all: true}
+        vfio.map: {device: gvt, iova: 0, memory: ram}
+        vfio.attach: {device: nic}
+        {status: {}, shows: {VmLck: 8KiB}}
+      `),
+    ).toEqual([]);
+  });
+
+  it('opens and joins anew what was closed or taken out since', () => {
+    expect(
+      problems(`
+        vfio.attach: {device: nic}
+        close: {fd: nic}
+        vfio.unset_container: {device: nic}
+        vfio.attach: {device: nic}
+        close: {fd: nic}
+        close: {group_of: nic}
+        vfio.map: {device: gvt, iova: 0, memory: ram}
+        {status: {}, shows: {VmLck: 0}}
+        vfio.attach: {device: nic}
+        {status: {}, shows: {VmLck: 8KiB}}
+      `),
+    ).toEqual([]);
+  });
+});
+
 it('UNMAP that starts over and finds its range cut by then ends with nothing unmapped and no errno', () => {
   const text = `
 title: a range that changes while a device is told
