@@ -43,8 +43,10 @@ export function* checkExtension(kernel: Kernel, iommu: VfioIommu | null, extensi
   }
 }
 
-/** struct vfio_iommu_type1_info with its capabilities. */
+/** struct vfio_iommu_type1_info with its capabilities, as far as they fit. */
 export interface VfioIommuInfo {
+  /** What all of it takes: the argsz field afterwards, when the user's was too small for the capabilities. */
+  readonly argsz: number;
   /** PGSIZES (1) and CAPS (2). */
   readonly flags: number;
   readonly iovaPgsizes: bigint;
@@ -56,8 +58,13 @@ export interface VfioIommuInfo {
   readonly dmaAvail: number | undefined;
 }
 
-/** sizeof(struct vfio_iommu_type1_info) up to iova_pgsizes. */
+/** sizeof(struct vfio_iommu_type1_info) up to iova_pgsizes, and whole; its capabilities come behind it. */
 const INFO_ARGSZ = 16;
+const INFO_BYTES = 24;
+const MIGRATION_BYTES = 32;
+const DMA_AVAIL_BYTES = 16;
+const RANGES_BYTES = 16;
+const RANGE_BYTES = 16;
 
 /** vfio_iommu_type1_get_info */
 export function* vfioIommuGetInfo(
@@ -65,13 +72,12 @@ export function* vfioIommuGetInfo(
   arg: { readonly argsz?: number } | null,
 ): Steps<VfioIommuInfo | { readonly errno: Errno }> {
   if (arg === null) return { errno: 'EFAULT' };
-  if ((arg.argsz ?? 4096) < INFO_ARGSZ) return { errno: 'EINVAL' };
+  if ((arg.argsz ?? INFO_ARGSZ) < INFO_ARGSZ) return { errno: 'EINVAL' };
   yield iommu.acquire(INFO);
   const { kernel } = iommu.core;
   // The migration capability came with VFIO_IOMMU_DIRTY_PAGES; 0 and 0: there is none.
   const tracks = kernel.has('type1.dirty-tracking');
-  const info: VfioIommuInfo = {
-    flags: 3,
+  const info = {
     iovaPgsizes: pgsizeBitmap(iommu),
     iovaRanges: iommu.windows.value.map(bytesOf),
     migrationPgsizes: tracks ? 0x1000n : 0n,
@@ -79,7 +85,16 @@ export function* vfioIommuGetInfo(
     dmaAvail: kernel.has('type1.dma-avail') ? iommu.dmaAvail.value : undefined,
   };
   iommu.lock.releaseNow();
-  return info;
+  const argsz = bytesOfInfo(info);
+  const flags = argsz > INFO_BYTES ? 3 : 1;
+  if (arg.argsz === undefined || arg.argsz >= argsz) return { ...info, flags, argsz };
+  return { ...info, flags, argsz, iovaRanges: [], migrationPgsizes: 0n, maxDirtyBitmap: 0, dmaAvail: undefined };
+}
+
+function bytesOfInfo({ iovaRanges, migrationPgsizes, dmaAvail }: Omit<VfioIommuInfo, 'argsz' | 'flags'>): number {
+  const ranges = iovaRanges.length === 0 ? 0 : RANGES_BYTES + iovaRanges.length * RANGE_BYTES;
+  const migration = migrationPgsizes === 0n ? 0 : MIGRATION_BYTES;
+  return INFO_BYTES + migration + (dmaAvail === undefined ? 0 : DMA_AVAIL_BYTES) + ranges;
 }
 
 /** vfio_update_pgsize_bitmap: what all domains can do; without any, every size from 4 KiB. */

@@ -352,6 +352,20 @@ ${steps}
 expect: {possible: [pin-failure]}
 `;
 
+  it('tells with a small argsz how much its capabilities take, and leaves them out', () => {
+    const steps = `
+    - vfio.info: {}
+      shows: {argsz: 120, flags: 3, max_dirty_bitmap: 256MiB, dma_avail: 65535}
+    - vfio.info: {argsz: 119}
+      shows: {argsz: 120, flags: 3, pgsizes: 0x40201000, ranges: [], migration_pgsizes: 0, max_dirty_bitmap: 0}
+    - vfio.info: {argsz: 16}
+      shows: {argsz: 120, flags: 3, pgsizes: 0x40201000, ranges: []}
+    - vfio.info: {argsz: 15}
+      expect: EINVAL
+`;
+    expect(failures(io('driver: vtd', steps))).toEqual([]);
+  });
+
   it.each(['vtd', 'amd', 'smmu'])('of %s has the entry sizes and the aperture that the host says', (driver) => {
     const steps = `
     - vfio.info: {}

@@ -218,6 +218,7 @@ describe.each(KERNELS)('%s', (kernel) => {
       wrongName: 'ENODEV',
       unsetWhileOpen: 'EBUSY',
       info: {
+        argsz: 120,
         flags: 3,
         iovaPgsizes: 0x40201000n,
         iovaRanges: [

@@ -199,6 +199,7 @@ export const vfioOperations = [
     on: ['process'],
     args: z.strictObject({ ...OF, argsz: ARGSZ, fault: z.boolean().optional() }),
     shows: {
+      argsz: 'Bytes that all of it takes: with less in `argsz`, capabilities are left out.',
       flags: 'PGSIZES (1) and CAPS (2).',
       pgsizes: 'iova_pgsizes',
       dma_avail: 'Entries that can still be made.',
@@ -212,6 +213,7 @@ export const vfioOperations = [
       const info = yield* call(vfioIommuInfo(container, arg));
       if ('errno' in info) return { errno: info.errno };
       const shows: Record<string, Shown> = {
+        argsz: info.argsz,
         flags: info.flags,
         pgsizes: info.iovaPgsizes,
         ranges: info.iovaRanges.flat(),
