@@ -138,7 +138,7 @@ function checkHost(
 
 /** An IOMMU can have fewer entry sizes than its driver knows, but no others, and never without 4 KiB. */
 function checkIommu(host: HostSpec, source: Source, path: Path, complain: (d: Diagnostic) => void): void {
-  const { driver = 'vtd', page_sizes: sizes, aperture } = host.iommu ?? {};
+  const { driver = 'vtd', page_sizes: sizes, aperture, reserved = [] } = host.iommu ?? {};
   const { orders } = iommuDriver(driver);
   for (const [index, size] of (sizes ?? []).entries())
     if (!orders.some((order) => 4096n << BigInt(order) === size)) {
@@ -153,6 +153,11 @@ function checkIommu(host: HostSpec, source: Source, path: Path, complain: (d: Di
     const what = { message: 'an IO page table without entries of 4KiB', expected: '4KiB among them' };
     complain(source.diagnostic([...path, 'host', 'iommu', 'page_sizes'], what));
   }
+  for (const [index, { start, end }] of reserved.entries())
+    if (end < start) {
+      const what = { message: 'this range ends before it starts' };
+      complain(source.diagnostic([...path, 'host', 'iommu', 'reserved', index], what));
+    }
   if (aperture !== undefined && aperture.end <= aperture.start)
     complain(
       source.diagnostic([...path, 'host', 'iommu', 'aperture'], { message: 'this aperture ends before it starts' }),

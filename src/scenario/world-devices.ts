@@ -48,10 +48,11 @@ function reservedOf(host: HostSpec, driver: IommuDriver): readonly ReservedRegio
     const last = BigInt(driver.aperturePages(addressBits(host))) * PAGE - 1n;
     if (aperture.end < last) windows.push({ start: aperture.end + 1n, end: last });
   }
+  // A page that is reserved in part cannot be mapped.
   return windows.map(({ start, end }) => ({
     kind: 'reserved',
     firstPage: Number(start / PAGE),
-    pages: Number((end + 1n) / PAGE - start / PAGE),
+    pages: Number(end / PAGE - start / PAGE) + 1,
   }));
 }
 

@@ -352,6 +352,17 @@ ${steps}
 expect: {possible: [pin-failure]}
 `;
 
+  it('lets nobody map a page of which a part is reserved', () => {
+    const steps = `
+    - vfio.info: {}
+      shows: {ranges: [0, 0xfff, 0x3000, 0xfedfffff, 0xfef00000, 0xffffffffffff]}
+    - vfio.map: {memory: a, iova: 0x2000, length: 4KiB}
+      expect: EINVAL
+    - vfio.map: {memory: a, iova: 0x3000, length: 4KiB}
+`;
+    expect(failures(io('reserved: [{start: 0x1800, end: 0x27ff}]', steps))).toEqual([]);
+  });
+
   it('tells with a small argsz how much its capabilities take, and leaves them out', () => {
     const steps = `
     - vfio.info: {}

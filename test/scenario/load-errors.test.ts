@@ -75,6 +75,10 @@ describe('a mistake in what there is', () => {
     ['host: {memory: {dma33: 4GiB}}', '[dma33] unknown key `dma33` | did you mean `dma32`'],
     ['host: {nodes: 2, memory: {normal: 1GiB}}', '[2] 2 nodes, and memory for 1'],
     ['host: {iommu: {driver: vdt}}', '[vdt] `vdt` is not allowed here | did you mean `vtd`'],
+    [
+      'host: {iommu: {reserved: [{start: 0x3000, end: 0x1fff}]}}',
+      '[{start: 0x3000, end: 0x1fff}] this range ends before it starts',
+    ],
     ['host: [1]', '[[1]] this is a list'],
     ['vms: {g: {process: vmn}}', '[vmn] no process `vmn` | did you mean `vmm`'],
     [
