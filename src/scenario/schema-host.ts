@@ -38,7 +38,7 @@ const zPageSize = zSize.refine((size) => size >= 4096n && (size & (size - 1n)) =
 
 const zIommu = z
   .strictObject({
-    driver: z.enum(IOMMU_DRIVERS).optional().describe('Which IOMMU the machine has.'),
+    driver: z.enum(IOMMU_DRIVERS).optional().describe('Which IOMMU the machine has; default: vtd, on s390x s390.'),
     mode: z
       .enum(['strict', 'lazy'])
       .optional()

@@ -60,7 +60,8 @@ function reservedOf(host: HostSpec, driver: IommuDriver): readonly ReservedRegio
 export function addDevices(world: World, frames: DeviceFrames): void {
   const { host } = world.one;
   const { sim, core } = world;
-  const driver = iommuDriver(host.iommu?.driver ?? 'vtd', host.iommu?.page_sizes);
+  const usual = core.kernel.profile.arch === 's390x' ? 's390' : 'vtd';
+  const driver = iommuDriver(host.iommu?.driver ?? usual, host.iommu?.page_sizes);
   const unit = new IommuUnit(sim, core.frames, core.folios, {
     name: 'iommu0',
     addressBits: addressBits(host),

@@ -352,6 +352,13 @@ ${steps}
 expect: {possible: [pin-failure]}
 `;
 
+  it('is that of the architecture, unless the host says which', () => {
+    const on = (kernel: string, pgsizes: number) =>
+      io('coherent: true', `    - vfio.info: {}\n      shows: {pgsizes: ${pgsizes}}\n`).replace('v6.12.117', kernel);
+    expect(failures(on('v6.12+s390x', 0x1000))).toEqual([]);
+    expect(failures(on('v6.12', 0x40201000))).toEqual([]);
+  });
+
   it('lets nobody map a page of which a part is reserved', () => {
     const steps = `
     - vfio.info: {}
