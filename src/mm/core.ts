@@ -122,6 +122,8 @@ export class CoreMm {
   readonly hugeReserved: ReadonlyMap<number, Cell<number>>;
   /** mm_all_locks_mutex */
   readonly allLocks: Mutex;
+  /** mf_mutex: one memory failure at a time. */
+  readonly memoryFailureMutex: Mutex;
   // Weak: actors of past executions go with their processes.
   private readonly threads = new WeakMap<Process, Thread>();
   // Ids are hashes of names that do not depend on the interleaving, so entries left by other executions are right too.
@@ -141,6 +143,7 @@ export class CoreMm {
     this.vmstat = new Vmstat(sim, kernel);
     this.tasklist = new Tally(sim, 'children forked');
     this.allLocks = new Mutex(sim, 'mm_all_locks_mutex');
+    this.memoryFailureMutex = new Mutex(sim, 'mf_mutex');
     this.lru = new Tally(sim, 'folios on LRU lists');
     this.swap = new Swap(sim, this.params.swapSlots, {
       stableWrites: this.params.swapStableWrites,

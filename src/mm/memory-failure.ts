@@ -4,6 +4,7 @@
 import { eventType } from '../engine/event.ts';
 import { call, type Steps } from '../engine/process.ts';
 import { step } from '../engine/step.ts';
+import { PMD_PAGES } from '../hw/machine.ts';
 import type { CoreMm } from './core.ts';
 import { lockFolio, unlockNow, waitWriteback, willUnlock } from './folio-lock.ts';
 import { hugetlbUnreservePages } from './hugetlb-reserve.ts';
@@ -12,6 +13,7 @@ import { leftFile, willLeaveFile } from './leave-file.ts';
 import { CONTENT_DROPPED } from './ledger.ts';
 import { folioIsolateLru, lruAddDrainAll } from './lru.ts';
 import { folioMkclean } from './mkclean.ts';
+import type { Mm } from './mm.ts';
 import {
   PG_ACTIVE,
   PG_ANON,
@@ -26,6 +28,7 @@ import {
   PG_UPTODATE,
   PG_WRITEBACK,
 } from './page-flags.ts';
+import { PTE_HWPOISON, ptePresent } from './pte.ts';
 import { folioPut, putNow, willPut } from './refcount.ts';
 import { filemapReleaseFolio } from './remove-mapping.ts';
 import { rmapLock } from './rmap.ts';
@@ -36,6 +39,9 @@ import type { Task } from './task.ts';
 import { tryToUnmap } from './unmap.ts';
 
 const POISON = step('memory_failure:TestSetPageHWPoison', 'op');
+const MUTEX = step('memory_failure:mf_mutex', 'lock');
+const MUTEX_UNLOCK = step('memory_failure:mf_mutex-unlock', 'lock');
+const WALK = step('kill_accessing_process:walk', 'op');
 const LOCK = step('memory_failure:folio_lock', 'lock');
 const UNLOCK = step('memory_failure:folio_unlock', 'lock');
 const WRITEBACK = step('memory_failure:folio_wait_writeback', 'disk-write');
@@ -73,11 +79,18 @@ export type FailureResult = 'ok' | 'EBUSY' | 'EHWPOISON';
  * the page was dealt with. EBUSY: ignored or failed; EHWPOISON: poisoned already, or an unsplittable THP.
  */
 export function* memoryFailure(core: CoreMm, pfn: number, flags: FailureFlags): Steps<FailureResult> {
+  yield core.memoryFailureMutex.lock(MUTEX);
+  const result = yield* call(failFrame(core, pfn, flags));
+  yield core.memoryFailureMutex.unlock(MUTEX_UNLOCK);
+  return result;
+}
+
+function* failFrame(core: CoreMm, pfn: number, flags: FailureFlags): Steps<FailureResult> {
   const { folios } = core;
   const head = folios.headOf(pfn);
   yield folios.flags.willUpdate(head, POISON);
   const kind = folios.flags.get(head);
-  if ((kind & PG_HWPOISON) !== 0) return 'EHWPOISON';
+  if ((kind & PG_HWPOISON) !== 0) return yield* call(failAgain(core, pfn, flags));
   folios.change(head, PG_HWPOISON);
   if ((kind & PG_HUGETLB) !== 0) return yield* call(failHugetlb(core, head, flags));
   if (folios.isLarge(head)) {
@@ -85,6 +98,35 @@ export function* memoryFailure(core: CoreMm, pfn: number, flags: FailureFlags): 
     if (failed !== null) return failed;
   }
   return yield* call(failPage(core, pfn, flags));
+}
+
+/** Poisoned already: who touches it once more is told (kill_accessing_process), and the caller's reference goes. */
+function* failAgain(core: CoreMm, pfn: number, flags: FailureFlags): Steps<FailureResult> {
+  let result: FailureResult = 'EHWPOISON';
+  const mm = core.current.task.mm.peek();
+  if (flags.actionRequired && mm !== null) {
+    yield* call(mm.mmapLock.read());
+    const vpn = yield* call(whereMapped(core, mm, pfn));
+    if (vpn === undefined) result = 'ok';
+    else yield* call(signal(core, pfn, vpn, 'BUS_MCEERR_AR'));
+    yield mm.mmapLock.up();
+  }
+  yield* call(folioPut(core, core.folios.headOf(pfn), 1, 'memory_failure'));
+  return result;
+}
+
+/** hwpoison_walk_ops: the first address whose entry maps the frame, or says that it is poisoned. */
+function* whereMapped(core: CoreMm, mm: Mm, pfn: number): Steps<number | undefined> {
+  const { pageTable } = mm;
+  for (const vma of core.sim.unwatched(() => mm.vmas.entries().map(([, one]) => one))) {
+    yield pageTable.willReadLeaves(vma.start, vma.pages, WALK);
+    for (let at = vma.start; at < vma.end; at++) {
+      const { pte, huge } = pageTable.peekLeaf(at);
+      if (!ptePresent(pte.bits) && (pte.bits & PTE_HWPOISON) === 0) continue;
+      if (pte.pfn + (huge ? at % PMD_PAGES : 0) === pfn) return at;
+    }
+  }
+  return undefined;
 }
 
 /** try_to_split_thp_page. Null: `pfn` is a folio of its own now, and the poisoned one. */

@@ -9,6 +9,7 @@ import {
   PG_ANON,
   PG_DIRTY,
   PG_HWPOISON,
+  PG_ISOLATED,
   PG_LOCKED,
   PG_MLOCKED,
   PG_PARTIALLY_MAPPED,
@@ -146,6 +147,7 @@ function* dropPoisoned(r: Reclaiming): Steps<Verdict> {
   }
   yield* call(tryToUnmap(core, head, { ignoreMlock: true, hwpoison: true }));
   yield willPut(core, head, POISON);
+  core.folios.change(head, 0, PG_ISOLATED);
   unlockNow(core, head);
   putNow(core, head, 1, 'shrink_folio_list:hwpoison');
   return 'gone';

@@ -16,6 +16,9 @@ import { folioPut, putNow, willPut } from './refcount.ts';
 import { mappingEvictFolio } from './remove-mapping.ts';
 import { splitFolio } from './split-folio.ts';
 
+const MUTEX = step('soft_offline_page:mf_mutex', 'lock');
+const MUTEX_UNLOCK = step('soft_offline_page:mf_mutex-unlock', 'lock');
+const POISONED = step('soft_offline_page:PageHWPoison', 'op');
 const LOCK = step('soft_offline_in_use_page:folio_lock', 'lock');
 const WRITEBACK = step('soft_offline_in_use_page:wait', 'disk-write');
 const UNLOCK = step('soft_offline_in_use_page:folio_unlock', 'lock');
@@ -23,6 +26,17 @@ const POISON = step('page_handle_poison', 'op');
 
 /** soft_offline_page of a frame of which the caller has a reference, which is given back. EBUSY: it stays in use. */
 export function* softOfflinePage(core: CoreMm, pfn: number): Steps<'ok' | Errno> {
+  yield core.memoryFailureMutex.lock(MUTEX);
+  const head = core.folios.headOf(pfn);
+  yield core.folios.flags.willRead(head, POISONED);
+  let result: 'ok' | Errno = 'ok';
+  if ((core.folios.flags.get(head) & PG_HWPOISON) !== 0) yield* call(folioPut(core, head, 1, 'soft_offline_page'));
+  else result = yield* call(softOfflineInUse(core, pfn));
+  yield core.memoryFailureMutex.unlock(MUTEX_UNLOCK);
+  return result;
+}
+
+function* softOfflineInUse(core: CoreMm, pfn: number): Steps<'ok' | Errno> {
   const { folios } = core;
   let head = folios.headOf(pfn);
   // get_hwpoison_page: what waits in a batch cannot be handled; shake_page drains them.

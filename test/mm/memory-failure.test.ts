@@ -5,6 +5,9 @@ import { PG_HWPOISON, PG_LRU } from '../../src/mm/page-flags.ts';
 import { PTE_HWPOISON, PTE_PRESENT } from '../../src/mm/pte.ts';
 import { injectError } from '../../src/mm/soft-offline.ts';
 import type { Task } from '../../src/mm/task.ts';
+import { loadScenario } from '../../src/scenario/load.ts';
+import { OPERATIONS } from '../../src/scenario/operations/index.ts';
+import { CaseSearcher } from '../../src/scenario/search/search-case.ts';
 import { anonArea, anonPage, cachedPage, hugePage, makeInode, mmOf, pinByHand, sharedArea } from '../support/pages.ts';
 import { makeTask, makeWorld, run, type TestWorld } from '../support/world.ts';
 
@@ -124,6 +127,42 @@ describe.each(KERNELS)('recorded pins/madv_soft_offline on %s', (kernel) => {
       expect(folios.refcount.peek(pfn)).toBe(1);
       expect(folios.mapcount.peek(pfn)).toBe(0);
       expect(run(world, task, () => cpuAccess(world.core, 1024, null))).toEqual({ token: content });
+    },
+  );
+});
+
+describe('a frame that is poisoned twice', () => {
+  it.each(KERNELS)('gives the second caller an error and takes nothing from it on %s', (kernel) => {
+    // The THP is pinned, so that it stays mapped and the second call finds it.
+    const { world, task, pfn, folios } = inject(kernel, 'anon_thp', true, 'hwpoison');
+    const before = folios.refcount.peek(pfn);
+    let signalled = false;
+    world.sim.on(MEMORY_ERROR_SIGNAL, () => {
+      signalled = true;
+    });
+    expect(run(world, task, () => injectError(world.core, 1024, 1, 'hwpoison'))).toBe('EHWPOISON');
+    expect(folios.refcount.peek(pfn)).toBe(before);
+    expect(signalled).toBe(kernel === NEW);
+  });
+
+  it.each(['HWPOISON', 'PAGEOUT'])(
+    'at once, or while it is reclaimed, has the references that it should (%s)',
+    (other) => {
+      const text = `title: T
+kernel: ${NEW}
+host: {cpus: 3, swap: 1MiB, memory: {normal: 16MiB}}
+memory: {ram: {kind: anon, size: 4KiB, populate: write}}
+processes: {p: {threads: 2, maps: {ram: {}}}}
+actors:
+  a: {on: p, do: [{madvise: {memory: ram, advice: HWPOISON}, expect: any}]}
+  b: {on: p, do: [{madvise: {memory: ram, advice: ${other}}, expect: any}]}
+`;
+      const scenario = loadScenario('test.yaml', text, OPERATIONS);
+      const searcher = new CaseSearcher(scenario, scenario.cases[0]!, { strategy: 'dpor', maxExecutions: 2000 });
+      while (searcher.next());
+      const { findings, verdict } = searcher.result();
+      expect(findings.map(({ finding }) => finding.message)).toEqual([]);
+      expect(verdict).toBe('verified');
     },
   );
 });
