@@ -8,7 +8,7 @@ import { cpuAccess } from './access.ts';
 import type { CoreMm } from './core.ts';
 import type { Errno } from './errno.ts';
 import { daxBlock } from './fault-pfn.ts';
-import { lockFolio, unlockNow, waitUnlocked, waitWriteback } from './folio-lock.ts';
+import { lockFolio, unlockNow, waitUnlocked, waitWriteback, willUnlock } from './folio-lock.ts';
 import type { Inode } from './inode.ts';
 import { PAGE_DIRTIED } from './ledger.ts';
 import { folioAddLru } from './lru.ts';
@@ -158,8 +158,7 @@ function* writeLocked(core: CoreMm, inode: Inode, index: number, token: number):
   yield core.frames.content.willWrite(pfn, COPY_IN);
   core.frames.content.set(pfn, token);
   report(core, inode, index, pfn, token, true);
-  yield* call(writeEnd(core, head));
-  if (inode.kind !== 'shmem') yield* call(grow(inode, index));
+  yield* call(writeEnd(core, inode, index, head));
   return 'ok';
 }
 
@@ -209,11 +208,18 @@ function* lockForWrite(core: CoreMm, inode: Inode, index: number): Steps<number 
   }
 }
 
-/** block_commit_write, shmem_write_end: up to date, dirty, unlocked. */
-function* writeEnd(core: CoreMm, head: number): Steps<void> {
+/**
+ * block_commit_write, shmem_write_end: up to date, dirty, unlocked. The file grows before the unlock: writeback would leave
+ * out what lies beyond its end.
+ */
+function* writeEnd(core: CoreMm, inode: Inode, index: number, head: number): Steps<void> {
   yield willMarkDirty(core, head, COMMIT);
   core.folios.change(head, PG_UPTODATE);
   markDirtyNow(core, head);
+  if (inode.kind !== 'shmem') {
+    willUnlock(core, head, GROW);
+    yield* call(grow(inode, index));
+  }
   unlockNow(core, head);
   yield* call(folioPut(core, head, 1, 'write_end'));
 }

@@ -1,5 +1,6 @@
 // Writeback against those who write, in every order: what must hold whoever wins; and that each known way of losing a
 // write shows in some order, and goes away when the kernel's guard is switched on.
+
 import { describe, expect, it } from 'vitest';
 import { dirtyLoss } from '../../src/check/dirty-loss.ts';
 import { call, type Steps } from '../../src/engine/process.ts';
@@ -19,6 +20,9 @@ import { PTE_DIRTY } from '../../src/mm/pte.ts';
 import { folioPut } from '../../src/mm/refcount.ts';
 import { unpinUserPages } from '../../src/mm/unpin.ts';
 import { DIRTY_WITHOUT_BUFFERS, writeCachePages } from '../../src/mm/writeback.ts';
+import { loadScenario } from '../../src/scenario/load.ts';
+import { OPERATIONS } from '../../src/scenario/operations/index.ts';
+import { CaseSearcher } from '../../src/scenario/search/search-case.ts';
 import {
   BASE,
   cachedFrame,
@@ -293,5 +297,27 @@ describe('the steps of writeback', () => {
     const result = swapTest(b.sim, { runs: 40 });
     expect(result.failure).toBeNull();
     expect(result.swaps).toBeGreaterThan(100);
+  });
+});
+
+describe('write(2) that grows a file', () => {
+  // The file grew after the unlock: the flusher in between saw a page beyond the end, and left it clean and unwritten.
+  it('is not lost to the flusher that comes when its page is unlocked', { timeout: 60_000 }, () => {
+    const scenario = loadScenario(
+      'test.yaml',
+      `title: T
+kernel: v6.12.117
+memory: {f: {kind: file, size: 4KiB, file_size: 0}}
+processes: {p: {}}
+actors:
+  p: [{file.write: {memory: f, length: 4KiB}}]
+`,
+      OPERATIONS,
+    );
+    const searcher = new CaseSearcher(scenario, scenario.cases[0]!, { strategy: 'dpor', maxExecutions: 5000 });
+    while (searcher.next());
+    const { findings, verdict } = searcher.result();
+    expect(findings.map(({ finding }) => finding.message)).toEqual([]);
+    expect(verdict).toBe('verified');
   });
 });
