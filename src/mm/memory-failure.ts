@@ -23,6 +23,7 @@ import {
   PG_HWPOISON,
   PG_ISOLATED,
   PG_LRU,
+  PG_MLOCKED,
   PG_SWAPCACHE,
   PG_UNEVICTABLE,
   PG_UPTODATE,
@@ -162,7 +163,7 @@ function* failPage(core: CoreMm, pfn: number, flags: FailureFlags): Steps<Failur
     const truncated = folios.mapping.peek(pfn) === 0 && !folios.has(pfn, PG_SWAPCACHE | PG_ANON);
     if (truncated && folios.has(pfn, PG_LRU)) return yield* call(giveUp(core, pfn));
   }
-  return yield* call(pageAction(core, pfn));
+  return yield* call(pageAction(core, pfn, before));
 }
 
 function* giveUp(core: CoreMm, pfn: number): Steps<FailureResult> {
@@ -226,10 +227,13 @@ function* killProcs(core: CoreMm, head: number, flags: FailureFlags): Steps<void
   if (vpn !== null) yield* call(signal(core, head, vpn, 'BUS_MCEERR_AR'));
 }
 
-/** identify_page_state, page_action. */
-function* pageAction(core: CoreMm, pfn: number): Steps<FailureResult> {
+/** identify_page_state, page_action; `before`: the flags of the page before anything was done to it. */
+function* pageAction(core: CoreMm, pfn: number, before: number): Steps<FailureResult> {
   const { folios } = core;
   const flags = folios.flags.peek(pfn);
+  // me_unknown: somebody has isolated it, and it stays as it is, mapped and in its file.
+  if (((before | flags) & (PG_LRU | PG_SWAPCACHE | PG_MLOCKED | PG_UNEVICTABLE)) === 0)
+    return yield* call(giveUp(core, pfn));
   if ((flags & PG_SWAPCACHE) !== 0) return yield* call(poisonSwapCache(core, pfn, (flags & PG_DIRTY) !== 0));
   if ((flags & PG_DIRTY) !== 0 && core.kernel.has('hwpoison.sets-page-error')) {
     yield folios.flags.willUpdate(pfn, DIRTY);

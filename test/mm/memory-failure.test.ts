@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { cpuAccess } from '../../src/mm/access.ts';
+import { folioIsolateLru } from '../../src/mm/lru.ts';
 import { MEMORY_ERROR_SIGNAL } from '../../src/mm/memory-failure.ts';
 import { PG_HWPOISON, PG_LRU } from '../../src/mm/page-flags.ts';
 import { PTE_HWPOISON, PTE_PRESENT } from '../../src/mm/pte.ts';
@@ -165,4 +166,20 @@ actors:
       expect(verdict).toBe('verified');
     },
   );
+});
+
+describe('a frame that somebody has isolated', () => {
+  it('stays where it is: nobody knows what to do with it', () => {
+    const world = makeWorld({ kernel: NEW });
+    const task = makeTask(world, 'a');
+    const inode = makeInode(world, { kind: 'file' });
+    sharedArea(task, inode, 1024, 8);
+    const pfn = cachedPage(world, inode, 0, [[task, 1024]], { content: 'A' });
+    expect(run(world, task, () => folioIsolateLru(world.core, pfn))).toBe(true);
+    // Before, it left the file without being unmapped.
+    expect(run(world, task, () => injectError(world.core, 1024, 1, 'hwpoison'))).toBe('EBUSY');
+    expect(inode.pages.peek(0)).toBe(pfn + 1);
+    expect(mmOf(task).pageTable.peekPte(1024).bits & PTE_PRESENT).toBe(PTE_PRESENT);
+    expect(world.core.folios.has(pfn, PG_HWPOISON)).toBe(true);
+  });
 });
