@@ -26,6 +26,7 @@ import { getNow, putNow, willPut } from './refcount.ts';
 import { flushTlbRange } from './tlb.ts';
 import type { Vma } from './vma.ts';
 
+const SMALL = step('__split_huge_pmd:small', 'lock');
 const INVALIDATE = step('__split_huge_pmd:invalidate', 'pte-op');
 const CLEAR = step('__split_huge_pmd:clear-file', 'pte-op');
 const POPULATE = step('__split_huge_pmd:populate', 'pte-op');
@@ -39,6 +40,24 @@ export function* splitHugePmd(core: CoreMm, mm: Mm, vma: Vma, row: number): Step
   const range = { mm, start, end: start + PMD_PAGES, event: 'CLEAR', blockable: true } as const;
   yield* call(mm.notifiers.start(range));
   yield* call(splitHugePmdLocked(core, mm, vma, row));
+  yield* call(mm.notifiers.end(range));
+}
+
+/**
+ * split_huge_pmd_address: the notifiers hear of it whether the entry is huge or not, as long as there is a table that could
+ * hold it. mmap_lock is held for write.
+ */
+export function* splitHugePmdAddress(core: CoreMm, mm: Mm, vma: Vma, row: number): Steps<void> {
+  const { pageTable } = mm;
+  if (!pageTable.peekPmdTable(row)) return;
+  const start = row * PMD_PAGES;
+  const range = { mm, start, end: start + PMD_PAGES, event: 'CLEAR', blockable: true } as const;
+  yield* call(mm.notifiers.start(range));
+  if ((pageTable.peekPmd(row).bits & PMD_LEAF) !== 0) yield* call(splitHugePmdLocked(core, mm, vma, row));
+  else {
+    pageTable.willReadPmd(row, SMALL);
+    yield pageTable.ptl.pass(row, SMALL);
+  }
   yield* call(mm.notifiers.end(range));
 }
 

@@ -38,8 +38,8 @@ export function* adviseVma(
   if (advice === 'HUGEPAGE' && hooks.khugepagedEnter !== undefined) yield* call(hooks.khugepagedEnter(core, mm));
   if (change === null || already(vma, change)) return 'ok';
   if (!maySplit(core, vma, from) || !maySplit(core, vma, to)) return 'EINVAL';
-  yield* call(splitVma(mm, from));
-  yield* call(splitVma(mm, to));
+  yield* call(splitVma(core, mm, from));
+  yield* call(splitVma(core, mm, to));
   yield* call(replaceVma(mm, lookVma(mm, from)!.with(change)));
   yield* call(mergeVmas(mm, from, to));
   return 'ok';

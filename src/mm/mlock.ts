@@ -90,8 +90,8 @@ function* mlockFixup(core: CoreMm, mm: Mm, vma: Vma, from: number, to: number, f
   const { fields } = vma;
   if (fields.io || vma.dontExpand || fields.file?.kind === 'fsdax' || fields.file?.kind === 'secret') return;
   if (fields.locked === flags.locked && fields.lockOnFault === flags.lockOnFault) return;
-  yield* call(splitVma(mm, from));
-  yield* call(splitVma(mm, to));
+  yield* call(splitVma(core, mm, from));
+  yield* call(splitVma(core, mm, to));
   const charge = flags.locked === fields.locked ? 0 : (to - from) * (flags.locked ? 1 : -1);
   yield* call(chargeLocked(core, mm, charge));
   const changed = lookVma(mm, from)!.with(flags);

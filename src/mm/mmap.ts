@@ -245,8 +245,8 @@ export function* doMunmap(core: CoreMm, mm: Mm, from: number, to: number, downgr
   for (const vma of [first, last]) {
     if (!maySplit(core, vma, from) || !maySplit(core, vma, to)) return 'EINVAL';
   }
-  yield* call(splitVma(mm, from));
-  yield* call(splitVma(mm, to));
+  yield* call(splitVma(core, mm, from));
+  yield* call(splitVma(core, mm, to));
 
   const gone = lookVmas(mm, from, to);
   const locked = gone.reduce((sum, vma) => sum + (vma.fields.locked ? vma.pages : 0), 0);

@@ -287,8 +287,8 @@ function* mbindRange(core: CoreMm, mm: Mm, from: number, to: number, bindNode: n
   const unlike = lookVmas(mm, from, to).filter(({ fields }) => fields.bindNode !== bindNode);
   if (unlike.length === 0) return null;
   if (unlike.some((vma) => !maySplit(core, vma, from) || !maySplit(core, vma, to))) return 'EINVAL';
-  yield* call(splitVma(mm, from));
-  yield* call(splitVma(mm, to));
+  yield* call(splitVma(core, mm, from));
+  yield* call(splitVma(core, mm, to));
   for (const vma of lookVmas(mm, from, to)) yield* call(replaceVma(mm, vma.with({ bindNode })));
   yield* call(mergeVmas(mm, from, to));
   return null;

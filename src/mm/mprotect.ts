@@ -64,8 +64,8 @@ function* mprotectFixup(
   if ((read && !old.mayRead) || (write && !old.mayWrite)) return 'EACCES';
   if (read === old.read && write === old.write && exec === old.exec) return 'ok';
   if (!maySplit(core, vma, from) || !maySplit(core, vma, to)) return 'EINVAL';
-  yield* call(splitVma(mm, from));
-  yield* call(splitVma(mm, to));
+  yield* call(splitVma(core, mm, from));
+  yield* call(splitVma(core, mm, to));
   const changed = lookVma(mm, from)!.with({ read, write, exec });
   yield* call(replaceVma(mm, changed));
   yield* call(changeProtection(core, gather, mm, changed, from, to));

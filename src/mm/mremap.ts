@@ -162,8 +162,8 @@ function* moveVma(core: CoreMm, mm: Mm, request: MremapRequest, pages: number, t
     if (unmerged !== 'ok') return { errno: unmerged };
   }
   if (dontUnmap && lookVma(mm, at)!.fields.locked) {
-    yield* call(splitVma(mm, at));
-    yield* call(splitVma(mm, at + pages));
+    yield* call(splitVma(core, mm, at));
+    yield* call(splitVma(core, mm, at + pages));
   }
   const vma = lookVma(mm, at)!;
   const untouched = vma.anonymous && vma.fields.anonVma === null;

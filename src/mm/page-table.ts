@@ -76,6 +76,13 @@ export class PageTable {
     return this.pmdBits.willRead(row, at);
   }
 
+  /** Is there a table of PMD entries that holds this row? Taken to be while one of them is used. Looks without a step. */
+  peekPmdTable(row: number): boolean {
+    const first = row - (row % PMD_PAGES);
+    const filled = this.pmdBits.nextFilled(first);
+    return filled >= 0 && filled < first + PMD_PAGES;
+  }
+
   /** Range of PMD rows, inclusive. */
   willReadPmds(from: number, to: number, at: Step): Announced {
     return this.pmdBits.willReadRange(from, to, at);

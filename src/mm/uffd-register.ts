@@ -26,7 +26,7 @@ export function* userfaultfdRegister(
   const refused = checkAreas(core, vmas, from, to, modes, context);
   if (refused === null) {
     for (const vma of vmas) {
-      if (!sameUffd(vma.fields.uffd, registration)) yield* call(change(mm, vma, from, to, registration));
+      if (!sameUffd(vma.fields.uffd, registration)) yield* call(change(core, mm, vma, from, to, registration));
     }
     yield* call(mergeVmas(mm, from, to));
   }
@@ -43,7 +43,7 @@ export function* userfaultfdUnregister(core: CoreMm, mm: Mm, from: number, to: n
     for (const vma of vmas) {
       if (vma.fields.uffd === null) continue;
       if (vma.userfaults(UFFD_WP)) yield* call(uffdWpRange(core, mm, vma, from, to, false));
-      yield* call(change(mm, vma, from, to, null));
+      yield* call(change(core, mm, vma, from, to, null));
     }
     yield* call(mergeVmas(mm, from, to));
   }
@@ -95,9 +95,9 @@ function splitsHuge(vmas: readonly Vma[], from: number, to: number): boolean {
   });
 }
 
-function* change(mm: Mm, vma: Vma, from: number, to: number, uffd: UffdRegistration | null): Steps<void> {
+function* change(core: CoreMm, mm: Mm, vma: Vma, from: number, to: number, uffd: UffdRegistration | null): Steps<void> {
   const start = Math.max(from, vma.start);
-  yield* call(splitVma(mm, start));
-  if (to < vma.end) yield* call(splitVma(mm, to));
+  yield* call(splitVma(core, mm, start));
+  if (to < vma.end) yield* call(splitVma(core, mm, to));
   yield* call(replaceVma(mm, lookVma(mm, start)!.with({ uffd })));
 }

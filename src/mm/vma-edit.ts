@@ -3,11 +3,14 @@
 import { call, type Steps } from '../engine/process.ts';
 import type { RwSem } from '../engine/rwsem.ts';
 import { type Step, step } from '../engine/step.ts';
+import { PMD_PAGES } from '../hw/machine.ts';
 import type { AnonVma } from './anon-vma.ts';
 import type { CoreMm } from './core.ts';
+import { splitHugePmdAddress } from './huge-pmd.ts';
 import type { Inode } from './inode.ts';
 import { iput } from './iput.ts';
 import type { Mm } from './mm.ts';
+import { pmdOf } from './page-table.ts';
 import type { UffdRegistration, Vma } from './vma.ts';
 
 const SPLIT = step('__split_vma', 'op');
@@ -62,9 +65,10 @@ export function maySplit({ kernel }: CoreMm, vma: Vma, at: number): boolean {
 }
 
 /** __split_vma: the VMA over `at` becomes two. Nothing happens when `at` is a border already. */
-export function* splitVma(mm: Mm, at: number): Steps<void> {
+export function* splitVma(core: CoreMm, mm: Mm, at: number): Steps<void> {
   const vma = lookVma(mm, at);
   if (vma === undefined || vma.start === at) return;
+  yield* call(vmaAdjustTransHuge(core, mm, vma, at));
   yield* call(
     editVmas(mm, rmapLocksOf(vma), SPLIT, () => {
       // A fault may have given it its anon_vma before mmap_lock was taken for write; never since.
@@ -72,6 +76,17 @@ export function* splitVma(mm: Mm, at: number): Steps<void> {
       mm.vmas.set(at, vma.slice(at, vma.end));
     }),
   );
+}
+
+/**
+ * vma_adjust_trans_huge: no entry may map across the border that is about to be. Since 6.3 with the rmap locks held
+ * already, which nobody can tell who comes for them: the memory is the same, mapped by pages.
+ */
+function* vmaAdjustTransHuge(core: CoreMm, mm: Mm, vma: Vma, at: number): Steps<void> {
+  const row = pmdOf(at);
+  const first = row * PMD_PAGES;
+  if (vma.hugetlb || at === first || vma.start > first || vma.end < first + PMD_PAGES) return;
+  yield* call(splitHugePmdAddress(core, mm, vma, row));
 }
 
 /** Replace the VMA that starts at `vma.start` by one with the same borders and other flags. */

@@ -154,10 +154,7 @@ describe('mprotect', () => {
     expect(lab.pfn()).not.toBe(lab.core.zeroPfn);
   });
 
-  it.each([
-    ['v6.1.192', ['0-8']],
-    ['v6.12.117', ['0-8']],
-  ])('opens its window at the first populated entry (%s)', (kernel, windows) => {
+  it.each(['v6.1.192', 'v6.12.117'])('opens its window at the first populated entry (%s)', (kernel) => {
     const lab = new Lab({ kernel });
     lab.map({ pages: 1024 + 8 });
     const start = Math.ceil(lab.vpn / 512) * 512;
@@ -171,9 +168,10 @@ describe('mprotect', () => {
         return true;
       },
     });
+    // The first is that of the border (vma_adjust_trans_huge), which a huge page might lie across.
     protect(lab, RO, 8, start);
-    expect(seen).toEqual(windows);
+    expect(seen).toEqual(['0-512', '0-8']);
     protect(lab, RW, 8, start + 512);
-    expect(seen).toEqual(windows);
+    expect(seen).toEqual(['0-512', '0-8']);
   });
 });

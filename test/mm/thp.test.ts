@@ -7,6 +7,7 @@ import type { Errno } from '../../src/mm/errno.ts';
 import { tryLockNow, unlockNow, willTryLock, willUnlock } from '../../src/mm/folio-lock.ts';
 import { splitHugePmd } from '../../src/mm/huge-pmd.ts';
 import { folioIsolateLru, lruAddDrainAll } from '../../src/mm/lru.ts';
+import { mlock } from '../../src/mm/mlock.ts';
 import type { Mm } from '../../src/mm/mm.ts';
 import { PG_PARTIALLY_MAPPED } from '../../src/mm/page-flags.ts';
 import { PMD_LEAF, PMD_TABLE, PTE_PRESENT, PTE_SPECIAL, PTE_WRITE } from '../../src/mm/pte.ts';
@@ -115,6 +116,23 @@ describe.each(KERNELS)('splitting a THP on %s', (kernel) => {
     }
     expect(folios.largeMapcount.peek(head)).toBe(512);
     expect(folios.refcount.peek(head)).toBe(513);
+  });
+
+  it.each([1, 0])('of a VMA that is split there is mapped by pages, so that fork copies it once: huge %d', (huge) => {
+    const { world, task, vma, mm, folios } = thpWorld(kernel);
+    const head = huge === 1 ? hugePage(world, task, vma, 1024) : anonPage(world, task, vma, 1025);
+    const windows: string[] = [];
+    mm.notifiers.registerNow({
+      name: 'witness',
+      *invalidateRangeStart({ start, end }) {
+        windows.push(`${start}..${end}`);
+        return true;
+      },
+    });
+    run(world, task, () => mlock(world.core, 1024, 1, false));
+    expect(mm.pageTable.peekPmd(2).bits).toBe(PMD_TABLE);
+    expect(windows).toContain('1024..1536');
+    expect(folios.mapcount.peek(head)).toBe(1);
   });
 
   it('splits the PMD of a pinned one: same frames, still one folio (R42, recorded: thp_partial_mprotect)', () => {
