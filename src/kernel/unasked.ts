@@ -17,7 +17,6 @@ const UNASKED: ReadonlySet<string> = new Set([
   'gmem.mmap',
   'gmem.reserved-slots-have-no-attributes',
   'gpc.offset-follows-move',
-  'gpc.present',
   'gup.bad-range-errno',
   'gup.fast.cont-pte-head-flag',
   'gup.fast.folded-tables',

@@ -6,6 +6,7 @@ import { VIEW_REMOVED } from '../mm/ledger.ts';
 import type { Mm } from '../mm/mm.ts';
 import { registerNotifier } from '../mm/notifier-register.ts';
 import { clearAsyncPf } from './async-pf.ts';
+import { gpcDeactivate } from './gpc-refresh.ts';
 import { kvmNotifierOps, release } from './notifier.ts';
 import { Vcpu } from './vcpu.ts';
 import { vcpuUnmap } from './vcpu-map.ts';
@@ -71,6 +72,8 @@ export function* destroyVm(vm: Vm): Steps<void> {
   // kvm_arch_flush_shadow_all once more: release has run, by exit or by the unregistration, and finds nothing now.
   yield* call(release(vm));
   for (const vcpu of vm.vcpus.peek()) yield* call(clearAsyncPf(vm, vcpu));
+  // kvm_xen_destroy_vcpu, kvm_xen_destroy_vm
+  for (const gpc of vm.caches.peek()) yield* call(gpcDeactivate(vm, gpc));
   // free_nested
   for (const map of vm.hostMaps.peek()) yield* call(vcpuUnmap(vm, map, true));
   yield vm.gone.willWrite(GONE);

@@ -6,7 +6,7 @@ import { type Step, step } from '../engine/step.ts';
 import { until } from '../engine/wait.ts';
 import { FRAME_ACCESS } from '../hw/frames.ts';
 import type { Errno } from '../mm/errno.ts';
-import { GUEST_WROTE, PAGE_DIRTIED } from '../mm/ledger.ts';
+import { GUEST_WROTE, PAGE_DIRTIED, REFERENCE_DROPPED, REFERENCE_TAKEN } from '../mm/ledger.ts';
 import { markDirtyNow, willMarkDirty } from './dirty-bitmap.ts';
 import type { GfnToPfnCache } from './gpc.ts';
 import { type FoundPfn, hvaToPfn, releasePfn } from './hva-to-pfn.ts';
@@ -208,7 +208,13 @@ function* dropHeld(vm: Vm, gpc: GfnToPfnCache, frame: FoundPfn | null): Steps<vo
   yield gpc.heldPfn.willUpdate(REFRESH_UNLOCK);
   const pfn = gpc.heldPfn.value;
   gpc.heldPfn.value = frame?.counted === true ? frame.pfn : 0;
+  tellReference(vm, gpc, gpc.heldPfn.value, REFERENCE_TAKEN);
   if (pfn !== 0) yield* call(releasePfn(vm.core, { pfn, generation: 0, writable: true, counted: true }));
+  tellReference(vm, gpc, pfn, REFERENCE_DROPPED);
+}
+
+function tellReference({ core: { sim } }: Vm, gpc: GfnToPfnCache, pfn: number, what: typeof REFERENCE_TAKEN): void {
+  if (pfn !== 0 && sim.hears(what)) sim.emit(what, { runs: [{ pfn, pages: 1 }], owner: gpc.name });
 }
 
 /**

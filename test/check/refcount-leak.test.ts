@@ -63,4 +63,13 @@ describe('refcount-leak', () => {
       expect(findingsOf(head + map + EXIT)).toEqual([]);
     },
   );
+
+  it.each(['v5.17', 'v5.19'])('is not the page of a cache of KVM, which goes inactive with the VM: %s', (kernel) => {
+    const head = HEAD.replace('v6.1.192', kernel).replace('devices:', 'vms: {vm: {process: p}}\ndevices:');
+    const cache = `    - kvm.set_memory_region: {slot: 0, gpa: 0, memory: ram}
+    - gpc.activate: {gpa: 0, as: runstate}
+`;
+    expect(findingsOf(head + cache)).toEqual([]);
+    expect(findingsOf(head + cache + EXIT)).toEqual([]);
+  });
 });

@@ -15,6 +15,7 @@ const FILES: Readonly<Record<string, string>> = {
   'exec.yaml': `${HEAD}actors: {p: [exec, {touch: {memory: ram}}]}\n`,
   'file.yaml': `${HEAD}actors: {p: [{truncate: {memory: ram, size: 0}}]}\n`,
   'vdso.yaml': `${HEAD.replace('anon', 'vdso')}actors: {p: [{file.write: {memory: ram}}]}\n`,
+  'cache.yaml': `${HEAD.replace('v6.12', 'v5.15')}vms: {vm: {process: p}}\nactors: {p: [{gpc.activate: {gpa: 0, as: c}}]}\n`,
   'fine.yaml': `${HEAD}actors: {p: [{touch: {memory: ram}}]}\n`,
   'endless.yaml': `${HEAD}actors: {p: [{repeat: {times: 100000, do: [{touch: {memory: ram}}]}}]}\n`,
 };
@@ -63,6 +64,7 @@ describe('a mistake that shows in the run', () => {
     ['container.yaml', 'container.yaml:5:14: error: `vfio.map`:'],
     ['exec.yaml', 'exec.yaml:5:20: error: `touch`: p does not map ram'],
     ['file.yaml', 'file.yaml:5:14: error: `truncate`: ram has no file behind it'],
+    ['cache.yaml', 'cache.yaml:6:14: error: `gpc.activate`: this kernel has no gfn-to-pfn caches: they came with 5.17'],
     ['vdso.yaml', 'vdso.yaml:5:14: error: `file.write`: ram has no file behind it'],
   ])('%s is pointed at, with exit code 2', async (file, message) => {
     const { code, stderr, stdout } = await pinsim('run', file);

@@ -298,6 +298,8 @@ export const kvmOperations = [
     args: z.strictObject({ ...VM, gpa: zAddress, as: zDeclares('cache') }),
     *run(context, args) {
       const { world } = context.performance;
+      if (!world.kernel.has('gpc.present'))
+        throw new ScriptMistake('this kernel has no gfn-to-pfn caches: they came with 5.17');
       const vm = vmOf(context, args.vm);
       const known = world.named.get(`cache:${args.as.name}`);
       const gpc =
