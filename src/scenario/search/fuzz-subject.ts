@@ -30,7 +30,11 @@ const BEHAVIOUR = 0x62656861;
 /** What a made-up workload is refused for, or does not do as its author meant, is an answer and no failure. */
 const ANSWERS = ['pin-failure', 'unexpected-outcome'];
 /** Steps at which a script waits because it says so: who waits there for ever is not the kernel's fault. */
-const OWN_WAITS = /^(script:|do_wait$|pause$)/;
+const OWN_WAITS = /^(script:|do_wait$|pause$|mdev:wait-unpinned$)/;
+/** Steps that wait for what a script would have to do: when all who are left wait there, none was left to do it. */
+const LEFT_WAITING = /^(sb_start_write|handle_userfault:wait)$/;
+/** The script itself has a driver write what it had it pin for reading. */
+const OWN_BREACH = 'isolation-breach|read-only pin|gup-user:copy-to-page';
 
 /** A finding in the making. */
 interface Found {
@@ -240,11 +244,12 @@ export class FuzzSubject {
   }
 
   /** Is it no more than what a script that nobody thought of brings upon itself? */
-  private isAnswer({ kind, steps, details }: Finding): boolean {
-    if (ANSWERS.includes(kind)) return true;
+  private isAnswer({ kind, steps, details, identity }: Finding): boolean {
+    if (ANSWERS.includes(kind) || identity === OWN_BREACH) return true;
     // Pages that the script took under a name, and never gave back.
     if (kind === 'refcount-leak') return this.subject.world.holds.has(String(details.owner).split(' of ')[0]!);
-    return kind === 'deadlock' && steps.some(({ label }) => OWN_WAITS.test(label));
+    if (kind !== 'deadlock') return false;
+    return steps.some(({ label }) => OWN_WAITS.test(label)) || steps.every(({ label }) => LEFT_WAITING.test(label));
   }
 
   private get steps(): number {

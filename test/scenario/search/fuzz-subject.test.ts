@@ -45,6 +45,24 @@ describe('a unit of a campaign', () => {
     expect(lacked(STEPS_MAX, true)).toEqual([]);
   });
 
+  it.each([
+    ['a filesystem that nobody thaws', '[{fsfreeze: {memory: image}}, {file.write: {memory: image, offset: 0}}]'],
+    [
+      'a write to what was pinned for reading',
+      '[{gup.pin: {memory: ram, write: false, as: x}}, {gup.write: {pin: x}}]',
+    ],
+  ])('takes %s for what a made-up script brings upon itself', (_what, steps) => {
+    const text = `title: T
+memory: {ram: {kind: anon, size: 4KiB, prot: r, populate: read}, image: {kind: file, size: 4KiB, mount: disk}}
+processes: {p: {maps: {ram: {}}}}
+actors: {p: ${steps}}
+`;
+    const scenario = loadScenario('a.yaml', text, OPERATIONS);
+    const found = (madeUp: boolean) =>
+      new FuzzSubject(scenario, scenario.cases[0]!, settings, STEPS_MAX, madeUp).perform(0, [0]).findings.length;
+    expect([found(false), found(true)]).toEqual([1, 0]);
+  });
+
   it('tells only what its own runs asked of the kernel', () => {
     // A unit of no runs tells what the set-up asked.
     const asks = SCENARIOS.slice(0, 12).map(({ scenario }) => {
