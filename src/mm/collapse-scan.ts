@@ -129,8 +129,7 @@ export function* scanPmd(core: CoreMm, mm: Mm, vma: Vma, row: number, limits: Co
   const found = { none: 0, unmapped: 0, shared: 0, referenced: 0, writable: false };
   let failed: Exclude<ScanResult, 'SUCCEED'> | null = null;
   for (let vpn = first; vpn < first + PMD_PAGES && failed === null; vpn++) {
-    // The page-table lock is held.
-    failed = yield* call(scanPte(core, vma, pageTable.peekPte(vpn), limits, found));
+    failed = yield* call(scanPte(core, mm, vma, vpn, limits, found));
   }
   yield pageTable.ptl.unlock(row, UNLOCK);
   if (failed !== null) return failed;
@@ -149,15 +148,17 @@ interface Counts {
   writable: boolean;
 }
 
-/** One entry. */
+/** One entry. The page-table lock is held. */
 function* scanPte(
   core: CoreMm,
+  { pageTable }: Mm,
   vma: Vma,
-  pte: Pte,
+  vpn: number,
   limits: CollapseLimits | null,
   found: Counts,
 ): Steps<Exclude<ScanResult, 'SUCCEED'> | null> {
   const { folios } = core;
+  const pte = pageTable.peekPte(vpn);
   if (pteNone(pte.bits) || (ptePresent(pte.bits) && pte.pfn === core.zeroPfn)) {
     if (vma.fields.uffd !== null || ++found.none > (limits?.none ?? PMD_PAGES)) return 'EXCEED_NONE_PTE';
     return null;
@@ -172,6 +173,8 @@ function* scanPte(
   const pfn = normalPfn(core, pte);
   if (pfn === undefined) return 'PAGE_NULL';
   const head = folios.headOf(pfn);
+  // The entry as well: hundreds of them may look at one large folio.
+  pageTable.willReadPte(vpn, LOOK);
   yield folios.willCompareRefs(head, LOOK);
   const flags = folios.flags.get(head);
   if ((flags & PG_ANON) === 0) return 'PAGE_ANON';
