@@ -5,13 +5,14 @@ import { type Announced, step } from '../engine/step.ts';
 import { until } from '../engine/wait.ts';
 import { cpuAccess } from './access.ts';
 import type { CoreMm } from './core.ts';
-import { type DirectIo, grabBuffer, setPagesDirty, submit } from './dio-bio.ts';
+import { DirectIo, grabBuffer, setPagesDirty, submit } from './dio-bio.ts';
 import { invalidateInodePages2 } from './drop-caches.ts';
 import type { Errno } from './errno.ts';
 import { pread, writePage } from './file-io.ts';
 import type { Inode } from './inode.ts';
 import { writeAndWait } from './msync.ts';
 
+const END = step('__iomap_dio_rw:end', 'none');
 const CHECKS = step('iomap_dio_rw:checks', 'op');
 const OVERWRITE = step('ext4_overwrite_io', 'op');
 const BLOCKS = step('ext4_iomap_begin', 'op');
@@ -25,7 +26,7 @@ export function inodeDioWait(inode: Inode): Announced {
   });
 }
 
-/** read(2) of an O_DIRECT file into pages from `vpn` on. EINVAL: no O_DIRECT here, or the end; EFAULT: the buffer. */
+/** read(2) of an O_DIRECT file into pages from `vpn` on. EINVAL: no O_DIRECT here; EFAULT: the buffer. */
 export function* directRead(
   core: CoreMm,
   inode: Inode,
@@ -90,6 +91,7 @@ function* bufferedRead(core: CoreMm, inode: Inode, index: number, vpn: number, p
   for (let i = 0; i < pages; i++) {
     const read = yield* call(pread(core, inode, index + i, vpn + i));
     if ('errno' in read) return read.errno;
+    if (read.token === null) break;
   }
   return 'ok';
 }
@@ -115,7 +117,13 @@ function* finished(request: DirectIo): Steps<'ok' | Errno> {
 function* startRead(core: CoreMm, inode: Inode, index: number, vpn: number, pages: number): Steps<DirectIo | Errno> {
   yield inode.sizePages.willRead(CHECKS);
   const length = Math.min(pages, inode.sizePages.value - index);
-  if (length <= 0) return 'EINVAL';
+  if (length <= 0) {
+    // At the end there is nothing to read, and nothing to wait for.
+    const nothing = new DirectIo(core, inode, index, 0, false);
+    yield nothing.result.willWrite(END);
+    nothing.result.value = 'ok';
+    return nothing;
+  }
   yield* call(writeAndWait(core, inode, index, index + length));
   const held = yield* call(grabBuffer(core, vpn, length, true));
   if (typeof held === 'string') return held;

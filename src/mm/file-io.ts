@@ -32,13 +32,14 @@ const COPY_IN = step('copy_folio_from_iter_atomic', 'copy-page');
 const COMMIT = step('write_end:block_commit_write', 'op');
 const DAX = step('dax_iomap_iter', 'copy-page');
 
-export type ReadResult = { readonly token: number } | { readonly errno: Errno };
+/** The content of a page; null at or beyond the end of the file, where there is nothing to read. */
+export type ReadResult = { readonly token: number | null } | { readonly errno: Errno };
 
-/** read(2) of page `index`: its content, `zero` for a hole. ENOMEM; EINVAL at or beyond the end (nothing to read). */
+/** read(2) of page `index`: its content, `zero` for a hole. ENOMEM. */
 export function* readPage(core: CoreMm, inode: Inode, index: number): Steps<ReadResult> {
   if (inode.kind === 'secret') return { errno: 'EINVAL' };
   yield inode.sizePages.willRead(SIZE);
-  if (index >= inode.sizePages.value) return { errno: 'EINVAL' };
+  if (index >= inode.sizePages.value) return { token: null };
   if (inode.kind === 'fsdax') return yield* call(daxRead(core, inode, index));
   const head = yield* call(uptodateFolio(core, inode, index));
   if (typeof head === 'string') return head === 'hole' ? { token: 0 } : { errno: head };
@@ -50,8 +51,8 @@ export function* readPage(core: CoreMm, inode: Inode, index: number): Steps<Read
 /** pread(2) of one page into page `vpn` of the running thread. EFAULT: the buffer cannot be written. */
 export function* pread(core: CoreMm, inode: Inode, index: number, vpn: number): Steps<ReadResult> {
   const read = yield* call(readPage(core, inode, index));
-  if ('errno' in read) return read;
-  const copied = yield* call(cpuAccess(core, vpn, read));
+  if ('errno' in read || read.token === null) return read;
+  const copied = yield* call(cpuAccess(core, vpn, { token: read.token }));
   return 'signal' in copied ? { errno: 'EFAULT' } : read;
 }
 

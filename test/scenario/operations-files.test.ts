@@ -95,6 +95,26 @@ actors:
     expect(failures(text)).toEqual([]);
   });
 
+  it('read no more than the file has, and nothing at its end', () => {
+    const text = `
+title: the end of a file
+kernel: v6.12
+memory: {disk: {kind: file, size: 8KiB, content: A}, shared: {kind: shmem, size: 8KiB}, buffer: {kind: anon, size: 4KiB}}
+processes: {app: {maps: {buffer: {}}}}
+actors:
+  app:
+    - file.read: {memory: disk, offset: 4KiB, length: 64KiB}
+      shows: {value: A}
+    - file.read: {memory: disk, offset: 8KiB}
+      shows: {value: ''}
+    - file.read: {memory: shared, offset: 1MiB}
+      returns: 0
+    - dio.read: {file: disk, file_offset: 8KiB, memory: buffer}
+      returns: 0
+`;
+    expect(failures(text)).toEqual([]);
+  });
+
   it('point at a file that lies on no named filesystem', () => {
     const text = `
 title: a file by itself

@@ -117,7 +117,7 @@ export const fileOperations = [
   }),
   defineOperation({
     name: 'file.read',
-    summary: 'pread(): what a read of the file gives, through the page cache.',
+    summary: 'pread(): what a read of the file gives, through the page cache: at its end nothing.',
     on: ['process'],
     args: z.strictObject(PART),
     shows: { value: 'What the pages hold: words in order where it changes.' },
@@ -129,6 +129,7 @@ export const fileOperations = [
       for (let i = 0; i < pages; i++) {
         const result = yield* call(readPage(context.performance.world.core, inode, from + i));
         if ('errno' in result) return { errno: result.errno };
+        if (result.token === null) break;
         const value = tokensOf(context).text(result.token);
         if (seen[seen.length - 1] !== value) seen.push(value);
         context.performance.world.sim.progress++;
