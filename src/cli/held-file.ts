@@ -7,11 +7,12 @@ import type { Io } from './io.ts';
 import { UsageError } from './usage.ts';
 
 /** Nobody can ask another machine whether a process of it lives: a lock of one that was not touched for so long is dead. */
-const ELSEWHERE_MS = 10 * 60_000;
+const ELSEWHERE_MS = 2 * 60_000;
 /** Time to write a lock once it is made. */
 const WRITING_MS = 10_000;
-/** Times to try again when a dead lock was in the way. */
-const TRIES = 3;
+/** Whoever was killed just now may take so long to be gone. */
+const DYING_MS = 2000;
+const PAUSE_MS = 50;
 
 interface Holder {
   readonly pid: number;
@@ -30,17 +31,11 @@ export class HeldFile {
     this.path = `${target}.lock`;
     // Devices and pipes are nobody's.
     if (statSync(target, { throwIfNoEntry: false })?.isFile() === false) return;
-    for (let left = TRIES; !this.take(); left--) {
+    for (let waitedMs = 0; !this.take(); waitedMs += PAUSE_MS) {
       const holder = holderOf(this.path);
-      if (left > 0 && !isAlive(holder, this.path)) {
-        rmSync(this.path, { force: true });
-        continue;
-      }
-      const who = holder === null ? 'another call' : `process ${holder.pid} on ${holder.host}`;
-      throw new UsageError(
-        `${file} is in use by ${who}`,
-        `wait until it has ended, or name another file; when there is no such process, delete ${file}.lock`,
-      );
+      if (!isAlive(holder, this.path)) rmSync(this.path, { force: true });
+      else if (waitedMs >= DYING_MS) throw inUse(file, holder);
+      else pause(PAUSE_MS);
     }
     this.held = true;
   }
@@ -77,6 +72,18 @@ export class HeldFile {
   }
 }
 
+function inUse(file: string, holder: Holder | null): UsageError {
+  const who = holder === null ? 'another call' : `process ${holder.pid} on ${holder.host}`;
+  return new UsageError(
+    `${file} is in use by ${who}`,
+    `wait until it has ended, or name another file; when there is no such process, delete ${file}.lock`,
+  );
+}
+
+function pause(ms: number): void {
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
+}
+
 /** Who made the lock; null when it does not say (yet), or is gone. */
 function holderOf(path: string): Holder | null {
   try {
@@ -103,12 +110,16 @@ function isAlive(holder: Holder | null, path: string): boolean {
   return startOf(holder.pid) === holder.started;
 }
 
-/** When a process started, as Linux tells (field 22 of /proc/PID/stat, proc(5)); empty elsewhere. */
+/**
+ * When a process started, as Linux tells (field 22 of /proc/PID/stat, proc(5)); empty elsewhere, and of a zombie, which
+ * has ended though nobody has asked how.
+ */
 function startOf(pid: number): string {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
     // The name of the program, in brackets, may hold spaces and brackets.
-    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19] ?? '';
+    const [state, ...fields] = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+    return state === 'Z' || state === 'X' ? '' : (fields[18] ?? '');
   } catch {
     return '';
   }
