@@ -3,6 +3,7 @@
 import type { Finding } from '../engine/finding.ts';
 import { UndeclaredAccess } from '../engine/sim.ts';
 import { Attempt, choicesByActor, Noting, preemptionsOf, type RunSchedule } from './attempt.ts';
+import { Bounded } from './bounded.ts';
 import type { Program } from './program.ts';
 import { type RunLimits, Runner, type ScheduledStep } from './runner.ts';
 import { NotRepeatable, type Scheduler } from './scheduler.ts';
@@ -115,6 +116,39 @@ export function shrinkSchedule(trials: Trials, start: RunSchedule): RunSchedule 
   return best;
 }
 
+/** Executions in which schedules with fewer preemptions are looked for, of those that a shrinking may spend. */
+const PART_FOR_FEWER = 1 / 4;
+/** For each of them, so many that are given up halfway, as they only repeat others, are free. */
+const FREE = 8;
+
+/**
+ * Taking preemptions away one by one ends where none can go; another order of the actors may still need fewer. All
+ * schedules with fewer are tried, fewest first, as far as a part of the budget goes; undefined when none shows the finding.
+ */
+export function withFewerPreemptions(trials: Trials, best: RunSchedule): RunSchedule | undefined {
+  const { budget, runner } = trials;
+  const { sim } = runner;
+  const most = Math.ceil(budget.limit * PART_FOR_FEWER);
+  const until = Math.min(budget.limit, budget.spent + most);
+  let free = most * FREE;
+  try {
+    for (let bound = 0; bound < preemptionsOf(best.token); bound++) {
+      const search = new Bounded(sim, bound);
+      while (!search.finished) {
+        if (budget.spent >= until) return undefined;
+        const { spent } = budget;
+        const shown = trials.sample(search, 0);
+        if (search.redundant && free-- > 0) budget.spent = spent;
+        if (shown !== undefined && !search.redundant && isSmaller(shown, best)) return shown;
+      }
+    }
+    return undefined;
+  } finally {
+    sim.record(false);
+    sim.allotted = null;
+  }
+}
+
 type Accept = (token: ScheduleToken | undefined, choices?: Map<string, number[]>) => boolean;
 
 /** Halves, then quarters, ... of the preemptions at once. */
@@ -210,7 +244,9 @@ export function shrink(setup: (sim: Program) => void, token: string, options: Sh
   identity ??= runner.findings[0]?.identity;
   if (start === undefined || !runner.findings.some((one) => one.identity === identity))
     throw new Error('the token does not show the finding that is to be shrunk');
-  const small = shrinkSchedule(trials, start);
+  let small = shrinkSchedule(trials, start);
+  const fewer = budget.exhausted ? undefined : withFewerPreemptions(trials, small);
+  if (fewer !== undefined) small = shrinkSchedule(trials, fewer);
   const minimal = !budget.exhausted;
   const { spent } = budget;
   trials.run(small.token, null);

@@ -95,6 +95,25 @@ describe('shrinking a schedule', () => {
       expect(explore(twoDeep, { strategy: 'replay', token: fewer }).findings, fewer).toEqual([]);
   });
 
+  it('comes to fewer preemptions though none of those that there are can go', () => {
+    // The lock is left held by whoever comes last of the two: by one, if the other is interrupted before it locks.
+    const left = (sim: Program): void => {
+      const m = sim.mutex('m');
+      sim.spawn('a', function* () {
+        yield sim.local();
+        sim.choose(3);
+        yield m.lock();
+        yield m.unlock();
+      });
+      sim.spawn('b', function* () {
+        yield m.lock();
+      });
+    };
+    const token = 's1;a@m:lock=2;b';
+    expect(explore(left, { strategy: 'replay', token }).findings.map(({ kind }) => kind)).toEqual(['deadlock']);
+    expect(shrink(left, token)).toMatchObject({ token: 's1;b;a=0', preemptions: 0, minimal: true });
+  });
+
   it('of random programs keeps the finding, fits to the end, and leaves no stop that could go', () => {
     let shrunk = 0;
     for (let n = 0; n < 400; n++) {

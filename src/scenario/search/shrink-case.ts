@@ -11,7 +11,7 @@ import type { Finding } from '../../engine/finding.ts';
 import { choicesByActor, preemptionsOf, type RunSchedule } from '../../explore/attempt.ts';
 import { PartialOrderSampling } from '../../explore/pos.ts';
 import type { ExecutionEnd } from '../../explore/runner.ts';
-import { Budget, shrinkSchedule } from '../../explore/shrink.ts';
+import { Budget, shrinkSchedule, withFewerPreemptions } from '../../explore/shrink.ts';
 import { parseToken, printToken, type ScheduleToken } from '../../explore/token.ts';
 import { KernelError } from '../../kernel/index.ts';
 import { ScenarioError, type Where } from '../diagnostic.ts';
@@ -114,6 +114,7 @@ class CaseShrinker {
       again = (isWorkloadFree && this.dropSteps()) || again;
       again = (isWorkloadFree && this.dropRounds()) || again;
       again = this.shrinkSchedule() || again;
+      if (!again && !budget.exhausted) again = this.fewerPreemptions();
     }
     const { omitted, run: small } = this.known;
     return {
@@ -244,6 +245,16 @@ class CaseShrinker {
     if (small === known.run) return false;
     bench.trials.run(small.token, null);
     this.known = { ...known, run: small, owners: ownersOf(bench) };
+    return true;
+  }
+
+  private fewerPreemptions(): boolean {
+    const { known } = this;
+    const bench = this.bench(known.omitted);
+    const fewer = withFewerPreemptions(bench.trials, known.run);
+    if (fewer === undefined) return false;
+    bench.trials.run(fewer.token, null);
+    this.known = { ...known, run: fewer, owners: ownersOf(bench) };
     return true;
   }
 
