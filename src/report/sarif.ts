@@ -97,8 +97,8 @@ function resultOf({ level, rule, caseName, place, message, details, identity }: 
   };
 }
 
-/** A path as a URI reference. */
+/** A path as a URI reference. What stands before a colon would be read as its scheme (RFC 3986, section 4.2). */
 function uriOf(file: string): string {
-  const path = encodeURI(file.replaceAll('\\', '/')).replaceAll('?', '%3F').replaceAll('#', '%23');
+  const path = encodeURI(file.replaceAll('\\', '/')).replaceAll(/[?#:]/g, encodeURIComponent);
   return path.startsWith('/') ? `file://${path}` : path.replace(/^\.\//, '');
 }

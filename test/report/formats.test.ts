@@ -128,6 +128,12 @@ describe('SARIF', () => {
     }
   });
 
+  it('takes no file for a URI with a scheme', () => {
+    const report = JSON.parse(renderReportJson(search).replaceAll('my dir/a#1.yaml', 'a:1?.yaml')) as SearchReport;
+    const [{ results }] = log(report).runs;
+    expect(results[0].locations[0].physicalLocation.artifactLocation.uri).toBe('a%3A1%3F.yaml');
+  });
+
   it("points at the actor's line in the script, or at what the case expects", () => {
     const placed = log(search).runs[0].results.map(
       ({
