@@ -4,13 +4,13 @@
 // Over 400 lines: one list of small programs, each with the reason for which it is there.
 import { describe, expect, test } from 'vitest';
 import { LockColumn } from '../../src/engine/lock-column.ts';
-import { call } from '../../src/engine/process.ts';
+import { call, type Steps } from '../../src/engine/process.ts';
 import { RwLock } from '../../src/engine/rwlock.ts';
 import { Sim } from '../../src/engine/sim.ts';
 import { step } from '../../src/engine/step.ts';
 import { Dpor } from '../../src/explore/dpor.ts';
 import { explore } from '../../src/explore/explore.ts';
-import { Program } from '../../src/explore/program.ts';
+import { Program, type ProgramCell } from '../../src/explore/program.ts';
 import { Runner } from '../../src/explore/runner.ts';
 import { compare } from './against-brute-force.ts';
 
@@ -337,6 +337,31 @@ describe('outcomes', () => {
       }
       // Six ways to choose, and an order of three that all conflict.
     }, 6 * 6);
+  });
+
+  test('two that choose whether to write, and one goes on: other choices count before and after all that they may meet', () => {
+    expectTraces((sim) => {
+      const [shared, first, second] = [sim.cell('shared', 0), sim.cell('first', 0), sim.cell('second', 1)];
+      function* choosing(own: ProgramCell<number>): Steps<void> {
+        own.willUpdate();
+        yield shared.willUpdate();
+        const way = sim.choose(3);
+        if (way === 1) own.value += 1;
+        if (way === 2 && shared.value === 0 && sim.choose(2) === 1) shared.value = 2;
+      }
+      sim.spawn('one', () => choosing(second));
+      sim.spawn('other', function* () {
+        yield* call(choosing(first));
+        second.willRead();
+        yield shared.willWrite();
+        shared.value = second.value;
+        yield shared.willRead();
+      });
+      sim.spawn('reader', function* () {
+        yield shared.willRead();
+      });
+      // A search that runs another choice in one order only, as nothing conflicts with what that does there, loses traces.
+    }, 81);
   });
 
   test('thousands of alternatives take no time to speak of', () => {
