@@ -1,5 +1,5 @@
 // Labels of the model in scenario files: a misspelt one would be waited for in vain.
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { ScenarioError } from '../../src/scenario/diagnostic.ts';
 import { loadScenario } from '../../src/scenario/load.ts';
 import { OPERATIONS } from '../../src/scenario/operations/index.ts';
@@ -48,5 +48,15 @@ describe('a label that no step has', () => {
 
   it('is none where the model has it', () => {
     expect(mistakes('reaches: [try_get_folio]\nactors: {vmm: [{touch: {memory: ram}}]}\n')).toEqual([]);
+  });
+});
+
+describe('the labels that a scenario may name', () => {
+  it('are all there before any world is built, also those of what hooks reach', async () => {
+    vi.resetModules();
+    const { OPERATIONS: fresh } = await import('../../src/scenario/operations/index.ts');
+    const labels = fresh.labels!();
+    for (const label of ['memory_failure:folio_lock', 'page_handle_poison', 'balance_pgdat:kswapd_failures'])
+      expect(labels).toContain(label);
   });
 });

@@ -1,5 +1,7 @@
 // Every operation of scenario files, by subject. A new file of operations is added to this list, nowhere else.
 import { knownLabels } from '../../engine/step.ts';
+// What operations reach by hooks alone: daemons, reclaim, memory errors.
+import '../../mm/start.ts';
 import { OperationRegistry } from '../operation.ts';
 import { accessOperations } from './access.ts';
 import { daemonOperations } from './daemons.ts';
