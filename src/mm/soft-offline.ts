@@ -103,7 +103,7 @@ function* handlePoison(core: CoreMm, head: number): Steps<void> {
 /**
  * page_handle_poison of a huge page that has moved: dissolve_free_hugetlb_folio makes its pool one page smaller. If a page
  * beside the pool took its place, it has been freed already (take_page_off_buddy). False: the pool would have fewer pages
- * than it promised; the page stays in it, and is not marked.
+ * than it promised, or the page is in use again; it is not marked.
  */
 function* dissolvePoisoned(core: CoreMm, head: number, pool: Cell<readonly number[]>): Steps<boolean> {
   const { freeBlocks } = core.local;
@@ -116,6 +116,9 @@ function* dissolvePoisoned(core: CoreMm, head: number, pool: Cell<readonly numbe
     pool.value = pool.value.filter((other) => other !== head);
   } else if (freeBlocks.value.includes(head)) {
     freeBlocks.value = freeBlocks.value.filter((other) => other !== head);
+  } else {
+    // Somebody has taken it meanwhile: it is not broken, and may be used.
+    return false;
   }
   core.folios.change(head, PG_HWPOISON);
   return true;

@@ -10,6 +10,7 @@ import { loadScenario } from '../../src/scenario/load.ts';
 import { OPERATIONS } from '../../src/scenario/operations/index.ts';
 import { CaseSearcher } from '../../src/scenario/search/search-case.ts';
 import { anonArea, anonPage, cachedPage, hugePage, makeInode, mmOf, pinByHand, sharedArea } from '../support/pages.ts';
+import { findingsOf } from '../support/scenario.ts';
 import { makeTask, makeWorld, run, type TestWorld } from '../support/world.ts';
 
 const KERNELS = ['v6.1.192', 'v6.12.117'] as const;
@@ -181,5 +182,26 @@ describe('a frame that somebody has isolated', () => {
     expect(inode.pages.peek(0)).toBe(pfn + 1);
     expect(mmOf(task).pageTable.peekPte(1024).bits & PTE_PRESENT).toBe(PTE_PRESENT);
     expect(world.core.folios.has(pfn, PG_HWPOISON)).toBe(true);
+  });
+});
+
+describe('soft-offlining a huge page', () => {
+  it('does not poison it when somebody has taken it out of the pool meanwhile', () => {
+    const text = `title: T
+kernel: ${NEW}
+host: {cpus: 3, memory: {normal: 64MiB}, hugepages: {2MiB: 2}}
+memory: {ram: {kind: hugetlb, size: 2MiB, memfd: true, populate: write}, other: {kind: hugetlb, size: 2MiB, memfd: true}}
+processes: {p: {maps: {ram: {}}}, q: {}}
+actors:
+  p:
+    - madvise: {memory: ram, advice: SOFT_OFFLINE}
+      hold: {at: page_handle_poison, until: q}
+      expect: EBUSY
+  q:
+    - sleep: 1ms
+    - mmap: {memory: other, name: m, shared: true, noreserve: true}
+    - touch: {memory: m}
+`;
+    expect(findingsOf(text)).toEqual([]);
   });
 });
