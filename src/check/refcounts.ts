@@ -12,6 +12,7 @@ import {
   PG_HWPOISON,
   PG_IN_LRU_BATCH,
   PG_ISOLATED,
+  PG_KSM,
   PG_RESERVED,
   PG_SWAPCACHE,
 } from '../mm/page-flags.ts';
@@ -57,11 +58,19 @@ function reportCounter(context: CheckContext, pfn: number, value: number, what: 
   });
 }
 
+/** A count of mappings, though no process has memory of the page's family any more: nobody will ever unmap it. */
+function isMappedByNobody(core: CoreMm, head: number): boolean {
+  // A page that KSM merged belongs to no family.
+  if (core.folios.peekMapcount(head) <= 0 || core.folios.has(head, PG_KSM)) return false;
+  return core.rmapAnon(head)?.mms.peek().length === 0;
+}
+
 /** References of a folio that state explains, without pins. Looks without a step: the run is over. */
 function explained(core: CoreMm, head: number): number {
   const { folios } = core;
   const flags = folios.flags.peek(head);
   let references = core.sim.unwatched(() => folios.expectedRefs(head));
+  if (isMappedByNobody(core, head)) references -= folios.peekMapcount(head);
   if ((flags & PG_IN_LRU_BATCH) !== 0) references += 1;
   if ((flags & PG_ISOLATED) !== 0) references += 1;
   // The idle count of a page of a DAX device belongs to its dev_pagemap (until 6.14).
@@ -165,12 +174,13 @@ function checkOrphan(context: CheckContext, head: number): void {
  * cache: the mapping explains the one reference. How many of them there are from `head` on, alike (one PMD at most).
  */
 function plainRun(core: CoreMm, ledger: PinLedger, head: number): number {
-  const { refcount, mapcount, flags, order } = core.folios;
+  const { refcount, mapcount, mapping, flags, order } = core.folios;
   const odd = PG_ANON | PG_SWAPCACHE | PG_IN_LRU_BATCH | PG_ISOLATED | PG_RESERVED;
   if (refcount.peek(head) !== 1 || mapcount.peek(head) !== 1 || (flags.peek(head) & odd) !== PG_ANON) return 0;
-  if (order.peek(head) !== 0) return 0;
+  if (order.peek(head) !== 0 || isMappedByNobody(core, head)) return 0;
   let end = refcount.endOfRun(head, head - (head % PMD_PAGES) + PMD_PAGES - 1);
   end = mapcount.endOfRun(head, end);
+  end = mapping.endOfRun(head, end);
   end = flags.endOfRun(head, end);
   end = order.endOfRun(head, end);
   return ledger.unpinnedUntil(head, end) - head;

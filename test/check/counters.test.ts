@@ -34,3 +34,22 @@ describe('a refcount', () => {
     expect(foundAt(1024)).toEqual([]);
   });
 });
+
+describe('a page that counts a mapping', () => {
+  it('though nobody has memory of its family any more is left behind', () => {
+    const lab = new Lab();
+    const { core } = lab;
+    const { sim } = core;
+    const checkers = new Checkers({ sim, core, log: null });
+    lab.map();
+    lab.write('A');
+    checkers.atEnd();
+    expect(sim.findings).toEqual([]);
+    const head = core.folios.headOf(lab.pfn());
+    sim.unwatched(() => {
+      core.rmapAnon(head)!.mms.value = [];
+    });
+    checkers.atEnd();
+    expect(sim.findings.map(({ kind }) => kind)).toEqual(['refcount-leak']);
+  });
+});
