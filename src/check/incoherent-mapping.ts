@@ -4,7 +4,8 @@ import type { Sim, Undoable } from '../engine/sim.ts';
 import { PMD_PAGES } from '../hw/machine.ts';
 import type { CoreMm } from '../mm/core.ts';
 import { VIEW_ADDED, VIEW_REMOVED, type View } from '../mm/ledger.ts';
-import { PTE_HWPOISON, PTE_MIGRATION, PTE_SWAP, ptePresent } from '../mm/pte.ts';
+import { pmdOf } from '../mm/page-table.ts';
+import { PMD_INVALID, PTE_HWPOISON, PTE_MIGRATION, PTE_SWAP, pteNone, ptePresent } from '../mm/pte.ts';
 import { type CheckContext, type Checker, reportFinding } from './checker.ts';
 
 /** The views that exist now. */
@@ -60,12 +61,15 @@ function sameView(a: View, b: View): boolean {
 /**
  * What is at `vpn` for the process: a frame, 0 for nothing present, -1 for no mapping at all. What it may do with the page
  * is no matter: an entry of PROT_NONE or of NUMA hinting keeps it, the swap cache brings it back, and so does a migration
- * that fails, as it does with a pinned page.
+ * that fails, as it does with a pinned page. Undefined: somebody is in the middle of changing the entry.
  */
-function processFrame(core: CoreMm, view: View, vpn: number): number {
-  const { pte, huge } = view.mm.pageTable.peekLeaf(vpn);
-  if (ptePresent(pte.bits) || (pte.bits & PTE_MIGRATION) !== 0) return huge ? pte.pfn + (vpn % PMD_PAGES) : pte.pfn;
+function processFrame(core: CoreMm, view: View, vpn: number): number | undefined {
+  const { pageTable } = view.mm;
+  const { pte, huge } = pageTable.peekLeaf(vpn);
+  if (ptePresent(pte.bits) || (pte.bits & (PTE_MIGRATION | PMD_INVALID)) !== 0)
+    return huge ? pte.pfn + (vpn % PMD_PAGES) : pte.pfn;
   if ((pte.bits & PTE_SWAP) !== 0) return swapCached(core, pte.pfn);
+  if (pteNone(pte.bits) && pageTable.ptl.isHeld(pmdOf(vpn))) return undefined;
   const vma = core.sim.unwatched(() => view.mm.vmaAt(vpn));
   if (vma === undefined) return -1;
   const { file } = vma.fields;
@@ -109,7 +113,7 @@ function compare(context: CheckContext, view: View): void {
     step = 1;
     const through = run.pfn;
     const own = processFrame(core, view, view.vpn + offset);
-    if (own === through) continue;
+    if (own === through || own === undefined) continue;
     // A guest faults a page that is swapped out in like anybody else: not apart until it comes back.
     if (own === 0 && view.kind === 'guest') continue;
     if (first < 0) {

@@ -77,6 +77,16 @@ export class LockColumn implements Named, Undoable {
     return this.sim.announce(this.base + row, this.base + row, UPDATE, at);
   }
 
+  /** Announce looking at who holds locks lo..hi, as `isHeld` does. */
+  willReadRange(lo: number, hi: number, at: Step): Announced {
+    return this.sim.announce(this.base + lo, this.base + hi, READ, at);
+  }
+
+  /** By anybody. Looks without a step. */
+  isHeld(row: number): boolean {
+    return this.owners.has(row);
+  }
+
   heldBy(row: number, process: Process | null): boolean {
     return process !== null && this.owners.get(row) === process;
   }

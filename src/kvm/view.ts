@@ -46,7 +46,7 @@ export function willLookAtView(vm: Vm, slot: Memslot, at: Step): Announced {
   if (vm.privateMemory) vm.attributes.willReadRange(slot.baseGfn, slot.endGfn - 1, at);
   vm.roots.willRead(at);
   if (hasRawFrames(vm, slot)) willOrderAccesses(vm, at);
-  return willLookAtProcess({ mm: vm.mm, vpn, pages: slot.pages }, at);
+  return willLookAtProcess(vm.core, { mm: vm.mm, vpn, pages: slot.pages }, at);
 }
 
 /**

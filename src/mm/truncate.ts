@@ -99,8 +99,8 @@ function* truncateRange(core: CoreMm, inode: Inode, from: number, to: number): S
   let found = false;
   let freed = 0;
   for (let index = from; index < to; ) {
-    // Where faults are kept out nobody adds a page; elsewhere it matters which came first.
-    if (!locksFaultsOut(inode)) yield inode.pages.willReadRange(index, to - 1, FIND);
+    // Reclaim and memory errors take pages away, and where faults are not kept out they add some.
+    yield inode.pages.willReadRange(index, to - 1, FIND);
     index = nextCached(inode, index, to);
     if (index >= to) break;
     found = true;

@@ -5,7 +5,6 @@
 import { Cell } from '../engine/cell.ts';
 import { hashText, mix } from '../engine/hash.ts';
 import type { Steps } from '../engine/process.ts';
-import type { Sim } from '../engine/sim.ts';
 import { type Step, step } from '../engine/step.ts';
 import type { CoreMm } from '../mm/core.ts';
 import {
@@ -93,17 +92,17 @@ class Stack {
 
 /** What is held by name: one cell each, as any actor may use the name that another gave. */
 export class Holds {
-  private readonly sim: Sim;
+  private readonly core: CoreMm;
   private readonly byName = new Map<string, Cell<Stack>>();
 
   /** `scripts`: all that a world performs. Names are made before it starts. */
-  constructor(sim: Sim, scripts: readonly Script<ScriptStep>[]) {
-    this.sim = sim;
+  constructor(core: CoreMm, scripts: readonly Script<ScriptStep>[]) {
+    this.core = core;
     for (const script of scripts) {
       for (const { args } of operationsIn(script)) {
         visitNames(args, [], (found) => {
           if (found instanceof Declared && found.kinds.includes('pin') && !this.byName.has(found.name))
-            this.byName.set(found.name, new Cell(sim, `pages held as ${found.name}`, new Stack([], 0)));
+            this.byName.set(found.name, new Cell(core.sim, `pages held as ${found.name}`, new Stack([], 0)));
         });
       }
     }
@@ -121,7 +120,7 @@ export class Holds {
 
   /** From now on `hold` is what was last taken under that name. */
   *add(name: string, hold: Hold): Steps<void> {
-    const { sim } = this;
+    const { sim } = this.core;
     const { view } = hold;
     const cell = this.cell(name);
     view?.mm.vmas.willRead(HOLD);
@@ -136,12 +135,12 @@ export class Holds {
 
   /** What was last taken under that name is given back by the caller, who calls `gone` then; undefined: nothing is held. */
   *take(name: string): Steps<Hold | undefined> {
-    const { sim } = this;
+    const { sim } = this.core;
     const cell = this.cell(name);
     for (;;) {
       // The look tells what to announce; the act looks again.
       const seen = cell.peek().last;
-      if (seen !== undefined && seen.view !== null) willLookAtProcess(seen.view, LET_GO);
+      if (seen !== undefined && seen.view !== null) willLookAtProcess(this.core, seen.view, LET_GO);
       yield cell.willUpdate(LET_GO);
       const { holds, givenBack, last } = cell.value;
       if (last !== seen) continue;
@@ -154,7 +153,7 @@ export class Holds {
 
   /** The pages are given back. */
   gone(hold: Hold): void {
-    const { sim } = this;
+    const { sim } = this.core;
     if (hold.grab === 'get' && sim.hears(REFERENCE_DROPPED)) {
       sim.emit(REFERENCE_DROPPED, { runs: hold.runs, owner: hold.owner });
     }

@@ -151,7 +151,7 @@ export class World {
       for (const target of waitTargets(actor.script)) this.milestones.watch(target);
     }
     this.holds = new Holds(
-      this.sim,
+      this.core,
       scenario.actors.map(({ script }) => script),
     );
     this.looks = new Looks(this.core, scenario, this.devices);

@@ -51,7 +51,7 @@ export function willLookAtViews(iommu: VfioIommu, dma: VfioDma, at: Step): Annou
   willJudgeWrites(iommu, dma, at);
   return dma.fields.vaddrInvalid
     ? iommu.core.sim.local(at)
-    : willLookAtProcess({ mm: dma.fields.mm, vpn: dma.fields.vaddr, pages: dma.pages }, at);
+    : willLookAtProcess(iommu.core, { mm: dma.fields.mm, vpn: dma.fields.vaddr, pages: dma.pages }, at);
 }
 
 /** Before the entry leaves its domains, or loses its address: until it has another, it is nobody's view. */

@@ -1,5 +1,8 @@
 // incoherent-mapping: a device and the process that mapped memory for it reach different pages.
 import { describe, expect, it } from 'vitest';
+import { loadScenario } from '../../src/scenario/load.ts';
+import { OPERATIONS } from '../../src/scenario/operations/index.ts';
+import { CaseSearcher } from '../../src/scenario/search/search-case.ts';
 import { findingsOf, resultOf } from '../support/scenario.ts';
 
 const HEAD = `title: T
@@ -54,5 +57,25 @@ actors:
       shows: {present: false}
 `);
     expect(found).toEqual([]);
+  });
+
+  it.each([
+    ['moved', '{migrate_pages: {process: p, from: [0], to: [1]}, expect: any}'],
+    ['split', '{mlock: {memory: ram, length: 4KiB}}'],
+  ])('is not what a device has while its page is %s: the entry is written again', (_what, other) => {
+    const text = `title: T
+kernel: v6.12.117
+host: {cpus: 2, nodes: 2, memlock: unlimited, memory: [{normal: 16MiB}, {normal: 16MiB}]}
+memory: {ram: {kind: anon, size: 2MiB, advice: [HUGEPAGE], populate: write}}
+processes: {p: {uid: 0, maps: {ram: {}}}}
+actors:
+  pinner: {on: p, do: [{gup.pin: {memory: ram, length: 4KiB, as: x}}, {gup.unpin: {pin: x}}]}
+  other: {on: p, do: [${other}]}
+expect: {}
+`;
+    const scenario = loadScenario('test.yaml', text, OPERATIONS);
+    const searcher = new CaseSearcher(scenario, scenario.cases[0]!, { strategy: 'random', runs: 300, seed: 'moment' });
+    while (searcher.next());
+    expect(searcher.result().findings).toEqual([]);
   });
 });

@@ -4,7 +4,8 @@ import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { loadScenario } from '../../../src/scenario/load.ts';
 import { OPERATIONS } from '../../../src/scenario/operations/index.ts';
-import { expectAllExplored, kindsOf } from './outcomes.ts';
+import { CaseSearcher } from '../../../src/scenario/search/search-case.ts';
+import { expectAllExplored, kindsOf, outcomes } from './outcomes.ts';
 
 const WORLD = `
 title: orders
@@ -74,5 +75,23 @@ describe('every outcome of a random run is that of an interleaving', () => {
     const text = readFileSync(new URL(`../../../scenarios/${file}`, import.meta.url), 'utf8');
     const scenario = loadScenario(file, text, OPERATIONS);
     for (const one of scenario.cases) expectAllExplored(scenario, one);
+  });
+});
+
+describe('a search goes through the same steps again', () => {
+  it('when truncation looks for pages while a memory error takes one away', () => {
+    const world = WORLD.replace('kind: shmem', 'kind: file').replace(
+      'expect:',
+      'vms: {guest: {process: app, regions: [{gpa: 0, memory: shared}]}}\nexpect:',
+    );
+    const text = `${world}  a: {on: app, do: [{madvise: {memory: shared, advice: HWPOISON}, expect: any}]}
+  b: {on: app, do: [{truncate: {memory: shared, size: 0}}]}
+`;
+    const scenario = loadScenario('orders.yaml', text, OPERATIONS);
+    const { size } = outcomes(scenario, scenario.cases[0]!, { strategy: 'random', runs: 100 });
+    expect(size).toBeGreaterThan(1);
+    const searcher = new CaseSearcher(scenario, scenario.cases[0]!, { strategy: 'dpor', maxExecutions: 100 });
+    while (searcher.next());
+    expect(searcher.result().executions).toBe(100);
   });
 });
