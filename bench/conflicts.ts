@@ -4,9 +4,9 @@
 import { readFileSync } from 'node:fs';
 import type { Process } from '../src/engine/process.ts';
 import { ADD, DID_ADD, DID_WRITE, PERHAPS, READ, UPDATE } from '../src/engine/step.ts';
-import { RandomWalk } from '../src/explore/random.ts';
 import { Runner } from '../src/explore/runner.ts';
-import { loadScenario } from '../src/scenario/load.ts';
+import { RandomWalk } from '../src/explore/schedulers/random.ts';
+import { loadScenario } from '../src/scenario/file/load.ts';
 import { OPERATIONS } from '../src/scenario/operations/index.ts';
 import { Subject } from '../src/scenario/search/subject.ts';
 

@@ -1,10 +1,10 @@
 // What an exhaustive search costs over just running: readers(13) and the file system of the literature, set-up included,
 // beside the same world rewound and run without a search, both in processor time. Memory is compared early and late in one search.
 import { Sim } from '../src/engine/sim.ts';
-import { Dpor } from '../src/explore/dpor.ts';
 import { explore } from '../src/explore/explore.ts';
 import { Program } from '../src/explore/program.ts';
 import { Runner } from '../src/explore/runner.ts';
+import { Dpor } from '../src/explore/schedulers/dpor.ts';
 import { fib, indexer, readers } from '../test/explore/programs.ts';
 import { type Bench, type Contender, cpuNsPer } from './measure.ts';
 

@@ -2,16 +2,16 @@
 // zaps it, one writes it. With get_user_pages_fast_only that is about 40 steps; with a pin that falls back to the slow
 // path, and faults, some 50.
 import { call, type Steps } from '../src/engine/process.ts';
-import { Dpor } from '../src/explore/dpor.ts';
-import { RandomWalk } from '../src/explore/random.ts';
 import { Runner } from '../src/explore/runner.ts';
-import type { Scheduler } from '../src/explore/scheduler.ts';
+import { Dpor } from '../src/explore/schedulers/dpor.ts';
+import { RandomWalk } from '../src/explore/schedulers/random.ts';
+import type { Scheduler } from '../src/explore/schedulers/scheduler.ts';
 import { tokenOf } from '../src/hw/token.ts';
-import { cpuAccess } from '../src/mm/access.ts';
 import type { CoreMm } from '../src/mm/core.ts';
-import { getUserPagesFastOnly, pinUserPagesFast } from '../src/mm/gup-fast.ts';
-import { madvise } from '../src/mm/madvise.ts';
-import { putUserPages, unpinUserPages } from '../src/mm/unpin.ts';
+import { cpuAccess } from '../src/mm/fault/access.ts';
+import { getUserPagesFastOnly, pinUserPagesFast } from '../src/mm/gup/gup-fast.ts';
+import { putUserPages, unpinUserPages } from '../src/mm/gup/unpin.ts';
+import { madvise } from '../src/mm/madvise/madvise.ts';
 import { Lab } from '../test/support/lab.ts';
 import { actor } from '../test/support/world.ts';
 import { type Bench, cpuNsPer } from './measure.ts';

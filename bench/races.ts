@@ -2,10 +2,10 @@
 // the median of several seeds; and where it is fixed, the executions after which that is verified.
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { matchesFinding } from '../src/scenario/expectation.ts';
-import { loadScenario } from '../src/scenario/load.ts';
+import { matchesFinding } from '../src/scenario/file/expectation.ts';
+import { loadScenario } from '../src/scenario/file/load.ts';
+import type { Scenario, ScenarioCase } from '../src/scenario/file/scenario.ts';
 import { OPERATIONS } from '../src/scenario/operations/index.ts';
-import type { Scenario, ScenarioCase } from '../src/scenario/scenario.ts';
 import { CaseSearcher, type SearchOptions } from '../src/scenario/search/search-case.ts';
 import type { Bench } from './measure.ts';
 

@@ -1,7 +1,7 @@
 // Scale: a populated guest mapped through type1 and unmapped again, as `pinsim run` does it with the default checkers.
 // Each size runs in a process of its own, so that its peak memory can be told; that process starts with --scale.
 import { spawnSync } from 'node:child_process';
-import { loadScenario } from '../src/scenario/load.ts';
+import { loadScenario } from '../src/scenario/file/load.ts';
 import { OPERATIONS } from '../src/scenario/operations/index.ts';
 import { runScenario } from '../src/scenario/run.ts';
 import type { Bench } from './measure.ts';

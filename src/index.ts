@@ -24,6 +24,6 @@ export {
 } from './explore/program.ts';
 export { BrokenPromise } from './explore/promises.ts';
 export type { ScheduledStep } from './explore/runner.ts';
-export { NotRepeatable } from './explore/scheduler.ts';
+export { NotRepeatable } from './explore/schedulers/scheduler.ts';
 export { type ShrinkOptions, type Shrunk, shrink } from './explore/shrink.ts';
 export { type SwapFailure, type SwapOptions, type SwapResult, swapTest } from './explore/swap.ts';

@@ -2,7 +2,7 @@
 // once the read is complete; what the process threw away itself (munmap, DONTNEED, truncation) is not lost.
 import type { Sim, Undoable } from '../engine/sim.ts';
 import type { CoreMm } from '../mm/core.ts';
-import { BUFFER_SEEN, type BufferSeen } from '../mm/dio-bio.ts';
+import { BUFFER_SEEN, type BufferSeen } from '../mm/file/dio-bio.ts';
 import { CONTENT_DROPPED } from '../mm/ledger.ts';
 import { type CheckContext, type Checker, reportFinding } from './checker.ts';
 

@@ -3,8 +3,8 @@
 import type { Sim, Undoable } from '../engine/sim.ts';
 import { FRAME_ACCESS } from '../hw/frames.ts';
 import type { CoreMm } from '../mm/core.ts';
-import { FILE_OVERWRITTEN } from '../mm/dio-bio.ts';
-import type { Inode } from '../mm/inode.ts';
+import { FILE_OVERWRITTEN } from '../mm/file/dio-bio.ts';
+import type { Inode } from '../mm/file/inode.ts';
 import { CONTENT_DROPPED } from '../mm/ledger.ts';
 import { PG_DIRTY, PG_WRITEBACK } from '../mm/page-flags.ts';
 import { PTE_DIRTY, PTE_PRESENT } from '../mm/pte.ts';

@@ -1,5 +1,5 @@
 // oom-kill: memory ran out and somebody was killed for it, who need not be the one that asked. What a kernel log says.
-import { OOM_KILL } from '../mm/oom-kill.ts';
+import { OOM_KILL } from '../mm/alloc/oom-kill.ts';
 import { type Checker, reportFinding } from './checker.ts';
 
 export const oomKill: Checker = {

@@ -4,8 +4,7 @@ import type { Process } from '../engine/process.ts';
 import { READ } from '../engine/step.ts';
 import { PMD_PAGES } from '../hw/machine.ts';
 import type { CoreMm } from '../mm/core.ts';
-import { referencesPerPage } from '../mm/gup-grab.ts';
-import { MOVE_BATCHES } from '../mm/lru-move.ts';
+import { referencesPerPage } from '../mm/gup/gup-grab.ts';
 import {
   flagNames,
   PG_ANON,
@@ -16,6 +15,7 @@ import {
   PG_RESERVED,
   PG_SWAPCACHE,
 } from '../mm/page-flags.ts';
+import { MOVE_BATCHES } from '../mm/reclaim/lru-move.ts';
 import { type CheckContext, type Checker, reportFinding } from './checker.ts';
 import type { PinLedger } from './pin-ledger.ts';
 

@@ -49,7 +49,7 @@ export async function main(argv: readonly string[], io: Io, parts: Parts = LAZY_
 async function dispatch(argv: readonly string[], io: Io, parts: Parts): Promise<ExitCode> {
   const first = argv.find((argument) => !argument.startsWith('-'));
   if (first !== undefined && !NAMES.includes(first)) {
-    const { didYouMean } = await import('../scenario/diagnostic.ts');
+    const { didYouMean } = await import('../scenario/file/diagnostic.ts');
     throw new UsageError(`unknown command \`${first}\``, didYouMean(first, NAMES) ?? 'see `pinsim --help`');
   }
   const command = COMMANDS.find((one) => one.name === first);

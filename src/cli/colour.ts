@@ -1,7 +1,7 @@
 // Colour only where a person looks at a terminal, and never against NO_COLOR (no-color.org).
 import picocolors from 'picocolors';
 import type { Paint } from '../report/paint.ts';
-import type { DiagnosticPaint } from '../scenario/diagnostic.ts';
+import type { DiagnosticPaint } from '../scenario/file/diagnostic.ts';
 import type { Io, Sink } from './io.ts';
 
 /** Whether to colour what goes to `sink`. FORCE_COLOR asks for it where no terminal is. */

@@ -17,7 +17,7 @@ export const explainCommand: Command = {
     const name = String(args.name);
     const lines = explain(name, registry);
     if (lines === undefined) {
-      const { didYouMean } = await import('../scenario/diagnostic.ts');
+      const { didYouMean } = await import('../scenario/file/diagnostic.ts');
       const { UsageError } = await import('./usage.ts');
       const hint =
         didYouMean(name, explainableNames(registry)) ?? 'see `pinsim list findings` and `pinsim list behaviours`';

@@ -1,6 +1,7 @@
 // `pinsim explore`: searches the interleavings of scenario files, case by case, and says what that shows.
+
+import type { Scenario } from '../scenario/file/scenario.ts';
 import type { CaseStatus } from '../scenario/result.ts';
-import type { Scenario } from '../scenario/scenario.ts';
 import type { CaseSearch, ScenarioSearch, SearchFinding } from '../scenario/search/result.ts';
 import type { SearchOptions } from '../scenario/search/search-case.ts';
 import type { Command, ExitCode, Parts } from './command.ts';
@@ -73,7 +74,7 @@ async function run(args: Readonly<Record<string, unknown>>, io: Io, parts: Parts
   const { CaseSearcher } = await import('../scenario/search/search-case.ts');
   const { shrinkAbsence } = await import('../scenario/search/shrink-absence.ts');
   const { tellFinding } = await import('../scenario/search/tell.ts');
-  const { selectCases } = await import('../scenario/select-cases.ts');
+  const { selectCases } = await import('../scenario/file/select-cases.ts');
   const output = textOption(args, 'output');
   if (output !== undefined) checkOutput(io, output);
   const options = searchOptions(args);

@@ -1,7 +1,7 @@
 // The scenario files that a command line means: files as named, folders searched through, in one order everywhere.
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
-import { didYouMean } from '../scenario/diagnostic.ts';
+import { didYouMean } from '../scenario/file/diagnostic.ts';
 import type { Io } from './io.ts';
 import { UsageError } from './usage.ts';
 

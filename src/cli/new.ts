@@ -20,7 +20,7 @@ export const newCommand: Command = {
     const name = String(args.template);
     const template = TEMPLATES.find((one) => one.name === name);
     if (template === undefined) {
-      const { didYouMean, nameList } = await import('../scenario/diagnostic.ts');
+      const { didYouMean, nameList } = await import('../scenario/file/diagnostic.ts');
       const names = TEMPLATES.map((one) => one.name);
       throw new UsageError(`no template \`${name}\`: expected ${nameList(names)}`, didYouMean(name, names));
     }

@@ -1,6 +1,6 @@
 // What went wrong, on stderr, and the exit code for it. Only a defect of ours is told as one, and only PINSIM_DEBUG shows
 // a stack.
-import { renderDiagnostics, ScenarioError, visible } from '../scenario/diagnostic.ts';
+import { renderDiagnostics, ScenarioError, visible } from '../scenario/file/diagnostic.ts';
 import { diagnosticPaintFor } from './colour.ts';
 import type { ExitCode } from './command.ts';
 import type { Io } from './io.ts';

@@ -1,8 +1,8 @@
 // `pinsim run`: loads every file first, so that a bad one is known before anything runs, then runs them in order.
 
+import type { Scenario } from '../scenario/file/scenario.ts';
 import type { ScenarioResult, Tally, TraceLine } from '../scenario/result.ts';
 import type { RunOptions, RunScenario } from '../scenario/run.ts';
-import type { Scenario } from '../scenario/scenario.ts';
 import type { Command, ExitCode, Parts } from './command.ts';
 import { countOption, textOption } from './command.ts';
 import { declareReportOptions, formatOf, type MachineFormat, machineRunReport, REPORT_OPTIONS } from './format.ts';
@@ -60,7 +60,7 @@ async function checkedOptions(
   args: Readonly<Record<string, unknown>>,
   scenarios: readonly Scenario[],
 ): Promise<RunOptions> {
-  const { selectCases } = await import('../scenario/select-cases.ts');
+  const { selectCases } = await import('../scenario/file/select-cases.ts');
   const seed = textOption(args, 'seed');
   const maxSteps = countOption(args, 'max-steps');
   const options: RunOptions = {

@@ -1,15 +1,15 @@
 // What commands that work on scenario files share: loading them all, and which of their cases are meant.
 import type { Argv } from 'yargs';
-import type { Scenario } from '../scenario/scenario.ts';
-import type { CaseChanges } from '../scenario/select-cases.ts';
+import type { Scenario } from '../scenario/file/scenario.ts';
+import type { CaseChanges } from '../scenario/file/select-cases.ts';
 import { listOption, type Parts, textOption } from './command.ts';
 import type { Io } from './io.ts';
 
 /** Load all files; throws one ScenarioError with the mistakes of all. */
 export async function loadScenarios(paths: readonly string[], io: Io, parts: Parts): Promise<readonly Scenario[]> {
   const { findScenarios, readText } = await import('./files.ts');
-  const { loadScenario } = await import('../scenario/load.ts');
-  const { ScenarioError } = await import('../scenario/diagnostic.ts');
+  const { loadScenario } = await import('../scenario/file/load.ts');
+  const { ScenarioError } = await import('../scenario/file/diagnostic.ts');
   const registry = await parts.registry();
   const diagnostics = [];
   const scenarios: Scenario[] = [];

@@ -24,7 +24,7 @@ export const schemaCommand: Command = {
 };
 
 async function scenarioSchema(parts: Parts): Promise<unknown> {
-  const { scenarioJsonSchema } = await import('../scenario/json-schema.ts');
+  const { scenarioJsonSchema } = await import('../scenario/file/json-schema.ts');
   return scenarioJsonSchema(await parts.registry());
 }
 

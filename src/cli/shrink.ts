@@ -1,8 +1,8 @@
 // `pinsim shrink`: makes the counterexample of a replay token small, and on request a scenario file of it.
 
+import type { CaseChanges } from '../scenario/file/select-cases.ts';
 import type { ScenarioSearch } from '../scenario/search/result.ts';
 import type { TellOptions } from '../scenario/search/tell.ts';
-import type { CaseChanges } from '../scenario/select-cases.ts';
 import type { Command, ExitCode, Parts } from './command.ts';
 import { countOption, textOption } from './command.ts';
 import { FORMATS, formatOf, machineReport, reportWidth } from './format.ts';

@@ -2,7 +2,7 @@
 // corpus), and the scenario of each.
 import { existsSync, type Stats, statSync } from 'node:fs';
 import { resolve } from 'node:path';
-import type { Scenario } from '../scenario/scenario.ts';
+import type { Scenario } from '../scenario/file/scenario.ts';
 import type { CaseToken } from '../scenario/search/token.ts';
 import type { Parts } from './command.ts';
 import { readText, suggestFile } from './files.ts';

@@ -1,5 +1,5 @@
 // Mistakes on the command line. yargs finds them; the words, and what was probably meant, are ours.
-import { didYouMean, nameList } from '../scenario/diagnostic.ts';
+import { didYouMean, nameList } from '../scenario/file/diagnostic.ts';
 
 /** The command line cannot be understood or obeyed: exit code 2. */
 export class UsageError extends Error {

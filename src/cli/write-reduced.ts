@@ -1,6 +1,6 @@
 // A shrunk counterexample written as a scenario file, with a token of its own in its header.
-import { loadScenario } from '../scenario/load.ts';
-import type { Scenario } from '../scenario/scenario.ts';
+import { loadScenario } from '../scenario/file/load.ts';
+import type { Scenario } from '../scenario/file/scenario.ts';
 import { reducedYaml, withHeader } from '../scenario/search/reduced-yaml.ts';
 import { caseOfToken } from '../scenario/search/replay-token.ts';
 import type { SearchFinding } from '../scenario/search/result.ts';

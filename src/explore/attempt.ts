@@ -3,9 +3,9 @@
 // its steps have moved to.
 import type { Process } from '../engine/process.ts';
 import type { Sim } from '../engine/sim.ts';
-import { Replay, tokenFrom } from './replay.ts';
 import type { Runner, ScheduledStep } from './runner.ts';
-import { canStep, type Scheduler } from './scheduler.ts';
+import { Replay, tokenFrom } from './schedulers/replay.ts';
+import { canStep, type Scheduler } from './schedulers/scheduler.ts';
 import type { ScheduleToken } from './token.ts';
 
 /** A schedule as it was run: its steps, and the token that says where actors were preempted. */

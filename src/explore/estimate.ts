@@ -14,7 +14,7 @@ import { type Action, NO_CHOICES, sameChoices } from './action.ts';
 import { Draws } from './draws.ts';
 import { Identity } from './identity.ts';
 import type { Runner } from './runner.ts';
-import { enabledProcesses, type Scheduler } from './scheduler.ts';
+import { enabledProcesses, type Scheduler } from './schedulers/scheduler.ts';
 import { Trace } from './trace.ts';
 import { type Candidate, WalkPolicy } from './walk-policy.ts';
 

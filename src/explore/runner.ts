@@ -11,7 +11,7 @@ import type { Step } from '../engine/step.ts';
 import { inWords } from '../engine/yielded.ts';
 import { frozenRemedy } from './kept-values.ts';
 import { GatePromises } from './promises.ts';
-import { actAgain, canStep, endsSearch, NotRepeatable, type Scheduler } from './scheduler.ts';
+import { actAgain, canStep, endsSearch, NotRepeatable, type Scheduler } from './schedulers/scheduler.ts';
 
 /** One step of a schedule: who acted, at which label, and what the choices inside the step gave. */
 export interface ScheduledStep {

@@ -2,17 +2,17 @@
 // far and what that proves. Whoever drives it decides when to stop.
 import type { Finding } from '../engine/finding.ts';
 import type { Sim } from '../engine/sim.ts';
-import { Bounded } from './bounded.ts';
-import { Dpor } from './dpor.ts';
 import { type Estimate, Estimator } from './estimate.ts';
-import { TimedJitter } from './jitter.ts';
-import { Pct } from './pct.ts';
-import { PartialOrderSampling } from './pos.ts';
-import { RandomWalk } from './random.ts';
-import { Replay, Retrace } from './replay.ts';
 import { type RunLimits, Runner, type ScheduledStep } from './runner.ts';
 import { fromPlain, type SavedBounded, type SavedDpor, toPlain } from './saved.ts';
-import type { Scheduler } from './scheduler.ts';
+import { Bounded } from './schedulers/bounded.ts';
+import { Dpor } from './schedulers/dpor.ts';
+import { TimedJitter } from './schedulers/jitter.ts';
+import { Pct } from './schedulers/pct.ts';
+import { PartialOrderSampling } from './schedulers/pos.ts';
+import { RandomWalk } from './schedulers/random.ts';
+import { Replay, Retrace } from './schedulers/replay.ts';
+import type { Scheduler } from './schedulers/scheduler.ts';
 import { parseToken, printToken } from './token.ts';
 
 /**

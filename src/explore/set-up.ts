@@ -1,7 +1,7 @@
 // The world of a program, set up. A set-up that chooses sets up one of several worlds: which one, is part of a schedule.
 import { Sim } from '../engine/sim.ts';
 import { Program } from './program.ts';
-import { NotRepeatable } from './scheduler.ts';
+import { NotRepeatable } from './schedulers/scheduler.ts';
 import { parseToken, printToken } from './token.ts';
 
 /** A program set up, and the choices that its set-up made outside of actors. */

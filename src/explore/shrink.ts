@@ -3,10 +3,10 @@
 import type { Finding } from '../engine/finding.ts';
 import { UndeclaredAccess } from '../engine/sim.ts';
 import { Attempt, choicesByActor, Noting, preemptionsOf, type RunSchedule } from './attempt.ts';
-import { Bounded } from './bounded.ts';
 import type { Program } from './program.ts';
 import { type RunLimits, Runner, type ScheduledStep } from './runner.ts';
-import { NotRepeatable, type Scheduler } from './scheduler.ts';
+import { Bounded } from './schedulers/bounded.ts';
+import { NotRepeatable, type Scheduler } from './schedulers/scheduler.ts';
 import { checkCall, setUpWorld, withSetUp } from './set-up.ts';
 import { parseToken, printToken, type ScheduleToken } from './token.ts';
 import { goOnAtOnce, runOn, runOnAll, startLater } from './variants.ts';

@@ -7,7 +7,7 @@ import { mayConflict } from '../engine/step.ts';
 import { JoinGate } from '../engine/wait.ts';
 import { Draws } from './draws.ts';
 import { type RunLimits, Runner, type ScheduledStep } from './runner.ts';
-import { canStep, enabledProcesses, type Scheduler } from './scheduler.ts';
+import { canStep, enabledProcesses, type Scheduler } from './schedulers/scheduler.ts';
 import { type SetUp, setUpWorld } from './set-up.ts';
 
 export interface SwapOptions extends RunLimits {

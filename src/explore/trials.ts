@@ -4,7 +4,7 @@ import type { Process } from '../engine/process.ts';
 import type { ChoiceSource, Sim } from '../engine/sim.ts';
 import { Action, type Actions, NO_CHOICES } from './action.ts';
 import type { Identity } from './identity.ts';
-import { actAgain, canStep, fewerAlternatives, mustStep } from './scheduler.ts';
+import { actAgain, canStep, fewerAlternatives, mustStep } from './schedulers/scheduler.ts';
 import type { Trace } from './trace.ts';
 
 export class Trials implements ChoiceSource {

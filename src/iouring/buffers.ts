@@ -7,9 +7,9 @@ import { PAGE_SIZE } from '../hw/machine.ts';
 import { addPinnedVm, chargeUser, unchargeUser } from '../mm/accounting.ts';
 import type { CoreMm } from '../mm/core.ts';
 import type { Errno } from '../mm/errno.ts';
-import { refuse, within } from '../mm/gup-flags.ts';
+import { refuse, within } from '../mm/gup/gup-flags.ts';
+import { unpinUserPages } from '../mm/gup/unpin.ts';
 import { type FrameRun, PIN_REFUSED, type Refusal } from '../mm/ledger.ts';
-import { unpinUserPages } from '../mm/unpin.ts';
 import { ioPinPages } from './pin-pages.ts';
 import { type IoUring, MappedBuffer } from './ring.ts';
 

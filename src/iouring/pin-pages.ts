@@ -3,12 +3,12 @@
 import { call, type Steps } from '../engine/process.ts';
 import { step } from '../engine/step.ts';
 import type { CoreMm } from '../mm/core.ts';
-import { type GupResult, pinUserPages } from '../mm/gup.ts';
-import { pinUserPagesFast } from '../mm/gup-fast.ts';
-import { refuse, within } from '../mm/gup-flags.ts';
+import { type GupResult, pinUserPages } from '../mm/gup/gup.ts';
+import { pinUserPagesFast } from '../mm/gup/gup-fast.ts';
+import { refuse, within } from '../mm/gup/gup-flags.ts';
+import { unpinUserPages } from '../mm/gup/unpin.ts';
 import type { FrameRun, Refusal } from '../mm/ledger.ts';
-import { unpinUserPages } from '../mm/unpin.ts';
-import type { Vma } from '../mm/vma.ts';
+import type { Vma } from '../mm/mapping/vma.ts';
 
 const FILES = step('io_pin_pages:vm_file', 'op');
 

@@ -6,7 +6,7 @@ import { Mutex } from '../engine/lock.ts';
 import type { Sim } from '../engine/sim.ts';
 import type { FrameRun } from '../mm/ledger.ts';
 import type { Mm } from '../mm/mm.ts';
-import type { Thread, User } from '../mm/task.ts';
+import type { Thread, User } from '../mm/process/task.ts';
 
 /** io_mapped_ubuf: one registered buffer. Immutable. */
 export class MappedBuffer {

@@ -5,9 +5,9 @@ import { mix } from '../engine/hash.ts';
 import { call, type Process, type Steps } from '../engine/process.ts';
 import { type Announced, step } from '../engine/step.ts';
 import { join, until } from '../engine/wait.ts';
-import { mmgetNotZero, mmput } from '../mm/exit.ts';
-import { gupFlags } from '../mm/gup-flags.ts';
-import { getUserPagesLocked, newWalk } from '../mm/gup-slow.ts';
+import { gupFlags } from '../mm/gup/gup-flags.ts';
+import { getUserPagesLocked, newWalk } from '../mm/gup/gup-slow.ts';
+import { mmgetNotZero, mmput } from '../mm/process/exit.ts';
 import type { Vcpu } from './vcpu.ts';
 import type { Vm } from './vm.ts';
 

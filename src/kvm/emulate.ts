@@ -2,7 +2,7 @@
 // mapping when there is a memslot by now, else an MMIO exit to the VMM.
 import { call, type Steps } from '../engine/process.ts';
 import { step } from '../engine/step.ts';
-import { cpuAccess } from '../mm/access.ts';
+import { cpuAccess } from '../mm/fault/access.ts';
 import { GUEST_WROTE } from '../mm/ledger.ts';
 import { markDirtyNow, willMarkDirty } from './dirty-bitmap.ts';
 import type { Memslot } from './memslot.ts';

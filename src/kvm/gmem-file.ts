@@ -4,8 +4,8 @@ import { Cell } from '../engine/cell.ts';
 import { hashText, mix } from '../engine/hash.ts';
 import type { Steps } from '../engine/process.ts';
 import type { CoreMm } from '../mm/core.ts';
-import { Inode } from '../mm/inode.ts';
-import { OpenFile } from '../mm/task.ts';
+import { Inode } from '../mm/file/inode.ts';
+import { OpenFile } from '../mm/process/task.ts';
 
 /** Indexes [start, start + pages) of the file are behind guest frames of a memslot. Immutable. */
 export class GmemBinding {

@@ -5,7 +5,7 @@ import { call, type Steps } from '../engine/process.ts';
 import { step } from '../engine/step.ts';
 import type { Errno } from '../mm/errno.ts';
 import { VIEW_ADDED } from '../mm/ledger.ts';
-import type { OpenFile } from '../mm/task.ts';
+import type { OpenFile } from '../mm/process/task.ts';
 import { applyLogging } from './dirty-log.ts';
 import { bindGuestMemfd, unbindGuestMemfd } from './guest-memfd.ts';
 import {

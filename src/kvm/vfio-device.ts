@@ -6,7 +6,7 @@ import { Mutex } from '../engine/lock.ts';
 import { call, type Steps } from '../engine/process.ts';
 import { step } from '../engine/step.ts';
 import type { Errno } from '../mm/errno.ts';
-import type { OpenFile } from '../mm/task.ts';
+import type { OpenFile } from '../mm/process/task.ts';
 import { isVfioFile } from './seam.ts';
 import type { Vm } from './vm.ts';
 

@@ -5,10 +5,10 @@ import { call, type Steps } from '../engine/process.ts';
 import { step } from '../engine/step.ts';
 import { PAGE_SIZE } from '../hw/machine.ts';
 import type { CoreMm } from './core.ts';
-import { refuse } from './gup-flags.ts';
+import { refuse } from './gup/gup-flags.ts';
 import { CHARGED, type Refusal } from './ledger.ts';
 import type { Mm } from './mm.ts';
-import type { Task, User } from './task.ts';
+import type { Task, User } from './process/task.ts';
 
 const LOCKED_VM = step('__account_locked_vm', 'op');
 const USER_LOCKED_VM = step('user->locked_vm', 'op');

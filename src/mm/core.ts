@@ -8,16 +8,16 @@ import { Cpu } from '../hw/cpu.ts';
 import { Frames } from '../hw/frames.ts';
 import { type Machine, PMD_ORDER, type Zone } from '../hw/machine.ts';
 import type { Kernel } from '../kernel/kernel.ts';
-import type { AnonVma } from './anon-vma.ts';
+import { FreeRuns } from './alloc/free-runs.ts';
+import { PerCpu } from './alloc/per-cpu.ts';
+import type { Inode } from './file/inode.ts';
 import { Folios } from './folio.ts';
-import { FreeRuns } from './free-runs.ts';
-import type { Inode } from './inode.ts';
 import type { Mm } from './mm.ts';
 import { PG_ANON, PG_RESERVED } from './page-flags.ts';
-import { PerCpu } from './per-cpu.ts';
-import { Swap } from './swap.ts';
-import { type Task, Thread } from './task.ts';
-import { Vmstat } from './vmstat.ts';
+import { Vmstat } from './proc/vmstat.ts';
+import { type Task, Thread } from './process/task.ts';
+import type { AnonVma } from './rmap/anon-vma.ts';
+import { Swap } from './swap/swap.ts';
 
 /** Free memory of a zone beyond the per-CPU lists. */
 export class ZoneState {

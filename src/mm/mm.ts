@@ -6,9 +6,9 @@ import { RwSem } from '../engine/rwsem.ts';
 import type { Sim } from '../engine/sim.ts';
 import type { Cpu } from '../hw/cpu.ts';
 import type { Kernel } from '../kernel/kernel.ts';
+import type { Vma } from './mapping/vma.ts';
 import { NotifierList } from './notifier.ts';
 import { PageTable } from './page-table.ts';
-import type { Vma } from './vma.ts';
 
 export class Mm {
   readonly sim: Sim;

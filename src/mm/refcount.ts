@@ -5,8 +5,8 @@ import type { Cell } from '../engine/cell.ts';
 import { call, type Steps } from '../engine/process.ts';
 import { type Announced, type Step, step } from '../engine/step.ts';
 import { PMD_PAGES } from '../hw/machine.ts';
+import { giveBack } from './alloc/free-runs.ts';
 import type { CoreMm } from './core.ts';
-import { giveBack } from './free-runs.ts';
 import {
   PG_DIRTY,
   PG_HUGETLB,

@@ -2,13 +2,13 @@
 // madvise hands on (reclaim, collapse, memory failure, KSM). Called once while the world is built, after the actors of the
 // set-up are forgotten (finishSetUp): kswapd is an actor.
 import { call } from '../engine/process.ts';
-import { khugepagedScanMm, madviseCollapse } from './collapse.ts';
 import type { CoreMm } from './core.ts';
-import { Ksm } from './ksm.ts';
-import { type ReclaimOptions, startReclaim } from './kswapd.ts';
-import { installMadvise } from './madvise-hooks.ts';
-import { reclaimPages } from './reclaim.ts';
-import { injectError } from './soft-offline.ts';
+import { Ksm } from './ksm/ksm.ts';
+import { installMadvise } from './madvise/madvise-hooks.ts';
+import { injectError } from './migrate/soft-offline.ts';
+import { type ReclaimOptions, startReclaim } from './reclaim/kswapd.ts';
+import { reclaimPages } from './reclaim/reclaim.ts';
+import { khugepagedScanMm, madviseCollapse } from './thp/collapse.ts';
 
 /** What somebody must play: ksmd's and khugepaged's scans do not run by themselves. */
 export interface Scanners {

@@ -4,8 +4,8 @@ import { call, type Steps } from '../engine/process.ts';
 import { type Announced, type Step, step } from '../engine/step.ts';
 import type { Cpu } from '../hw/cpu.ts';
 import type { CoreMm } from './core.ts';
-import { lruAddDrain } from './lru.ts';
 import type { Mm } from './mm.ts';
+import { lruAddDrain } from './reclaim/lru.ts';
 import { putNow, putRun, willPut } from './refcount.ts';
 
 const FLUSH_LOCAL = step('flush_tlb_mm_range:local', 'tlb-local');

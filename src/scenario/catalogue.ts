@@ -9,11 +9,11 @@ import {
   listKernels,
   resolveProfile,
 } from '../kernel/index.ts';
-import { explainControl, explainOperation } from './explain-step.ts';
+import { explainControl, explainOperation } from './file/explain-step.ts';
+import { MEMORY_KINDS } from './file/schema-memory.ts';
+import { CONTROL_WORDS, MODIFIER_TYPES, MODIFIERS } from './file/step.ts';
 import { FINDING_KINDS } from './finding-kinds.ts';
 import type { OperationRegistry } from './operation.ts';
-import { MEMORY_KINDS } from './schema-memory.ts';
-import { CONTROL_WORDS, MODIFIER_TYPES, MODIFIERS } from './step.ts';
 
 export interface Entry {
   readonly name: string;

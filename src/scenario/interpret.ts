@@ -3,13 +3,13 @@
 import type { Cell } from '../engine/cell.ts';
 import { call, type Steps } from '../engine/process.ts';
 import { step } from '../engine/step.ts';
-import { checkOutcome, type Expectation } from './expectation.ts';
+import { checkOutcome, type Expectation } from './file/expectation.ts';
+import type { Script } from './file/reference.ts';
+import type { Actor, ScenarioCase } from './file/scenario.ts';
+import { growArgs, growBy, type OperationStep, type ScriptStep } from './file/step.ts';
 import type { Outcome } from './operation.ts';
-import type { Script } from './reference.ts';
 import type { FailedExpectation } from './result.ts';
-import type { Actor, ScenarioCase } from './scenario.ts';
-import { growArgs, growBy, type OperationStep, type ScriptStep } from './step.ts';
-import { subjectOf, type World } from './world.ts';
+import { subjectOf, type World } from './world/world.ts';
 
 const WAIT = step('script:wait', 'none');
 const AT = step('script:at', 'none');

@@ -1,10 +1,10 @@
 // Whether a finished run is what its case expected: all of `always`, nothing outside `always` and `possible`, every
 // inline expectation held, every label of `reaches` reached.
 import type { Finding } from '../engine/finding.ts';
-import type { Where } from './diagnostic.ts';
-import { formatPattern, matchesFinding } from './expectation.ts';
+import type { Where } from './file/diagnostic.ts';
+import { formatPattern, matchesFinding } from './file/expectation.ts';
+import type { ExpectedFindings, Scenario, ScenarioCase } from './file/scenario.ts';
 import type { CaseResult, FailedExpectation, Missing, Prevention, ReportedFinding, TraceLine } from './result.ts';
-import type { ExpectedFindings, Scenario, ScenarioCase } from './scenario.ts';
 
 /** What a run of one case produced. */
 export interface Observed {

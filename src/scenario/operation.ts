@@ -2,8 +2,8 @@
 // Operations live in operations/<subject>.ts, each file exporting a list; a registry is built from such lists.
 import * as z from 'zod';
 import type { Steps } from '../engine/process.ts';
-import type { OperationContext } from './context.ts';
-import type { SubjectKind } from './reference.ts';
+import type { SubjectKind } from './file/reference.ts';
+import type { OperationContext } from './world/context.ts';
 
 /** A value that an operation shows: what a person can write in `shows:` to expect it. */
 export type Shown = string | number | boolean | bigint | null | readonly Shown[];

@@ -3,10 +3,10 @@
 import type { Finding } from '../engine/finding.ts';
 import { alternatives, findBehaviour, KernelError } from '../kernel/index.ts';
 import type { Kernel } from '../kernel/kernel.ts';
-import { ScenarioError } from './diagnostic.ts';
+import { ScenarioError } from './file/diagnostic.ts';
+import type { Scenario, ScenarioCase } from './file/scenario.ts';
 import type { Prevention } from './result.ts';
 import { type CaseRun, runToEnd } from './run-case.ts';
-import type { Scenario, ScenarioCase } from './scenario.ts';
 
 /** Longer runs are not repeated: their findings are about sizes, not behaviours. */
 const REPEATABLE_STEPS = 20_000;

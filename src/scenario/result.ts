@@ -1,7 +1,7 @@
 // The result of a run as plain data: what reports are made from, and what `--format json` prints. Nothing here knows
 // the model.
 import type { Finding } from '../engine/finding.ts';
-import type { Where } from './diagnostic.ts';
+import type { Where } from './file/diagnostic.ts';
 
 export type { Finding, FindingStep, FindingValue } from '../engine/finding.ts';
 

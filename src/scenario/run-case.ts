@@ -3,12 +3,12 @@ import type { Finding } from '../engine/finding.ts';
 import { hashText } from '../engine/hash.ts';
 import { LimitReached } from '../engine/limit.ts';
 import { runTimed } from '../engine/timed.ts';
-import { ScenarioError, type Where } from './diagnostic.ts';
+import { ScenarioError, type Where } from './file/diagnostic.ts';
+import type { Scenario, ScenarioCase } from './file/scenario.ts';
 import { ScriptMistake } from './mistake.ts';
 import type { RunOptions } from './run.ts';
-import type { Scenario, ScenarioCase } from './scenario.ts';
-import type { World } from './world.ts';
-import { type Stage, setStage } from './world-setup.ts';
+import { type Stage, setStage } from './world/setup.ts';
+import type { World } from './world/world.ts';
 
 /** Steps after which a run is given up: a quarter of an hour or so. */
 const MAX_STEPS = 1_000_000_000;

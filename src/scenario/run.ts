@@ -1,12 +1,12 @@
 // Runs the cases of a scenario under the timed clock and judges them. The signature is what the command line and tests
 // rely on.
 import type { Finding } from '../engine/finding.ts';
+import type { Scenario, ScenarioCase } from './file/scenario.ts';
+import { type CaseChanges, selectCases } from './file/select-cases.ts';
 import { isExpected, judgeCase } from './judge.ts';
 import { preventions } from './prevention.ts';
 import type { CaseResult, TraceLine } from './result.ts';
 import { runToEnd } from './run-case.ts';
-import type { Scenario, ScenarioCase } from './scenario.ts';
-import { type CaseChanges, selectCases } from './select-cases.ts';
 
 /** How far a run has come, for people who watch. */
 export interface Progress {

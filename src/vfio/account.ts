@@ -3,10 +3,10 @@
 import { call, type Steps } from '../engine/process.ts';
 import { step } from '../engine/step.ts';
 import { accountLockedVmNow } from '../mm/accounting.ts';
-import { mmgetNotZero, mmput } from '../mm/exit.ts';
-import { refuse } from '../mm/gup-flags.ts';
+import { refuse } from '../mm/gup/gup-flags.ts';
 import type { Refusal } from '../mm/ledger.ts';
 import type { Mm } from '../mm/mm.ts';
+import { mmgetNotZero, mmput } from '../mm/process/exit.ts';
 import type { VfioDma } from './dma.ts';
 import type { VfioIommu } from './iommu.ts';
 

@@ -8,7 +8,7 @@ import { IommuDomain } from '../iommu/domain.ts';
 import type { IommuGroup } from '../iommu/group.ts';
 import { iommuDomainFree, iommuMap, iommuUnmap } from '../iommu/map.ts';
 import type { Errno } from '../mm/errno.ts';
-import { refuse } from '../mm/gup-flags.ts';
+import { refuse } from '../mm/gup/gup-flags.ts';
 import { lockAcct } from './account.ts';
 import { dirtyAll } from './dirty.ts';
 import { type IovaWindow, VfioDomain, type VfioIommu } from './iommu.ts';

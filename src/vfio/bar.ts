@@ -5,10 +5,10 @@ import { call, type Steps } from '../engine/process.ts';
 import { step } from '../engine/step.ts';
 import { PMD_PAGES } from '../hw/machine.ts';
 import type { Errno } from '../mm/errno.ts';
-import { type MmapResult, mmap } from '../mm/mmap.ts';
-import type { OpenFile } from '../mm/task.ts';
-import { unmapMappingRange } from '../mm/unmap-mapping.ts';
-import type { PfnMapping } from '../mm/vma.ts';
+import { type MmapResult, mmap } from '../mm/mapping/mmap.ts';
+import type { PfnMapping } from '../mm/mapping/vma.ts';
+import type { OpenFile } from '../mm/process/task.ts';
+import { unmapMappingRange } from '../mm/zap/unmap-mapping.ts';
 import { barPage, type VfioBar, VfioDevice } from './device.ts';
 
 const HOLD = step('vfio_pci_core_mmap:get_file', 'op');

@@ -2,7 +2,7 @@
 // under iommu.lock. Addresses and sizes in pages.
 import { hashText, mix } from '../engine/hash.ts';
 import type { Mm } from '../mm/mm.ts';
-import type { Task } from '../mm/task.ts';
+import type { Task } from '../mm/process/task.ts';
 
 /** Dirty pages of an entry: all of them, or their offsets. */
 export type DirtyBits = 'all' | readonly number[];

@@ -5,7 +5,7 @@ import { call, type Steps } from '../engine/process.ts';
 import { step } from '../engine/step.ts';
 import { until } from '../engine/wait.ts';
 import type { Errno } from '../mm/errno.ts';
-import { mmgetNotZero, mmput } from '../mm/exit.ts';
+import { mmgetNotZero, mmput } from '../mm/process/exit.ts';
 import { lockAcct } from './account.ts';
 import type { VfioDma } from './dma.ts';
 import type { UnmapListener, VfioIommu } from './iommu.ts';

@@ -10,7 +10,7 @@ import type { IommuGroup } from '../iommu/group.ts';
 import type { VfioFile } from '../kvm/seam.ts';
 import type { CoreMm } from '../mm/core.ts';
 import type { Errno } from '../mm/errno.ts';
-import { OpenFile } from '../mm/task.ts';
+import { OpenFile } from '../mm/process/task.ts';
 import type { GroupType } from './attach.ts';
 import { containerAttach, containerDetach, VfioContainer } from './container.ts';
 

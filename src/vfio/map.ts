@@ -5,7 +5,7 @@ import { step } from '../engine/step.ts';
 import { IO_READ, IO_WRITE } from '../hw/io-entry.ts';
 import { iommuMap, iommuUnmap } from '../iommu/map.ts';
 import type { Errno } from '../mm/errno.ts';
-import { refuse, within } from '../mm/gup-flags.ts';
+import { refuse, within } from '../mm/gup/gup-flags.ts';
 import type { Refusal } from '../mm/ledger.ts';
 import { allocBitmap } from './dirty.ts';
 import { VfioDma } from './dma.ts';

@@ -2,7 +2,7 @@
 // would have passed.
 import { PAGE_SIZE } from '../hw/machine.ts';
 import type { IommuGroup } from '../iommu/group.ts';
-import { within } from '../mm/gup-flags.ts';
+import { within } from '../mm/gup/gup-flags.ts';
 import { type FrameRun, PIN_REFUSED, type Refusal } from '../mm/ledger.ts';
 import type { VfioDma } from './dma.ts';
 import type { VfioIommu } from './iommu.ts';

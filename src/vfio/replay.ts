@@ -7,7 +7,7 @@ import type { IommuDomain } from '../iommu/domain.ts';
 import type { IommuGroup } from '../iommu/group.ts';
 import { iommuMap, iommuUnmap } from '../iommu/map.ts';
 import type { Errno } from '../mm/errno.ts';
-import { refuse } from '../mm/gup-flags.ts';
+import { refuse } from '../mm/gup/gup-flags.ts';
 import type { Refusal } from '../mm/ledger.ts';
 import type { VfioDma } from './dma.ts';
 import type { VfioIommu } from './iommu.ts';

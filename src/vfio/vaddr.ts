@@ -3,9 +3,9 @@
 import { call, type Steps } from '../engine/process.ts';
 import { step } from '../engine/step.ts';
 import { lockedVmOf } from '../mm/accounting.ts';
-import { mmgetNotZero, mmput } from '../mm/exit.ts';
-import { refuse } from '../mm/gup-flags.ts';
+import { refuse } from '../mm/gup/gup-flags.ts';
 import { OWNER_MOVED, type Refusal } from '../mm/ledger.ts';
+import { mmgetNotZero, mmput } from '../mm/process/exit.ts';
 import { mmLockAcctMoved } from './account.ts';
 import type { VfioDma } from './dma.ts';
 import type { VfioIommu } from './iommu.ts';

@@ -1,7 +1,7 @@
 // Every checker fires where its bug is, and not where it has been mended: pairs of cases from the library, each run whole.
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { loadScenario } from '../../src/scenario/load.ts';
+import { loadScenario } from '../../src/scenario/file/load.ts';
 import { OPERATIONS } from '../../src/scenario/operations/index.ts';
 import { runScenario } from '../../src/scenario/run.ts';
 

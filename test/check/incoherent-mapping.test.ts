@@ -1,6 +1,6 @@
 // incoherent-mapping: a device and the process that mapped memory for it reach different pages.
 import { describe, expect, it } from 'vitest';
-import { loadScenario } from '../../src/scenario/load.ts';
+import { loadScenario } from '../../src/scenario/file/load.ts';
 import { OPERATIONS } from '../../src/scenario/operations/index.ts';
 import { CaseSearcher } from '../../src/scenario/search/search-case.ts';
 import { findingsOf, resultOf } from '../support/scenario.ts';

@@ -5,9 +5,9 @@ import { join } from 'node:path';
 import { onTestFinished } from 'vitest';
 import { main } from '../../src/cli/cli.ts';
 import type { Parts } from '../../src/cli/command.ts';
+import { selectCases } from '../../src/scenario/file/select-cases.ts';
 import type { CaseResult } from '../../src/scenario/result.ts';
 import type { RunOptions, RunScenario } from '../../src/scenario/run.ts';
-import { selectCases } from '../../src/scenario/select-cases.ts';
 import { registry } from '../scenario/operations.ts';
 
 export interface Ended {

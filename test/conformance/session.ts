@@ -5,16 +5,16 @@ import { stringify } from 'yaml';
 import * as z from 'zod';
 import { call, type Steps } from '../../src/engine/process.ts';
 import { runTimed } from '../../src/engine/timed.ts';
-import type { OperationContext } from '../../src/scenario/context.ts';
+import { loadScenario } from '../../src/scenario/file/load.ts';
+import { Declared, Script } from '../../src/scenario/file/reference.ts';
+import type { Scenario } from '../../src/scenario/file/scenario.ts';
+import type { ScriptStep } from '../../src/scenario/file/step.ts';
 import type { Performance } from '../../src/scenario/interpret.ts';
-import { loadScenario } from '../../src/scenario/load.ts';
 import { defineOperation, type Operation, type Outcome, type Shown } from '../../src/scenario/operation.ts';
 import { OPERATIONS } from '../../src/scenario/operations/index.ts';
-import { Declared, Script } from '../../src/scenario/reference.ts';
-import type { Scenario } from '../../src/scenario/scenario.ts';
-import type { ScriptStep } from '../../src/scenario/step.ts';
-import type { World } from '../../src/scenario/world.ts';
-import { setStage } from '../../src/scenario/world-setup.ts';
+import type { OperationContext } from '../../src/scenario/world/context.ts';
+import { setStage } from '../../src/scenario/world/setup.ts';
+import type { World } from '../../src/scenario/world/world.ts';
 
 /** A scenario as an object: what would stand in the YAML file, without actors. */
 export type Boot = Readonly<Record<string, unknown>>;

@@ -1,8 +1,8 @@
 // The explorer and the brute force on one program: the same traces, each once.
 import { Sim } from '../../src/engine/sim.ts';
-import { Dpor } from '../../src/explore/dpor.ts';
 import { Program } from '../../src/explore/program.ts';
 import { Runner } from '../../src/explore/runner.ts';
+import { Dpor } from '../../src/explore/schedulers/dpor.ts';
 import { type Build, bruteForce, traceKey } from './brute-force.ts';
 
 export interface Comparison {

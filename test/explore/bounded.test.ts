@@ -1,10 +1,10 @@
 // The preemption-bounded search: exactly the traces that some linearization with few enough preemptions shows.
 import { describe, expect, test } from 'vitest';
 import { Sim } from '../../src/engine/sim.ts';
-import { Bounded } from '../../src/explore/bounded.ts';
 import { explore } from '../../src/explore/explore.ts';
 import { Program } from '../../src/explore/program.ts';
 import { Runner } from '../../src/explore/runner.ts';
+import { Bounded } from '../../src/explore/schedulers/bounded.ts';
 import { type Build, leastPreemptions, traceKey } from './brute-force.ts';
 import * as programs from './programs.ts';
 import { build, randomProgram } from './random-program.ts';

@@ -6,9 +6,9 @@ import { Sim } from '../../src/engine/sim.ts';
 import { type CampaignOptions, epochsOf, type Unit } from '../../src/explore/campaign.ts';
 import { Draws } from '../../src/explore/draws.ts';
 import { Feedback } from '../../src/explore/feedback.ts';
-import { Mix } from '../../src/explore/mix.ts';
 import { Program } from '../../src/explore/program.ts';
 import { Runner } from '../../src/explore/runner.ts';
+import { Mix } from '../../src/explore/schedulers/mix.ts';
 
 const whole: CampaignOptions = {
   subjects: [{ stride: 1 }, { stride: 1 }, { stride: 4 }],

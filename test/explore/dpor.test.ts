@@ -8,10 +8,10 @@ import { call, type Steps } from '../../src/engine/process.ts';
 import { RwLock } from '../../src/engine/rwlock.ts';
 import { Sim } from '../../src/engine/sim.ts';
 import { step } from '../../src/engine/step.ts';
-import { Dpor } from '../../src/explore/dpor.ts';
 import { explore } from '../../src/explore/explore.ts';
 import { Program, type ProgramCell } from '../../src/explore/program.ts';
 import { Runner } from '../../src/explore/runner.ts';
+import { Dpor } from '../../src/explore/schedulers/dpor.ts';
 import { compare } from './against-brute-force.ts';
 
 const OP = step('test:op');

@@ -3,8 +3,8 @@ import { describe, expect, it } from 'vitest';
 import { Sim } from '../../src/engine/sim.ts';
 import { explore } from '../../src/explore/explore.ts';
 import { Program } from '../../src/explore/program.ts';
-import { Replay } from '../../src/explore/replay.ts';
 import { Runner } from '../../src/explore/runner.ts';
+import { Replay } from '../../src/explore/schedulers/replay.ts';
 import { shrink } from '../../src/explore/shrink.ts';
 import { parseToken } from '../../src/explore/token.ts';
 

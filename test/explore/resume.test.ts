@@ -2,7 +2,7 @@
 import { describe, expect, test } from 'vitest';
 import { Sim } from '../../src/engine/sim.ts';
 import { Program } from '../../src/explore/program.ts';
-import { NotRepeatable } from '../../src/explore/scheduler.ts';
+import { NotRepeatable } from '../../src/explore/schedulers/scheduler.ts';
 import { type ExploreOptions, type ExploreResult, type SavedSearch, Search } from '../../src/explore/search.ts';
 import * as programs from './programs.ts';
 import { build, randomProgram } from './random-program.ts';

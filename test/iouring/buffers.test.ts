@@ -9,8 +9,8 @@ import {
   unregisterBuffers,
 } from '../../src/iouring/index.ts';
 import { PIN_REFUSED, type PinRefused } from '../../src/mm/ledger.ts';
-import { munmap } from '../../src/mm/mmap.ts';
-import { User } from '../../src/mm/task.ts';
+import { munmap } from '../../src/mm/mapping/mmap.ts';
+import { User } from '../../src/mm/process/task.ts';
 import { forkedChild, type Kind, makeKind } from '../support/kinds.ts';
 import { Lab, RECORDED } from '../support/lab.ts';
 import { tokenOf, tokenText } from '../support/tokens.ts';

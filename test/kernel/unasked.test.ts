@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { BEHAVIOURS } from '../../src/kernel/index.ts';
 import { unaskedBehaviours } from '../../src/kernel/unasked.ts';
-import { loadScenario } from '../../src/scenario/load.ts';
+import { loadScenario } from '../../src/scenario/file/load.ts';
 import { OPERATIONS } from '../../src/scenario/operations/index.ts';
 
 const SRC = fileURLToPath(new URL('../../src', import.meta.url));

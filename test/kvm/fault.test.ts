@@ -1,6 +1,6 @@
 // Guest page faults: what the guest gets, what stays behind in counts and tables, and what a window takes away again.
 import { describe, expect, it } from 'vitest';
-import { zapVmaRange } from '../../src/mm/zap.ts';
+import { zapVmaRange } from '../../src/mm/zap/zap.ts';
 import { tokenOf } from '../support/tokens.ts';
 import { addSlot, as, B, cpuRead, cpuWrite, GFN, guestRead, guestWrite, makeGuest, mapMemory, VPN } from './guest.ts';
 

@@ -10,7 +10,7 @@ import { setMemoryAttributes } from '../../src/kvm/memory-attributes.ts';
 import { KVM_MEM_GUEST_MEMFD, KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY } from '../../src/kvm/memslot.ts';
 import { type MemoryRegion, setUserMemoryRegion } from '../../src/kvm/set-memory-region.ts';
 import type { Errno } from '../../src/mm/errno.ts';
-import { fput } from '../../src/mm/exit.ts';
+import { fput } from '../../src/mm/process/exit.ts';
 import { tokenOf } from '../support/tokens.ts';
 import { actor, type WorldOptions } from '../support/world.ts';
 import { CheckerSet } from './checkers.ts';

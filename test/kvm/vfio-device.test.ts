@@ -12,7 +12,7 @@ import {
   kvmVfioSetAttr,
   releaseKvmVfio,
 } from '../../src/kvm/vfio-device.ts';
-import { OpenFile } from '../../src/mm/task.ts';
+import { OpenFile } from '../../src/mm/process/task.ts';
 import { as, type Guest, makeGuest } from './guest.ts';
 
 function vfioFile(sim: Sim, name: string, coherent: boolean) {

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { accountLockedVm, addPinnedVm, chargeUser, unchargeUser } from '../../src/mm/accounting.ts';
 import { CHARGED, type ChargeEvent } from '../../src/mm/ledger.ts';
-import { User } from '../../src/mm/task.ts';
+import { User } from '../../src/mm/process/task.ts';
 import { Lab } from '../support/lab.ts';
 import { makeTask, makeWorld } from '../support/world.ts';
 

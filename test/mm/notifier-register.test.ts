@@ -1,6 +1,6 @@
 // mmu_notifier_register: whoever joins never hears the end of a window that was open before (mm_take_all_locks).
 import { describe, expect, it } from 'vitest';
-import { loadScenario } from '../../src/scenario/load.ts';
+import { loadScenario } from '../../src/scenario/file/load.ts';
 import { OPERATIONS } from '../../src/scenario/operations/index.ts';
 import { CaseSearcher } from '../../src/scenario/search/search-case.ts';
 

@@ -1,8 +1,8 @@
 // host.reuse: whether an allocation may get a page that another CPU has freed.
 import { describe, expect, it } from 'vitest';
 import { call } from '../../src/engine/process.ts';
+import { allocFolio } from '../../src/mm/alloc/page-alloc.ts';
 import type { CoreMmParams } from '../../src/mm/core.ts';
-import { allocFolio } from '../../src/mm/page-alloc.ts';
 import { folioPut } from '../../src/mm/refcount.ts';
 import { makeTask, makeWorld, run } from '../support/world.ts';
 

@@ -1,6 +1,6 @@
 // A scenario written in a test: what in it was not as expected.
 import { expect } from 'vitest';
-import { loadScenario } from '../../src/scenario/load.ts';
+import { loadScenario } from '../../src/scenario/file/load.ts';
 import { OPERATIONS } from '../../src/scenario/operations/index.ts';
 import { runScenario } from '../../src/scenario/run.ts';
 import { CaseSearcher } from '../../src/scenario/search/search-case.ts';

@@ -1,6 +1,6 @@
 // What mmap of hugetlb promises (mm/hugetlb.c), as meminfo shows it: pages of 2 MiB, free and reserved.
 import { describe, expect, it } from 'vitest';
-import { loadScenario } from '../../src/scenario/load.ts';
+import { loadScenario } from '../../src/scenario/file/load.ts';
 import { OPERATIONS } from '../../src/scenario/operations/index.ts';
 import { runScenario } from '../../src/scenario/run.ts';
 import { failures } from './failures.ts';

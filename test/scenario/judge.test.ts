@@ -1,10 +1,10 @@
 // Which cases run, and whether a run was as expected.
 import { describe, expect, it } from 'vitest';
 import type { Finding } from '../../src/engine/finding.ts';
-import { ScenarioError } from '../../src/scenario/diagnostic.ts';
+import { ScenarioError } from '../../src/scenario/file/diagnostic.ts';
+import { loadScenario } from '../../src/scenario/file/load.ts';
+import { selectCases } from '../../src/scenario/file/select-cases.ts';
 import { judgeCase, type Observed } from '../../src/scenario/judge.ts';
-import { loadScenario } from '../../src/scenario/load.ts';
-import { selectCases } from '../../src/scenario/select-cases.ts';
 import { registry } from './operations.ts';
 
 const SCENARIO = loadScenario(

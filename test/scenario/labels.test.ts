@@ -1,7 +1,7 @@
 // Labels of the model in scenario files: a misspelt one would be waited for in vain.
 import { describe, expect, it, vi } from 'vitest';
-import { ScenarioError } from '../../src/scenario/diagnostic.ts';
-import { loadScenario } from '../../src/scenario/load.ts';
+import { ScenarioError } from '../../src/scenario/file/diagnostic.ts';
+import { loadScenario } from '../../src/scenario/file/load.ts';
 import { OPERATIONS } from '../../src/scenario/operations/index.ts';
 
 const FRAME = `title: T

@@ -1,6 +1,6 @@
 // Transactions that reach memory some time after they were translated: `late` of a device.
 import { expect, test } from 'vitest';
-import { loadScenario } from '../../src/scenario/load.ts';
+import { loadScenario } from '../../src/scenario/file/load.ts';
 import { OPERATIONS } from '../../src/scenario/operations/index.ts';
 import { runScenario } from '../../src/scenario/run.ts';
 

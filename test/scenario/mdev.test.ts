@@ -1,7 +1,7 @@
 // Emulated devices: what their driver pins through a type1 container is charged, let go when the mapping goes, and refused
 // where the container does not allow it.
 import { describe, expect, it } from 'vitest';
-import { loadScenario } from '../../src/scenario/load.ts';
+import { loadScenario } from '../../src/scenario/file/load.ts';
 import { OPERATIONS } from '../../src/scenario/operations/index.ts';
 import { runScenario } from '../../src/scenario/run.ts';
 import { findingsOf } from '../support/scenario.ts';

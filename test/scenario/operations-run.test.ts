@@ -1,7 +1,7 @@
 // Operations in scripts, as users write them: credentials and children, registered buffers, tracepoints, pages of the
 // kernel image.
 import { describe, expect, it } from 'vitest';
-import { loadScenario } from '../../src/scenario/load.ts';
+import { loadScenario } from '../../src/scenario/file/load.ts';
 import { OPERATIONS } from '../../src/scenario/operations/index.ts';
 import { runScenario } from '../../src/scenario/run.ts';
 

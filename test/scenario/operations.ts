@@ -1,9 +1,9 @@
 // Operations for tests of the loader: they check arguments and do nothing to any model.
 import * as z from 'zod';
+import { zDeclares, zRef, zScript } from '../../src/scenario/file/reference.ts';
+import { zAddress, zContent, zCount, zProt, zSize } from '../../src/scenario/file/scalar.ts';
 import type { Outcome } from '../../src/scenario/operation.ts';
 import { defineOperation, OperationRegistry } from '../../src/scenario/operation.ts';
-import { zDeclares, zRef, zScript } from '../../src/scenario/reference.ts';
-import { zAddress, zContent, zCount, zProt, zSize } from '../../src/scenario/scalar.ts';
 
 export const touch = defineOperation({
   name: 'touch',

@@ -4,10 +4,10 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
-import { matchesFinding } from '../../src/scenario/expectation.ts';
-import { loadScenario } from '../../src/scenario/load.ts';
+import { matchesFinding } from '../../src/scenario/file/expectation.ts';
+import { loadScenario } from '../../src/scenario/file/load.ts';
+import type { Scenario, ScenarioCase } from '../../src/scenario/file/scenario.ts';
 import { OPERATIONS } from '../../src/scenario/operations/index.ts';
-import type { Scenario, ScenarioCase } from '../../src/scenario/scenario.ts';
 import type { CaseSearch } from '../../src/scenario/search/result.ts';
 import { CaseSearcher } from '../../src/scenario/search/search-case.ts';
 

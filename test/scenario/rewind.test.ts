@@ -3,9 +3,9 @@
 // differs: something that executions share and the rewind does not put back, which is a bug of the model.
 import { describe, expect, it } from 'vitest';
 import { UndeclaredAccess } from '../../src/engine/sim.ts';
-import { Mix } from '../../src/explore/mix.ts';
 import { Runner } from '../../src/explore/runner.ts';
-import type { Scenario, ScenarioCase } from '../../src/scenario/scenario.ts';
+import { Mix } from '../../src/explore/schedulers/mix.ts';
+import type { Scenario, ScenarioCase } from '../../src/scenario/file/scenario.ts';
 import { libraryScenarios } from '../support/library.ts';
 import { searchStage } from '../support/search-stage.ts';
 

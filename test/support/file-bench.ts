@@ -2,15 +2,15 @@
 import { call, type Steps } from '../../src/engine/process.ts';
 import { step } from '../../src/engine/step.ts';
 import { FRAME_ACCESS } from '../../src/hw/frames.ts';
-import { cpuAccess } from '../../src/mm/access.ts';
+import { cpuAccess } from '../../src/mm/fault/access.ts';
+import { Inode, type InodeOptions } from '../../src/mm/file/inode.ts';
+import { SuperBlock } from '../../src/mm/file/super-block.ts';
 import { GUP_PIN_COUNTING_BIAS } from '../../src/mm/folio.ts';
-import { Inode, type InodeOptions } from '../../src/mm/inode.ts';
+import { unpinUserPages } from '../../src/mm/gup/unpin.ts';
+import type { Vma, VmaFields } from '../../src/mm/mapping/vma.ts';
 import type { Mm } from '../../src/mm/mm.ts';
 import { flagNames } from '../../src/mm/page-flags.ts';
-import { SuperBlock } from '../../src/mm/super-block.ts';
-import type { Task } from '../../src/mm/task.ts';
-import { unpinUserPages } from '../../src/mm/unpin.ts';
-import type { Vma, VmaFields } from '../../src/mm/vma.ts';
+import type { Task } from '../../src/mm/process/task.ts';
 import { placeVma } from './memory.ts';
 import { makeTask, makeWorld, run, type TestWorld, type WorldOptions } from './world.ts';
 

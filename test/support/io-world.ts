@@ -3,7 +3,7 @@ import { DmaDevice } from '../../src/hw/dma-device.ts';
 import { IommuUnit, type IommuUnitOptions } from '../../src/hw/iommu-unit.ts';
 import { type DomainOptions, IommuDomain } from '../../src/iommu/domain.ts';
 import { type DriverName, iommuDriver } from '../../src/iommu/driver.ts';
-import type { Task } from '../../src/mm/task.ts';
+import type { Task } from '../../src/mm/process/task.ts';
 import { makeTask, makeWorld, type TestWorld, type WorldOptions } from './world.ts';
 
 export interface IoWorld extends TestWorld {

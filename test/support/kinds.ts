@@ -3,12 +3,12 @@
 
 import { call, type Steps } from '../../src/engine/process.ts';
 import { step } from '../../src/engine/step.ts';
-import { fork } from '../../src/mm/fork.ts';
-import { folioIsolateLru, lruAddDrainAll } from '../../src/mm/lru.ts';
-import { mlock } from '../../src/mm/mlock.ts';
+import { mlock } from '../../src/mm/mapping/mlock.ts';
+import { type PfnMapping, uffdModes, type VmaFields } from '../../src/mm/mapping/vma.ts';
+import { fork } from '../../src/mm/process/fork.ts';
 import { PTE_PRESENT, PTE_PROTNONE, PTE_WRITE } from '../../src/mm/pte.ts';
-import { reclaimPages } from '../../src/mm/reclaim.ts';
-import { type PfnMapping, uffdModes, type VmaFields } from '../../src/mm/vma.ts';
+import { folioIsolateLru, lruAddDrainAll } from '../../src/mm/reclaim/lru.ts';
+import { reclaimPages } from '../../src/mm/reclaim/reclaim.ts';
 import { Lab } from './lab.ts';
 import { tokenOf } from './tokens.ts';
 import type { WorldOptions } from './world.ts';

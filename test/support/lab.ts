@@ -1,15 +1,15 @@
 // A process with pinned memory, as the recorded pins/* cases have it: make a kind of memory, pin it as type1 does, do
 // something to it, and look. The device is whoever reads and writes the pinned frames directly.
 import { call, type Steps } from '../../src/engine/process.ts';
-import { cpuAccess } from '../../src/mm/access.ts';
-import { pinUserPagesRemote } from '../../src/mm/gup.ts';
-import { Inode, type InodeOptions } from '../../src/mm/inode.ts';
+import { cpuAccess } from '../../src/mm/fault/access.ts';
+import { Inode, type InodeOptions } from '../../src/mm/file/inode.ts';
+import { pinUserPagesRemote } from '../../src/mm/gup/gup.ts';
+import { unpinUserPages } from '../../src/mm/gup/unpin.ts';
 import type { FrameRun } from '../../src/mm/ledger.ts';
+import { type MmapRequest, mmap } from '../../src/mm/mapping/mmap.ts';
+import type { Vma } from '../../src/mm/mapping/vma.ts';
 import type { Mm } from '../../src/mm/mm.ts';
-import { type MmapRequest, mmap } from '../../src/mm/mmap.ts';
-import type { Task } from '../../src/mm/task.ts';
-import { unpinUserPages } from '../../src/mm/unpin.ts';
-import type { Vma } from '../../src/mm/vma.ts';
+import type { Task } from '../../src/mm/process/task.ts';
 import { tokenOf, tokenText } from './tokens.ts';
 import { makeTask, makeWorld, run, type TestWorld, type WorldOptions } from './world.ts';
 

@@ -2,9 +2,9 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { loadScenario } from '../../src/scenario/load.ts';
+import { loadScenario } from '../../src/scenario/file/load.ts';
+import type { Scenario } from '../../src/scenario/file/scenario.ts';
 import { OPERATIONS } from '../../src/scenario/operations/index.ts';
-import type { Scenario } from '../../src/scenario/scenario.ts';
 
 const LIBRARY = fileURLToPath(new URL('../../scenarios/', import.meta.url));
 const PAGE = 4096n;

@@ -1,12 +1,13 @@
 // Memory laid out by hand for tests that want a certain state without going through faults: VMAs, present anonymous
 // pages and huge pages. Called while the world is built, outside any actor.
-import { AnonVma } from '../../src/mm/anon-vma.ts';
+
 import type { CoreMm } from '../../src/mm/core.ts';
+import { Vma, type VmaFields } from '../../src/mm/mapping/vma.ts';
 import type { Mm } from '../../src/mm/mm.ts';
 import { PG_ANON, PG_DIRTY, PG_LRU, PG_SWAPBACKED, PG_UPTODATE } from '../../src/mm/page-flags.ts';
 import { pmdOf } from '../../src/mm/page-table.ts';
 import { PMD_LEAF, PMD_TABLE, PTE_DIRTY, PTE_PRESENT, PTE_WRITE, PTE_YOUNG } from '../../src/mm/pte.ts';
-import { Vma, type VmaFields } from '../../src/mm/vma.ts';
+import { AnonVma } from '../../src/mm/rmap/anon-vma.ts';
 
 /** Put a VMA of `pages` pages at `vpn`. */
 export function placeVma(mm: Mm, vpn: number, pages: number, fields: Partial<VmaFields> = {}): Vma {

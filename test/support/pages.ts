@@ -1,11 +1,11 @@
 // Memory laid out by hand while a world is built: areas, anonymous and shared pages, huge pages, pins. For tests that
 // look at one mechanism without the faults and pins that would lead there.
 import { PMD_PAGES } from '../../src/hw/machine.ts';
-import { addNewAnonNow } from '../../src/mm/anon-page.ts';
-import { AnonVma } from '../../src/mm/anon-vma.ts';
+import { takeRun } from '../../src/mm/alloc/free-runs.ts';
 import type { CoreMm } from '../../src/mm/core.ts';
-import { takeRun } from '../../src/mm/free-runs.ts';
-import { Inode, type InodeOptions } from '../../src/mm/inode.ts';
+import { addNewAnonNow } from '../../src/mm/fault/anon-page.ts';
+import { Inode, type InodeOptions } from '../../src/mm/file/inode.ts';
+import { Vma, type VmaFields } from '../../src/mm/mapping/vma.ts';
 import type { Mm } from '../../src/mm/mm.ts';
 import {
   PG_ANON,
@@ -17,9 +17,9 @@ import {
   PG_UPTODATE,
 } from '../../src/mm/page-flags.ts';
 import { pmdOf } from '../../src/mm/page-table.ts';
+import type { Task } from '../../src/mm/process/task.ts';
 import { PMD_LEAF, PMD_TABLE, PTE_DIRTY, PTE_PRESENT, PTE_WRITE, PTE_YOUNG } from '../../src/mm/pte.ts';
-import type { Task } from '../../src/mm/task.ts';
-import { Vma, type VmaFields } from '../../src/mm/vma.ts';
+import { AnonVma } from '../../src/mm/rmap/anon-vma.ts';
 import { tokenOf } from './tokens.ts';
 import type { TestWorld } from './world.ts';
 

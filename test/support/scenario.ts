@@ -1,5 +1,5 @@
 // Scenarios written in tests: loaded with every operation, run checked.
-import { loadScenario } from '../../src/scenario/load.ts';
+import { loadScenario } from '../../src/scenario/file/load.ts';
 import { OPERATIONS } from '../../src/scenario/operations/index.ts';
 import type { CaseResult } from '../../src/scenario/result.ts';
 import { runScenario } from '../../src/scenario/run.ts';

@@ -8,7 +8,7 @@ import { Machine, S390X, X86_64, type ZoneSpec } from '../../src/hw/machine.ts';
 import { Kernel, type KernelChanges } from '../../src/kernel/kernel.ts';
 import { CoreMm, type CoreMmParams } from '../../src/mm/core.ts';
 import { Mm } from '../../src/mm/mm.ts';
-import { type Capability, Task, User } from '../../src/mm/task.ts';
+import { type Capability, Task, User } from '../../src/mm/process/task.ts';
 
 export interface WorldOptions {
   readonly kernel?: string;

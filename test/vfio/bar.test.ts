@@ -3,10 +3,10 @@ import { describe, expect, test } from 'vitest';
 import { call, type Steps } from '../../src/engine/process.ts';
 import { dmaRead } from '../../src/hw/dma-device.ts';
 import { FRAME_ACCESS, FRAME_RELEASED, type FrameAccess } from '../../src/hw/frames.ts';
-import { cpuAccess } from '../../src/mm/access.ts';
-import { fput } from '../../src/mm/exit.ts';
-import { munmap } from '../../src/mm/mmap.ts';
-import { mprotect } from '../../src/mm/mprotect.ts';
+import { cpuAccess } from '../../src/mm/fault/access.ts';
+import { munmap } from '../../src/mm/mapping/mmap.ts';
+import { mprotect } from '../../src/mm/mapping/mprotect.ts';
+import { fput } from '../../src/mm/process/exit.ts';
 import { vfioBarAccess, vfioMmapBar, vfioSetAccess } from '../../src/vfio/bar.ts';
 import { tokenOf } from '../support/tokens.ts';
 import {

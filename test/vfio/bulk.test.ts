@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { LatencyModel } from '../../src/engine/latency.ts';
 import { call } from '../../src/engine/process.ts';
-import { munmap } from '../../src/mm/mmap.ts';
+import { munmap } from '../../src/mm/mapping/mmap.ts';
 import type { VfioIommu } from '../../src/vfio/iommu.ts';
 import {
   makeLab,

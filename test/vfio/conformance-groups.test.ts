@@ -6,10 +6,10 @@ import { describe, expect, test } from 'vitest';
 import { call, type Steps } from '../../src/engine/process.ts';
 import { FRAME_RELEASED } from '../../src/hw/frames.ts';
 import { iommuDriver, type ReservedRegion } from '../../src/iommu/driver.ts';
-import { fput } from '../../src/mm/exit.ts';
 import { OWNER_GONE, PIN_TAKEN } from '../../src/mm/ledger.ts';
-import { lruAddDrainAll } from '../../src/mm/lru.ts';
-import { munmap } from '../../src/mm/mmap.ts';
+import { munmap } from '../../src/mm/mapping/mmap.ts';
+import { fput } from '../../src/mm/process/exit.ts';
+import { lruAddDrainAll } from '../../src/mm/reclaim/lru.ts';
 import { attachGroup } from '../../src/vfio/attach.ts';
 import {
   VfioContainer,

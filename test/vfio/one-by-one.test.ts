@@ -1,7 +1,7 @@
 // Before 5.15 type1 looked pages up one by one. They still made runs of consecutive frames, each charged and mapped as
 // one; the lane that looks several up in one go ends in the same state at the same cost.
 import { describe, expect, it } from 'vitest';
-import { loadScenario } from '../../src/scenario/load.ts';
+import { loadScenario } from '../../src/scenario/file/load.ts';
 import { OPERATIONS } from '../../src/scenario/operations/index.ts';
 import { runScenario } from '../../src/scenario/run.ts';
 

@@ -5,7 +5,7 @@ import type { Process } from '../../src/engine/process.ts';
 import { call } from '../../src/engine/process.ts';
 import { step } from '../../src/engine/step.ts';
 import { iommuDriver } from '../../src/iommu/driver.ts';
-import { munmap } from '../../src/mm/mmap.ts';
+import { munmap } from '../../src/mm/mapping/mmap.ts';
 import type { VfioContainer } from '../../src/vfio/container.ts';
 import { vfioGroupOpen, vfioGroupSetContainer } from '../../src/vfio/group.ts';
 import { makeUnit } from '../support/io-world.ts';

@@ -5,12 +5,12 @@ import { call } from '../../src/engine/process.ts';
 import { step } from '../../src/engine/step.ts';
 import { join } from '../../src/engine/wait.ts';
 import type { CoreMm } from '../../src/mm/core.ts';
-import { exit, fput } from '../../src/mm/exit.ts';
-import { fork } from '../../src/mm/fork.ts';
-import { Inode } from '../../src/mm/inode.ts';
+import { Inode } from '../../src/mm/file/inode.ts';
 import { PIN_REFUSED, type PinRefused } from '../../src/mm/ledger.ts';
-import { mlock, munlock } from '../../src/mm/mlock.ts';
-import { munmap } from '../../src/mm/mmap.ts';
+import { mlock, munlock } from '../../src/mm/mapping/mlock.ts';
+import { munmap } from '../../src/mm/mapping/mmap.ts';
+import { exit, fput } from '../../src/mm/process/exit.ts';
+import { fork } from '../../src/mm/process/fork.ts';
 import { vfioMmapBar } from '../../src/vfio/bar.ts';
 import type { VfioContainer } from '../../src/vfio/container.ts';
 import {

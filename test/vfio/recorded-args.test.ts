@@ -4,8 +4,8 @@
 import { describe, expect, test } from 'vitest';
 import { call } from '../../src/engine/process.ts';
 import { step } from '../../src/engine/step.ts';
-import { fput } from '../../src/mm/exit.ts';
-import { OpenFile } from '../../src/mm/task.ts';
+import { fput } from '../../src/mm/process/exit.ts';
+import { OpenFile } from '../../src/mm/process/task.ts';
 import {
   VfioContainer,
   vfioCheckExtension,

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { call } from '../../src/engine/process.ts';
-import { munmap } from '../../src/mm/mmap.ts';
+import { munmap } from '../../src/mm/mapping/mmap.ts';
 import {
   deviceReads,
   IOVA0,

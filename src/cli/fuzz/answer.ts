@@ -1,6 +1,6 @@
 // What a worker sends back. Errors lose their class on the way between threads, so those that concern the user travel
 // as data.
-import { type Diagnostic, ScenarioError } from '../../scenario/diagnostic.ts';
+import { type Diagnostic, ScenarioError } from '../../scenario/file/diagnostic.ts';
 import type { BenchTask, FuzzBench, ReplayResult } from '../../scenario/search/fuzz-bench.ts';
 import type { UnitResult } from '../../scenario/search/fuzz-result.ts';
 import type { Absent, SearchFinding } from '../../scenario/search/result.ts';

@@ -3,7 +3,7 @@
 import { type CampaignOptions, type Epoch, epochsOf, type Unit } from '../../explore/campaign.ts';
 import { Draws } from '../../explore/draws.ts';
 import { Feedback, type Lesson } from '../../explore/feedback.ts';
-import { ScenarioError } from '../../scenario/diagnostic.ts';
+import { ScenarioError } from '../../scenario/file/diagnostic.ts';
 import type { UnitTask } from '../../scenario/search/fuzz-bench.ts';
 import type { FuzzAbsence, FuzzFinding, UnitResult } from '../../scenario/search/fuzz-result.ts';
 import type { Pool } from './pool.ts';

@@ -1,10 +1,10 @@
 // One call of `pinsim fuzz`: replay the corpus, run the campaign until it or its time is over, tell what was found.
 import { performance } from 'node:perf_hooks';
-import type { Scenario } from '../../scenario/scenario.ts';
+import type { Scenario } from '../../scenario/file/scenario.ts';
+import { type CaseChanges, selectCases } from '../../scenario/file/select-cases.ts';
 import type { CorpusReplay, FuzzAbsence, FuzzCampaign, FuzzFinding } from '../../scenario/search/fuzz-result.ts';
 import type { Absent, ScenarioSearch, SearchFinding } from '../../scenario/search/result.ts';
 import { scenarioDigest } from '../../scenario/search/token.ts';
-import { type CaseChanges, selectCases } from '../../scenario/select-cases.ts';
 import { readText } from '../files.ts';
 import type { Io } from '../io.ts';
 import { programVersion } from '../version.ts';

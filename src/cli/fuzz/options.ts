@@ -1,5 +1,5 @@
 // What the command line of `fuzz` says, checked before anything runs.
-import { MIXED, type Mixed } from '../../explore/mix.ts';
+import { MIXED, type Mixed } from '../../explore/schedulers/mix.ts';
 import { countOption, durationOption, listOption, textOption } from '../command.ts';
 import { UsageError } from '../usage.ts';
 

@@ -1,8 +1,8 @@
 // From what a campaign knows to what its reports are made from: case by case as every search has it, and as a whole.
 import { BEHAVIOURS } from '../../kernel/index.ts';
-import { formatPattern, matchesFinding } from '../../scenario/expectation.ts';
+import { formatPattern, matchesFinding } from '../../scenario/file/expectation.ts';
+import type { Scenario } from '../../scenario/file/scenario.ts';
 import type { Missing } from '../../scenario/result.ts';
-import type { Scenario } from '../../scenario/scenario.ts';
 import type {
   CorpusReplay,
   FuzzAbsence,

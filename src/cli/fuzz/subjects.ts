@@ -1,7 +1,7 @@
 // The cases of a campaign, and how often each is due. Known before anything runs: the plan must not depend on what a
 // machine measured.
-import type { Scenario, ScenarioCase } from '../../scenario/scenario.ts';
-import type { ScriptStep } from '../../scenario/step.ts';
+import type { Scenario, ScenarioCase } from '../../scenario/file/scenario.ts';
+import type { ScriptStep } from '../../scenario/file/step.ts';
 
 /** A case with its place among the files of the campaign. */
 export interface FuzzCase {

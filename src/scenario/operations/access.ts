@@ -2,10 +2,10 @@
 import * as z from 'zod';
 import { call, type Steps } from '../../engine/process.ts';
 import type { Tokens } from '../../hw/token.ts';
-import { cpuAccess } from '../../mm/access.ts';
-import type { OperationContext } from '../context.ts';
+import { cpuAccess } from '../../mm/fault/access.ts';
+import { zContent } from '../file/scalar.ts';
 import { defineOperation, type Outcome } from '../operation.ts';
-import { zContent } from '../scalar.ts';
+import type { OperationContext } from '../world/context.ts';
 import { mustRange, WHERE } from './place.ts';
 
 /** The contents of this world. */

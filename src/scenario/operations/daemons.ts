@@ -2,11 +2,11 @@
 import * as z from 'zod';
 import { call } from '../../engine/process.ts';
 import { step } from '../../engine/step.ts';
-import { khugepagedScanMm } from '../../mm/collapse.ts';
-import { lruAddDrainAll } from '../../mm/lru.ts';
-import { splitHugePagesPid } from '../../mm/split-huge-pages.ts';
+import { lruAddDrainAll } from '../../mm/reclaim/lru.ts';
+import { khugepagedScanMm } from '../../mm/thp/collapse.ts';
+import { splitHugePagesPid } from '../../mm/thp/split-huge-pages.ts';
+import { zRef } from '../file/reference.ts';
 import { defineOperation } from '../operation.ts';
-import { zRef } from '../reference.ts';
 import { mustRange, processOf, zWhere } from './place.ts';
 
 const SLOT = step('khugepaged_scan_mm_slot', 'none');

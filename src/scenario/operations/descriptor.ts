@@ -5,13 +5,12 @@ import { call, type Steps } from '../../engine/process.ts';
 import { step } from '../../engine/step.ts';
 import { putVm } from '../../kvm/create.ts';
 import type { Vm } from '../../kvm/vm.ts';
-import { fput } from '../../mm/exit.ts';
-import type { Inode } from '../../mm/inode.ts';
-import type { OpenFile } from '../../mm/task.ts';
-import type { OperationContext } from '../context.ts';
-
+import type { Inode } from '../../mm/file/inode.ts';
+import { fput } from '../../mm/process/exit.ts';
+import type { OpenFile } from '../../mm/process/task.ts';
 import { defineOperation, type Operation, type Outcome } from '../operation.ts';
-import { closesAny, closesUnderThreads } from '../threads.ts';
+import type { OperationContext } from '../world/context.ts';
+import { closesAny, closesUnderThreads } from '../world/threads.ts';
 import { processOf } from './place.ts';
 
 const FDGET = step('fdget', 'none');

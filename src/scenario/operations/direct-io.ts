@@ -1,13 +1,13 @@
 // O_DIRECT: reads and writes that the device does straight to and from pages of the process.
 import * as z from 'zod';
 import { call } from '../../engine/process.ts';
-import { DirectIo } from '../../mm/dio-bio.ts';
-import { directRead, directWrite, submitDirectRead } from '../../mm/direct-io.ts';
-import type { OperationContext } from '../context.ts';
+import { DirectIo } from '../../mm/file/dio-bio.ts';
+import { directRead, directWrite, submitDirectRead } from '../../mm/file/direct-io.ts';
+import { type Ref, zDeclares, zRef } from '../file/reference.ts';
+import { zAddress } from '../file/scalar.ts';
 import { ScriptMistake } from '../mistake.ts';
 import { defineOperation } from '../operation.ts';
-import { type Ref, zDeclares, zRef } from '../reference.ts';
-import { zAddress } from '../scalar.ts';
+import type { OperationContext } from '../world/context.ts';
 import { isOpen } from './descriptor.ts';
 import { inodeOf } from './files.ts';
 import { outcome } from './mapping.ts';

@@ -4,12 +4,12 @@ import { call, type Steps } from '../../engine/process.ts';
 import { dmaRead, dmaWrite } from '../../hw/dma-device.ts';
 import type { EmulatedDevice } from '../../vfio/emulated.ts';
 import { VfioIommu } from '../../vfio/iommu.ts';
-import type { OperationContext } from '../context.ts';
+import { type Ref, zRef } from '../file/reference.ts';
+import { zAddress, zContent, zSize } from '../file/scalar.ts';
 import { ScriptMistake } from '../mistake.ts';
 import { defineOperation, type Outcome } from '../operation.ts';
-import { type Ref, zRef } from '../reference.ts';
-import { zAddress, zContent, zSize } from '../scalar.ts';
-import type { WorldDevice } from '../world-devices.ts';
+import type { OperationContext } from '../world/context.ts';
+import type { WorldDevice } from '../world/devices.ts';
 import { ownContent, tokensOf } from './access.ts';
 
 const PAGE = 4096n;

@@ -1,13 +1,13 @@
 // Filesystems and names: unlinking a file, freezing, thawing and remounting what it lies on.
 import * as z from 'zod';
 import { call } from '../../engine/process.ts';
-import { freezeFilesystem, remountReadOnly, thawFilesystem } from '../../mm/freeze.ts';
-import { unlink } from '../../mm/iput.ts';
-import type { SuperBlock } from '../../mm/super-block.ts';
-import type { OperationContext } from '../context.ts';
+import { freezeFilesystem, remountReadOnly, thawFilesystem } from '../../mm/file/freeze.ts';
+import { unlink } from '../../mm/file/iput.ts';
+import type { SuperBlock } from '../../mm/file/super-block.ts';
+import { type Ref, zRef } from '../file/reference.ts';
 import { ScriptMistake } from '../mistake.ts';
 import { defineOperation } from '../operation.ts';
-import { type Ref, zRef } from '../reference.ts';
+import type { OperationContext } from '../world/context.ts';
 import { inodeOf } from './files.ts';
 import { outcome } from './mapping.ts';
 

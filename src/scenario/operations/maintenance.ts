@@ -3,11 +3,11 @@ import * as z from 'zod';
 import { call, type Steps } from '../../engine/process.ts';
 import { step } from '../../engine/step.ts';
 import { MEMORY_BLOCK_PAGES, PMD_PAGES } from '../../hw/machine.ts';
-import { compactMemory } from '../../mm/compaction.ts';
-import { offlinePages, onlinePages } from '../../mm/offline.ts';
-import type { OperationContext } from '../context.ts';
+import { compactMemory } from '../../mm/migrate/compaction.ts';
+import { offlinePages, onlinePages } from '../../mm/migrate/offline.ts';
+import { zCount } from '../file/scalar.ts';
 import { defineOperation } from '../operation.ts';
-import { zCount } from '../scalar.ts';
+import type { OperationContext } from '../world/context.ts';
 import { outcome } from './mapping.ts';
 import { mustRange, WHERE, type WhereArgs } from './place.ts';
 

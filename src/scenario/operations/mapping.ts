@@ -2,15 +2,15 @@
 import * as z from 'zod';
 import { call, type Steps } from '../../engine/process.ts';
 import { step } from '../../engine/step.ts';
-import { Inode } from '../../mm/inode.ts';
-import { type Advice, madvise } from '../../mm/madvise.ts';
-import { mlock, munlock } from '../../mm/mlock.ts';
-import { mmap, munmap } from '../../mm/mmap.ts';
-import { mprotect } from '../../mm/mprotect.ts';
+import { Inode } from '../../mm/file/inode.ts';
+import { type Advice, madvise } from '../../mm/madvise/madvise.ts';
+import { mlock, munlock } from '../../mm/mapping/mlock.ts';
+import { mmap, munmap } from '../../mm/mapping/mmap.ts';
+import { mprotect } from '../../mm/mapping/mprotect.ts';
+import { zDeclares, zRef } from '../file/reference.ts';
+import { zAddress, zProt, zSize } from '../file/scalar.ts';
 import { defineOperation, type Outcome } from '../operation.ts';
-import { zDeclares, zRef } from '../reference.ts';
-import { zAddress, zProt, zSize } from '../scalar.ts';
-import { policyOf, readOnlyFd, vmFileOf } from '../world-memory.ts';
+import { policyOf, readOnlyFd, vmFileOf } from '../world/memory.ts';
 import { isOpen } from './descriptor.ts';
 import { mustRange, processOf, WHERE, zWhere } from './place.ts';
 

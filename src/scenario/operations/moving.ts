@@ -2,14 +2,14 @@
 import * as z from 'zod';
 import { call } from '../../engine/process.ts';
 import { step } from '../../engine/step.ts';
-import { getTaskMm, putTaskMm } from '../../mm/exit.ts';
-import { mbind, migrateProcess, movePages } from '../../mm/move-pages.ts';
-import { mremap } from '../../mm/mremap.ts';
+import { mremap } from '../../mm/mapping/mremap.ts';
+import { mbind, migrateProcess, movePages } from '../../mm/migrate/move-pages.ts';
+import { getTaskMm, putTaskMm } from '../../mm/process/exit.ts';
+import { zDeclares, zRef } from '../file/reference.ts';
+import { zAddress, zCount, zSize } from '../file/scalar.ts';
 import { ScriptMistake } from '../mistake.ts';
 import { defineOperation } from '../operation.ts';
-import { zDeclares, zRef } from '../reference.ts';
-import { zAddress, zCount, zSize } from '../scalar.ts';
-import type { Place, World } from '../world.ts';
+import type { Place, World } from '../world/world.ts';
 import { outcome } from './mapping.ts';
 import { mustRange, processOf, type Range, WHERE } from './place.ts';
 

@@ -2,15 +2,15 @@
 import * as z from 'zod';
 import { step } from '../../engine/step.ts';
 import { PMD_PAGES, type Zone, type ZoneKind } from '../../hw/machine.ts';
-import { memInfo, willReadMemInfo } from '../../mm/meminfo.ts';
 import { PG_ANON } from '../../mm/page-flags.ts';
-import { kpagecount, kpageflags, memoryStatus, willReadKpage, willReadMemoryStatus } from '../../mm/pagemap.ts';
+import { memInfo, willReadMemInfo } from '../../mm/proc/meminfo.ts';
+import { kpagecount, kpageflags, memoryStatus, willReadKpage, willReadMemoryStatus } from '../../mm/proc/pagemap.ts';
+import { VMSTAT_NAMES } from '../../mm/proc/vmstat.ts';
 import { PTE_SOFT_DIRTY, PTE_SWAP, PTE_UFFD_WP, ptePresent } from '../../mm/pte.ts';
-import { VMSTAT_NAMES } from '../../mm/vmstat.ts';
-import { sizesText } from '../iommu-trace.ts';
+import { zRef } from '../file/reference.ts';
+import { zCount } from '../file/scalar.ts';
 import { defineOperation, type Shown } from '../operation.ts';
-import { zRef } from '../reference.ts';
-import { zCount } from '../scalar.ts';
+import { sizesText } from '../world/iommu-trace.ts';
 import { mustRange, processOf, WHERE } from './place.ts';
 
 const STATUS = step('proc_pid_status', 'op');

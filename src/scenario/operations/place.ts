@@ -1,12 +1,12 @@
 // Where an operation works: a mapping by name with offset and length, or a bare address. Shared by all operations on
 // process memory.
 import * as z from 'zod';
-import type { Task } from '../../mm/task.ts';
-import type { OperationContext } from '../context.ts';
+import type { Task } from '../../mm/process/task.ts';
+import { type Ref, zRef } from '../file/reference.ts';
+import { zAddress, zSize } from '../file/scalar.ts';
 import { ScriptMistake } from '../mistake.ts';
-import { type Ref, zRef } from '../reference.ts';
-import { zAddress, zSize } from '../scalar.ts';
-import type { Place, World } from '../world.ts';
+import type { OperationContext } from '../world/context.ts';
+import type { Place, World } from '../world/world.ts';
 
 const PAGE = 4096n;
 

@@ -2,10 +2,10 @@
 import * as z from 'zod';
 import { call } from '../../engine/process.ts';
 import { OdpRegion } from '../../rdma/odp.ts';
+import { zDeclares, zRef } from '../file/reference.ts';
 import { ScriptMistake } from '../mistake.ts';
 import { defineOperation } from '../operation.ts';
-import { zDeclares, zRef } from '../reference.ts';
-import { umrQueue } from '../world-objects.ts';
+import { umrQueue } from '../world/objects.ts';
 import { mustRange, WHERE } from './place.ts';
 
 export const rdmaOperations = [

@@ -10,13 +10,13 @@ import {
   vfioGroupStatus,
   vfioGroupUnsetContainer,
 } from '../../vfio/group.ts';
-import type { OperationContext } from '../context.ts';
+import { type Ref, zDeclares, zRef } from '../file/reference.ts';
+import { zAddress, zCount, zProt, zSize } from '../file/scalar.ts';
 import { defineOperation } from '../operation.ts';
-import { type Ref, zDeclares, zRef } from '../reference.ts';
-import { zAddress, zCount, zProt, zSize } from '../scalar.ts';
-import type { World } from '../world.ts';
-import { attachVfio, fileNamed, installFile, openContainer } from '../world-devices.ts';
-import { toPages } from '../world-memory.ts';
+import type { OperationContext } from '../world/context.ts';
+import { attachVfio, fileNamed, installFile, openContainer } from '../world/devices.ts';
+import { toPages } from '../world/memory.ts';
+import type { World } from '../world/world.ts';
 import { defineIoctl, fdget } from './descriptor.ts';
 import { outcome } from './mapping.ts';
 import { processOf } from './place.ts';

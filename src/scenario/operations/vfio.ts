@@ -13,12 +13,12 @@ import {
   vfioSetIommu,
   vfioUnknownIoctl,
 } from '../../vfio/container.ts';
-import type { OperationContext } from '../context.ts';
+import { type Ref, zRef } from '../file/reference.ts';
+import { zAddress, zCount, zProt, zSize } from '../file/scalar.ts';
 import { ScriptMistake } from '../mistake.ts';
 import { defineOperation, type Shown } from '../operation.ts';
-import { type Ref, zRef } from '../reference.ts';
-import { zAddress, zCount, zProt, zSize } from '../scalar.ts';
-import { containerNamed } from '../world-devices.ts';
+import type { OperationContext } from '../world/context.ts';
+import { containerNamed } from '../world/devices.ts';
 import { defineIoctl } from './descriptor.ts';
 import { outcome } from './mapping.ts';
 import { mustRange, processOf, WHERE } from './place.ts';

@@ -5,8 +5,8 @@ import type { Process } from '../../engine/process.ts';
 import type { StepObserver } from '../../engine/sim.ts';
 import { type ExecutionEnd, Runner } from '../../explore/runner.ts';
 import { type Budget, Trials, type Wanted } from '../../explore/shrink.ts';
-import type { Scenario, ScenarioCase } from '../scenario.ts';
-import type { ScriptStep } from '../step.ts';
+import type { Scenario, ScenarioCase } from '../file/scenario.ts';
+import type { ScriptStep } from '../file/step.ts';
 import { omit } from './omit.ts';
 import { Subject } from './subject.ts';
 

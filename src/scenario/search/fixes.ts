@@ -3,12 +3,12 @@
 // the interleavings of the same workload are searched with it: a step more or less moves any race out of one schedule.
 import type { Finding } from '../../engine/finding.ts';
 import { UndeclaredAccess } from '../../engine/sim.ts';
-import { NotRepeatable } from '../../explore/scheduler.ts';
+import { NotRepeatable } from '../../explore/schedulers/scheduler.ts';
 import { Budget } from '../../explore/shrink.ts';
 import { parseToken } from '../../explore/token.ts';
 import { alternatives, findBehaviour, KernelError } from '../../kernel/index.ts';
-import { ScenarioError } from '../diagnostic.ts';
-import type { Scenario, ScenarioCase } from '../scenario.ts';
+import { ScenarioError } from '../file/diagnostic.ts';
+import type { Scenario, ScenarioCase } from '../file/scenario.ts';
 import { Bench } from './bench.ts';
 import { omit } from './omit.ts';
 import { type Noted, type NotedRun, noteRun } from './recorder.ts';

@@ -1,8 +1,8 @@
 // The frontier of a search as a file: JSON that says which search of what it belongs to, what was found so far and where
 // to go on. It is refused by any search that would not make the very same executions.
 import { hashText, mix } from '../../engine/hash.ts';
-import { RandomWalk } from '../../explore/random.ts';
 import type { Runner } from '../../explore/runner.ts';
+import { RandomWalk } from '../../explore/schedulers/random.ts';
 import type { SavedSearch } from '../../explore/search.ts';
 
 /** Changes when an older program could not read it. */

@@ -1,12 +1,12 @@
 // What one worker of a campaign works at: it holds the scenarios and worlds set up once, and does units, replays and
 // stories. It keeps nothing that a result could depend on: a rewound world does what a new one does.
 import { Draws } from '../../explore/draws.ts';
-import { ScenarioError, type Where } from '../diagnostic.ts';
-import { formatPattern } from '../expectation.ts';
-import { loadScenario } from '../load.ts';
+import { ScenarioError, type Where } from '../file/diagnostic.ts';
+import { formatPattern } from '../file/expectation.ts';
+import { loadScenario } from '../file/load.ts';
+import type { Scenario, ScenarioCase } from '../file/scenario.ts';
+import { type CaseChanges, selectCases } from '../file/select-cases.ts';
 import type { OperationRegistry } from '../operation.ts';
-import type { Scenario, ScenarioCase } from '../scenario.ts';
-import { type CaseChanges, selectCases } from '../select-cases.ts';
 import type { UnitResult } from './fuzz-result.ts';
 import { type FuzzSettings, FuzzSubject } from './fuzz-subject.ts';
 import { Mutator } from './mutate.ts';

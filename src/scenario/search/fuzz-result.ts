@@ -1,7 +1,7 @@
 // The result of a campaign as plain data: what its reports are made from, and what its workers send. Nothing here knows
 // the model.
 import type { Finding } from '../../engine/finding.ts';
-import type { Where } from '../diagnostic.ts';
+import type { Where } from '../file/diagnostic.ts';
 
 /** A cause met by some runs: findings of one identity in one case. */
 export interface FuzzFinding {

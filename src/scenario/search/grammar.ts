@@ -2,9 +2,9 @@
 // it declares, over the names and values of a scenario. What it writes is checked by the loader, like everything else.
 import * as z from 'zod';
 import type { Draws } from '../../explore/draws.ts';
+import { isScriptType, type SubjectKind } from '../file/reference.ts';
+import { type Nature, natureOf } from '../file/scalar.ts';
 import type { Operation, OperationRegistry } from '../operation.ts';
-import { isScriptType, type SubjectKind } from '../reference.ts';
-import { type Nature, natureOf } from '../scalar.ts';
 import type { RawStep } from './workload.ts';
 
 /** What a step may refer to, and values that the scenario uses, by argument. */

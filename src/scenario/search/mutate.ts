@@ -3,11 +3,11 @@
 
 import { hashText } from '../../engine/hash.ts';
 import type { Draws } from '../../explore/draws.ts';
-import { ScenarioError } from '../diagnostic.ts';
-import { loadScenario } from '../load.ts';
+import { ScenarioError } from '../file/diagnostic.ts';
+import { loadScenario } from '../file/load.ts';
+import type { SubjectKind } from '../file/reference.ts';
+import type { Scenario } from '../file/scenario.ts';
 import type { OperationRegistry } from '../operation.ts';
-import type { SubjectKind } from '../reference.ts';
-import type { Scenario } from '../scenario.ts';
 import { declaredBy, ENDINGS, familyOf, Grammar, type Vocabulary } from './grammar.ts';
 import { type RawStep, Story, type Workload } from './workload.ts';
 

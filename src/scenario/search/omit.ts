@@ -8,10 +8,10 @@
 // Names and words rather than lines or positions: an added step elsewhere changes nothing. Orders that the author asked
 // for stay: whoever waited for an actor that is gone waits for what that actor waited for; a step that is waited for
 // leaves its name behind.
-import { type Ref, Script, visitNames } from '../reference.ts';
-import type { Actor, Scenario } from '../scenario.ts';
-import type { Hold, OperationStep, RepeatStep, ScriptStep, WaitTarget } from '../step.ts';
-import { waitTargets } from '../wait-targets.ts';
+import { type Ref, Script, visitNames } from '../file/reference.ts';
+import type { Actor, Scenario } from '../file/scenario.ts';
+import type { Hold, OperationStep, RepeatStep, ScriptStep, WaitTarget } from '../file/step.ts';
+import { waitTargets } from '../file/wait-targets.ts';
 
 /** One step of a script and what a token calls it. */
 export interface ScriptPlace {

@@ -5,7 +5,7 @@ import type { Finding } from '../../engine/finding.ts';
 import type { Process } from '../../engine/process.ts';
 import { ADD, DID_ADD, DID_READ, DID_WRITE } from '../../engine/step.ts';
 import type { RunSchedule } from '../../explore/attempt.ts';
-import type { ScriptStep } from '../step.ts';
+import type { ScriptStep } from '../file/step.ts';
 import type { Bench } from './bench.ts';
 import type { StorySwitch } from './result.ts';
 

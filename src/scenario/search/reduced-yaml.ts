@@ -1,8 +1,8 @@
 // A shrunk counterexample as a scenario of its own: the file without the actors and steps that were left out, only the
 // case that shows the finding, and the token as a comment. The document is edited, so that comments stay.
 import { isMap, isNode, isPair, isSeq, LineCounter, type Node, parseDocument, visit, type YAMLSeq } from 'yaml';
-import type { Scenario, ScenarioCase } from '../scenario.ts';
-import type { ScriptStep, WaitTarget } from '../step.ts';
+import type { Scenario, ScenarioCase } from '../file/scenario.ts';
+import type { ScriptStep, WaitTarget } from '../file/step.ts';
 import { omit, placesOf } from './omit.ts';
 
 /** The text of the smaller file. `token`: a comment at its top, when there is one already. */

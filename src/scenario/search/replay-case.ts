@@ -1,10 +1,10 @@
 // Replays one schedule of a case with stories on: the findings as a person wants to read them.
 import type { Finding } from '../../engine/finding.ts';
-import { Replay } from '../../explore/replay.ts';
 import { type ExecutionEnd, Runner } from '../../explore/runner.ts';
+import { Replay } from '../../explore/schedulers/replay.ts';
 import { parseToken } from '../../explore/token.ts';
+import type { Scenario, ScenarioCase } from '../file/scenario.ts';
 import type { TraceLine } from '../result.ts';
-import type { Scenario, ScenarioCase } from '../scenario.ts';
 import type { SearchStep } from './result.ts';
 import { Subject } from './subject.ts';
 

@@ -3,18 +3,18 @@
 // schedules are tried before the finding is called gone.
 import type { Finding } from '../../engine/finding.ts';
 import type { RunSchedule } from '../../explore/attempt.ts';
-import { PartialOrderSampling } from '../../explore/pos.ts';
-import { Replay } from '../../explore/replay.ts';
+import { PartialOrderSampling } from '../../explore/schedulers/pos.ts';
+import { Replay } from '../../explore/schedulers/replay.ts';
 import { Budget, shrinkSchedule } from '../../explore/shrink.ts';
 import { parseToken, printToken, type ScheduleToken } from '../../explore/token.ts';
 import { KernelError } from '../../kernel/index.ts';
 import { canonicalKernel } from '../catalogue.ts';
-import { ScenarioError } from '../diagnostic.ts';
-import { formatPattern, matchesFinding } from '../expectation.ts';
-import { kernelDiagnostic } from '../load-cases.ts';
+import { ScenarioError } from '../file/diagnostic.ts';
+import { formatPattern, matchesFinding } from '../file/expectation.ts';
+import { kernelDiagnostic } from '../file/load-cases.ts';
+import type { Scenario, ScenarioCase } from '../file/scenario.ts';
+import { type CaseChanges, caseNamed, switched } from '../file/select-cases.ts';
 import type { TraceLine } from '../result.ts';
-import type { Scenario, ScenarioCase } from '../scenario.ts';
-import { type CaseChanges, caseNamed, switched } from '../select-cases.ts';
 import { Bench } from './bench.ts';
 import { type NotedRun, noteRun } from './recorder.ts';
 import type { Absent, CaseSearch, ReplayReport, SearchFinding } from './result.ts';

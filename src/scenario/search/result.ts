@@ -1,6 +1,6 @@
 // The result of a search as plain data: what its reports are made from. Nothing here knows the model.
 import type { Finding } from '../../engine/finding.ts';
-import type { Where } from '../diagnostic.ts';
+import type { Where } from '../file/diagnostic.ts';
 import type { CaseStatus, Missing, Prevention, ScenarioResult, Tally } from '../result.ts';
 import type { FuzzCampaign } from './fuzz-result.ts';
 

@@ -2,9 +2,9 @@
 import type { Finding } from '../../engine/finding.ts';
 import { type ExploreOptions, type FoundFinding, Search, type Strategy, tokenOf } from '../../explore/search.ts';
 import { canonicalKernel } from '../catalogue.ts';
-import { type FindingPattern, formatPattern, matchesFinding } from '../expectation.ts';
+import { type FindingPattern, formatPattern, matchesFinding } from '../file/expectation.ts';
+import type { Scenario, ScenarioCase } from '../file/scenario.ts';
 import type { CaseStatus, Missing } from '../result.ts';
-import type { Scenario, ScenarioCase } from '../scenario.ts';
 import { checkSame, fingerprint, type SavedCase, type SearchIdentity } from './frontier.ts';
 import { replayCase } from './replay-case.ts';
 import type { Absent, CaseSearch, SearchFinding, SearchMethod, Verdict } from './result.ts';

@@ -1,6 +1,6 @@
 // A run that lacks a finding which every run must show, made small like a counterexample (shrink-case.ts).
-import { formatPattern } from '../expectation.ts';
-import type { Scenario, ScenarioCase } from '../scenario.ts';
+import { formatPattern } from '../file/expectation.ts';
+import type { Scenario, ScenarioCase } from '../file/scenario.ts';
 import type { Absent } from './result.ts';
 import { shrinkCase } from './shrink-case.ts';
 import { caseToken, hashOf, parseCaseToken, printCaseToken } from './token.ts';

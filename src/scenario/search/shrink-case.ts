@@ -9,14 +9,14 @@
 //   - `wait` stays: it says which orders the author allows (omit.ts). It is not counted as a step.
 import type { Finding } from '../../engine/finding.ts';
 import { choicesByActor, preemptionsOf, type RunSchedule } from '../../explore/attempt.ts';
-import { PartialOrderSampling } from '../../explore/pos.ts';
 import type { ExecutionEnd } from '../../explore/runner.ts';
+import { PartialOrderSampling } from '../../explore/schedulers/pos.ts';
 import { Budget, shrinkSchedule, withFewerPreemptions } from '../../explore/shrink.ts';
 import { parseToken, printToken, type ScheduleToken } from '../../explore/token.ts';
 import { KernelError } from '../../kernel/index.ts';
-import { ScenarioError, type Where } from '../diagnostic.ts';
-import { type FindingPattern, matchesFinding } from '../expectation.ts';
-import type { Scenario, ScenarioCase } from '../scenario.ts';
+import { ScenarioError, type Where } from '../file/diagnostic.ts';
+import { type FindingPattern, matchesFinding } from '../file/expectation.ts';
+import type { Scenario, ScenarioCase } from '../file/scenario.ts';
 import { Bench } from './bench.ts';
 import { omit, placesOf, type ScriptPlace, scriptsOf, wordOf } from './omit.ts';
 import type { ShrinkSize } from './result.ts';

@@ -3,9 +3,9 @@ import type { Process } from '../../engine/process.ts';
 import type { Sim, StepObserver } from '../../engine/sim.ts';
 import type { Step } from '../../engine/step.ts';
 import type { RunLimits } from '../../explore/runner.ts';
-import type { Scenario, ScenarioCase } from '../scenario.ts';
-import type { World } from '../world.ts';
-import { setStage } from '../world-setup.ts';
+import type { Scenario, ScenarioCase } from '../file/scenario.ts';
+import { setStage } from '../world/setup.ts';
+import type { World } from '../world/world.ts';
 
 export interface SubjectOptions {
   readonly seed: string;

@@ -3,9 +3,9 @@
 import type { Finding } from '../../engine/finding.ts';
 import { Budget } from '../../explore/shrink.ts';
 import { parseToken, printToken } from '../../explore/token.ts';
-import type { Where } from '../diagnostic.ts';
-import { matchesFinding } from '../expectation.ts';
-import type { Scenario, ScenarioCase } from '../scenario.ts';
+import type { Where } from '../file/diagnostic.ts';
+import { matchesFinding } from '../file/expectation.ts';
+import type { Scenario, ScenarioCase } from '../file/scenario.ts';
 import { Bench } from './bench.ts';
 import { fixesOf } from './fixes.ts';
 import { type NearestRun, nearestPassing } from './nearest.ts';

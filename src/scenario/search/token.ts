@@ -7,7 +7,7 @@
 // by blanks; a blank within a part is written %20.
 import { hashText, mix } from '../../engine/hash.ts';
 import { canonicalKernel } from '../catalogue.ts';
-import type { Scenario, ScenarioCase } from '../scenario.ts';
+import type { Scenario, ScenarioCase } from '../file/scenario.ts';
 
 const VERSION = 'pinsim1';
 /** A check of this kind fits everything: for tokens edited by hand. */

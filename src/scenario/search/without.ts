@@ -1,9 +1,9 @@
 // A schedule from which the steps of actors or operations that are left out have gone: where a smaller workload is tried
 // first. Whoever was stopped is stopped at the step that comes next for them.
 import type { RunSchedule } from '../../explore/attempt.ts';
-import { tokenFrom } from '../../explore/replay.ts';
 import type { ScheduledStep } from '../../explore/runner.ts';
-import type { Where } from '../diagnostic.ts';
+import { tokenFrom } from '../../explore/schedulers/replay.ts';
+import type { Where } from '../file/diagnostic.ts';
 
 /** A schedule without some of its steps: whoever was stopped is stopped before its next step that is left. */
 export function without(

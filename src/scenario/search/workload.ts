@@ -1,9 +1,9 @@
 // A scenario file whose actors can be exchanged: the rest of the story stays, and what its author expected of his own
 // steps goes. Workloads are plain data as YAML has it, and JSON text where they are kept or sent.
 import { stringify } from 'yaml';
+import { readSource } from '../file/source.ts';
+import { CONTROL_WORDS, MODIFIERS } from '../file/step.ts';
 import type { OperationRegistry } from '../operation.ts';
-import { readSource } from '../source.ts';
-import { CONTROL_WORDS, MODIFIERS } from '../step.ts';
 
 /** One step: a word with its arguments, and modifiers. */
 export type RawStep = Record<string, unknown>;

@@ -2,9 +2,9 @@
 // and the questions asked of the kernel, in a world of other units' and in a new one.
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { MIXED } from '../../../src/explore/mix.ts';
-import type { FindingPattern } from '../../../src/scenario/expectation.ts';
-import { loadScenario } from '../../../src/scenario/load.ts';
+import { MIXED } from '../../../src/explore/schedulers/mix.ts';
+import type { FindingPattern } from '../../../src/scenario/file/expectation.ts';
+import { loadScenario } from '../../../src/scenario/file/load.ts';
 import { OPERATIONS } from '../../../src/scenario/operations/index.ts';
 import { FuzzSubject } from '../../../src/scenario/search/fuzz-subject.ts';
 import { libraryScenarios } from '../../support/library.ts';

@@ -1,9 +1,9 @@
 // What an operation looks at when it begins, and what other operations may change: names, address spaces, credentials,
 // limits. Whatever a random run comes to, explore comes to as well.
 import { describe, expect, it } from 'vitest';
-import { loadScenario } from '../../../src/scenario/load.ts';
+import { loadScenario } from '../../../src/scenario/file/load.ts';
 import { OPERATIONS } from '../../../src/scenario/operations/index.ts';
-import { sharedNames } from '../../../src/scenario/shared-names.ts';
+import { sharedNames } from '../../../src/scenario/world/shared-names.ts';
 import { expectAllExplored, kindsOf } from './outcomes.ts';
 
 const WORLD = `

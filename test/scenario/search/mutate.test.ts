@@ -1,7 +1,7 @@
 // Made-up workloads: always loadable, always the same from the same draws, and free of what their author expected.
 import { describe, expect, it } from 'vitest';
 import { Draws } from '../../../src/explore/draws.ts';
-import { loadScenario } from '../../../src/scenario/load.ts';
+import { loadScenario } from '../../../src/scenario/file/load.ts';
 import { OPERATIONS } from '../../../src/scenario/operations/index.ts';
 import { FuzzSubject } from '../../../src/scenario/search/fuzz-subject.ts';
 import { type MadeUp, Mutator } from '../../../src/scenario/search/mutate.ts';

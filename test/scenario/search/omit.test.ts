@@ -1,8 +1,8 @@
 // Actors and steps left out of a scenario, by name: what goes, and which orders stay.
 import { describe, expect, it } from 'vitest';
-import type { Scenario } from '../../../src/scenario/scenario.ts';
+import type { Scenario } from '../../../src/scenario/file/scenario.ts';
+import type { ScriptStep } from '../../../src/scenario/file/step.ts';
 import { omit, placesOf } from '../../../src/scenario/search/omit.ts';
-import type { ScriptStep } from '../../../src/scenario/step.ts';
 import { load, NOISY } from './stories.ts';
 
 const CHAIN = `title: who waits for whom

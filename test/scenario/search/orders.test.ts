@@ -2,7 +2,7 @@
 // interleavings that explore runs comes to as well.
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { loadScenario } from '../../../src/scenario/load.ts';
+import { loadScenario } from '../../../src/scenario/file/load.ts';
 import { OPERATIONS } from '../../../src/scenario/operations/index.ts';
 import { CaseSearcher } from '../../../src/scenario/search/search-case.ts';
 import { expectAllExplored, kindsOf, outcomes } from './outcomes.ts';

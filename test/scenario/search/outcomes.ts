@@ -3,7 +3,7 @@
 import { expect } from 'vitest';
 import type { ExploreOptions } from '../../../src/explore/search.ts';
 import { Search } from '../../../src/explore/search.ts';
-import type { Scenario, ScenarioCase } from '../../../src/scenario/scenario.ts';
+import type { Scenario, ScenarioCase } from '../../../src/scenario/file/scenario.ts';
 import { searchStage } from '../../support/search-stage.ts';
 
 /** What executions came to: state, findings, end. */

@@ -1,7 +1,7 @@
 // What checkers look at is announced by the steps between which they judge: whatever a random run comes to, explore comes
 // to as well.
 import { describe, expect, it } from 'vitest';
-import { loadScenario } from '../../../src/scenario/load.ts';
+import { loadScenario } from '../../../src/scenario/file/load.ts';
 import { OPERATIONS } from '../../../src/scenario/operations/index.ts';
 import { expectAllExplored, kindsOf } from './outcomes.ts';
 

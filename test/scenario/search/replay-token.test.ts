@@ -1,6 +1,6 @@
 // Tokens replayed on a scenario, a kernel or a model that has changed since: what they survive, and what is said.
 import { describe, expect, it } from 'vitest';
-import type { Scenario } from '../../../src/scenario/scenario.ts';
+import type { Scenario } from '../../../src/scenario/file/scenario.ts';
 import { omit } from '../../../src/scenario/search/omit.ts';
 import { replayToken } from '../../../src/scenario/search/replay-token.ts';
 import type { CaseSearch, ReplayReport } from '../../../src/scenario/search/result.ts';

@@ -3,10 +3,10 @@
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
-import { Replay } from '../../../src/explore/replay.ts';
+import { Replay } from '../../../src/explore/schedulers/replay.ts';
 import { Budget } from '../../../src/explore/shrink.ts';
 import { parseToken, printToken } from '../../../src/explore/token.ts';
-import type { Scenario, ScenarioCase } from '../../../src/scenario/scenario.ts';
+import type { Scenario, ScenarioCase } from '../../../src/scenario/file/scenario.ts';
 import { Bench } from '../../../src/scenario/search/bench.ts';
 import { omit, placesOf } from '../../../src/scenario/search/omit.ts';
 import { reducedYaml, withHeader } from '../../../src/scenario/search/reduced-yaml.ts';

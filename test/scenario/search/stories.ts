@@ -1,7 +1,7 @@
 // Small stories for the tests of shrinking and replay, and a search that tells their findings.
-import { loadScenario } from '../../../src/scenario/load.ts';
+import { loadScenario } from '../../../src/scenario/file/load.ts';
+import type { Scenario, ScenarioCase } from '../../../src/scenario/file/scenario.ts';
 import { OPERATIONS } from '../../../src/scenario/operations/index.ts';
-import type { Scenario, ScenarioCase } from '../../../src/scenario/scenario.ts';
 import type { SearchFinding } from '../../../src/scenario/search/result.ts';
 import { CaseSearcher, type SearchOptions } from '../../../src/scenario/search/search-case.ts';
 

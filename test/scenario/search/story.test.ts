@@ -1,7 +1,7 @@
 // The story of a finding: which steps of its run are told, and what is said of them.
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { loadScenario } from '../../../src/scenario/load.ts';
+import { loadScenario } from '../../../src/scenario/file/load.ts';
 import { OPERATIONS } from '../../../src/scenario/operations/index.ts';
 import { CaseSearcher } from '../../../src/scenario/search/search-case.ts';
 import { tellFinding } from '../../../src/scenario/search/tell.ts';
