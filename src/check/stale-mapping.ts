@@ -85,7 +85,7 @@ function reportLatent(context: CheckContext, history: FrameHistory | null, relea
 function reportUsed(context: CheckContext, history: FrameHistory | null, access: FrameAccess, kind: string): void {
   const { sim, core, log } = context;
   const { pfn, through } = access;
-  const verb = access.write ? 'writes' : 'reads';
+  const verb = access.marksDirty ? 'sets PG_dirty of' : access.write ? 'writes' : 'reads';
   const address = `0x${(access.page * 4096).toString(16)}`;
   const seen = core.frames.tokens.text(access.token);
   const freeing = history?.freeing(pfn, access.madeFor);
@@ -93,14 +93,15 @@ function reportUsed(context: CheckContext, history: FrameHistory | null, access:
   const moments: Moment[] = [];
   if (making !== undefined) moments.push(making.moment);
   if (freeing !== undefined && freeing.moment.step !== making?.moment.step) moments.push(freeing.moment);
+  const where = ownerNow(core, pfn);
+  const effect = access.marksDirty ? `it is ${where}` : `it ${access.write ? 'leaves' : 'sees'} '${seen}' in ${where}`;
   const now = log?.moment(`${verb} pfn ${pfn} through the ${THROUGH[through]} of ${access.holder}`);
   if (now !== undefined && moments.every(({ step }) => step !== now.step)) moments.push(now);
   reportFinding(context, {
     kind,
     message:
       `${sim.current?.name} ${verb} pfn ${pfn} at ${address} of ${access.holder} through its ` +
-      `${THROUGH[through]}, though the frame has been freed since the translation was made: ` +
-      `it ${access.write ? 'leaves' : 'sees'} '${seen}' ${ownerNow(core, pfn)}`,
+      `${THROUGH[through]}, though the frame has been freed since the translation was made: ${effect}`,
     reasons: [
       ...(freeing === undefined ? [] : [freedBy(freeing)]),
       making === undefined
@@ -115,8 +116,8 @@ function reportUsed(context: CheckContext, history: FrameHistory | null, access:
       pfn,
       through,
       holder: access.holder,
-      access: access.write ? 'write' : 'read',
-      content: seen,
+      access: access.marksDirty ? 'mark dirty' : access.write ? 'write' : 'read',
+      ...(access.marksDirty ? {} : { content: seen }),
       ...(freeing === undefined ? {} : { 'freed-by': freeing.moment.actor, why: freeing.why }),
       ...factsOf(making),
     },
@@ -150,9 +151,9 @@ function factsOf(making: Making | undefined): Readonly<Record<string, string | n
 /** Who has the frame now, in words. */
 function ownerNow(core: CoreMm, pfn: number): string {
   const head = core.folios.headOf(pfn);
-  if (core.folios.refcount.peek(head) === 0) return 'in a free page';
+  if (core.folios.refcount.peek(head) === 0) return 'a free page';
   const anon = core.rmapAnon(head);
-  if (anon !== undefined) return `in a page of ${anon.name}`;
+  if (anon !== undefined) return `a page of ${anon.name}`;
   const inode = core.rmapInode(head);
-  return inode === undefined ? 'in a page of the kernel' : `in a page of ${inode.name}`;
+  return inode === undefined ? 'a page of the kernel' : `a page of ${inode.name}`;
 }

@@ -131,7 +131,7 @@ export class StepLog implements StepObserver {
     if (about.length === 0 && moments.length === 0) return [];
     const told: Moment[] = [...moments];
     const known = new Set(moments.map(({ step }) => step));
-    const looks = new Set<number | undefined>();
+    const looks = new Set<number>();
     for (let step = Math.max(this.start, this.total - KEPT_STEPS); step < this.total; step++) {
       const at = step % KEPT_STEPS;
       const touched = known.has(step) ? 'not' : this.touches(at, about);
@@ -149,10 +149,8 @@ export class StepLog implements StepObserver {
     // Who looked is worth telling beside who changed what was seen.
     if (told.every(({ step }) => looks.has(step))) return [];
     told.sort((a, b) => a.step - b.step);
-    // Who looks again and again is told once.
-    const once = told.filter(
-      (moment, i) => !(looks.has(moment.step) && looks.has(told[i + 1]?.step) && sameStep(moment, told[i + 1]!)),
-    );
+    // Who does the same again and again, with nothing to tell it apart, is told once.
+    const once = told.filter((moment, i) => known.has(moment.step) || !isRepeated(moment, told[i + 1]));
     const from = once.length - STORY_STEPS;
     return once.filter((moment, i) => i >= from || moments.includes(moment)).map(({ step: _, ...shown }) => shown);
   }
@@ -176,6 +174,7 @@ export class StepLog implements StepObserver {
   }
 }
 
-function sameStep(one: Moment, other: Moment): boolean {
-  return one.actor === other.actor && one.label === other.label;
+function isRepeated(one: Moment, next: Moment | undefined): boolean {
+  if (next === undefined || one.changed !== undefined || next.changed !== undefined) return false;
+  return one.actor === next.actor && one.label === next.label;
 }

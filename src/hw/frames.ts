@@ -28,6 +28,8 @@ export interface FrameAccess {
   /** Name of the page table walked, when it is not the holder's. */
   readonly table?: string;
   readonly token: number;
+  /** It is not the content that is read or written, but the page's dirty flag that is set. */
+  readonly marksDirty?: true;
 }
 export const FRAME_ACCESS = eventType<FrameAccess>('frame-access');
 

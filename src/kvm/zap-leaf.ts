@@ -64,6 +64,7 @@ export function setPfnDirty(vm: Vm, gfn: number, spte: Spte): void {
       holder: vm.name,
       page: gfn,
       token: frames.content.peek(spte.pfn),
+      marksDirty: true,
     });
   }
   const head = folios.headOf(spte.pfn);

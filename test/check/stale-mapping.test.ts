@@ -63,4 +63,24 @@ describe('stale-mapping', () => {
     );
     expect(used?.details).toMatchObject({ through: 'stage2', gfn: 1, 'freed-by': 'vmm', why: 'kvm_release_pfn_clean' });
   });
+
+  it("tells the marking of a page that is no longer the guest's apart from reading it", () => {
+    const used = resultOf(`title: T
+kernel: v5.15
+without: [kvm.refcounted-frames-only]
+host: {memory: {normal: 64MiB}}
+memory: {registers: {kind: driver, size: 8KiB}}
+processes: {vmm: {maps: {registers: {}}}}
+vms: {guest: {process: vmm, regions: [{gpa: 0, memory: registers}]}}
+actors:
+  vmm:
+    - vcpu.write: {gpa: 4096, value: guest, length: 4KiB}
+    - clear_refs: {process: vmm}
+`)
+      .findings.map(({ finding }) => finding)
+      .find(({ kind }) => kind === 'use-after-free')!;
+    expect(used.message).toMatch(/^vmm sets PG_dirty of pfn \d+ at 0x1000 of guest .*: it is a free page$/);
+    expect(used.details).toMatchObject({ access: 'mark dirty' });
+    expect(used.details).not.toHaveProperty('content');
+  });
 });
