@@ -57,6 +57,8 @@ export interface IommuDriver {
   readonly syncsMap: boolean;
   /** enforce_cache_coherency: can no-snoop DMA be blocked? `unit`: where the IOMMU has snoop control. */
   readonly blocksNoSnoop: 'always' | 'never' | 'unit';
+  /** enable_nesting: the domain can be made one of the second stage, for containers of the NESTING type. */
+  readonly nests: boolean;
 }
 
 const READ_WRITE = IO_READ | IO_WRITE;
@@ -85,6 +87,7 @@ const VTD: IommuDriver = {
   flushesPowerOfTwo: true,
   syncsMap: false,
   blocksNoSnoop: 'unit',
+  nests: false,
 };
 
 const AMD: IommuDriver = {
@@ -108,6 +111,7 @@ const AMD: IommuDriver = {
   flushesPowerOfTwo: true,
   syncsMap: false,
   blocksNoSnoop: 'always',
+  nests: false,
 };
 
 /** SMMUv3 stage 1 with 4 KiB granule: entries are read-only or read-write, so that WRITE alone is readable. */
@@ -131,6 +135,7 @@ const SMMU: IommuDriver = {
   flushesPowerOfTwo: false,
   syncsMap: false,
   blocksNoSnoop: 'never',
+  nests: true,
 };
 
 /** s390 has a protection bit only: everything mapped is readable. Shadow tables want a refresh after map. */
@@ -154,6 +159,7 @@ const S390: IommuDriver = {
   flushesPowerOfTwo: false,
   syncsMap: true,
   blocksNoSnoop: 'never',
+  nests: false,
 };
 
 /** generic_pt (6.19 on): one implementation for AMD and VT-d that refuses to map over anything live. */

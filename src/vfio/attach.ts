@@ -71,8 +71,9 @@ function* attachHardware(
   const { core } = iommu;
   const device = group.devices[0];
   if (device === undefined) return 'ENODEV';
-  // iommu_enable_nesting: none of the drivers modelled offers it without iommufd.
-  if (iommu.nesting) return 'EINVAL';
+  // iommu_enable_nesting
+  if (iommu.nesting && !group.driver.nests) return 'EINVAL';
+  if (iommu.nesting && core.kernel.has('iommu.smmu-domain-made-for-device')) return 'EPERM';
   const { process } = core.current;
   const domain = new IommuDomain(core, {
     name: `${iommu.name} domain ${process.name}#${process.nextNumber()}`,

@@ -162,6 +162,14 @@ export const iommu = subject({
     in: { until: '6.13' },
     arch: ['arm64'],
   },
+  'iommu.smmu-domain-made-for-device': {
+    summary:
+      'type1 makes a domain for a device, so that an SMMUv3 will not change its stage for NESTING any more: EPERM.',
+    source: 'vfio-type1.md 2.15',
+    evidence: 'source',
+    in: { since: '6.11' },
+    note: 'arm_smmu_enable_nesting as read in 6.1.192 and 6.12.117; the release between (iommu_paging_domain_alloc in type1) is from memory',
+  },
   'iommu.smmu-ats-count-balanced': {
     summary: 'The SMMUv3 count of devices with ATS never misses one, so that device TLBs are flushed.',
     commit: '685ca577b408',
