@@ -11,10 +11,11 @@ import { checkCall, setUpWorld, withSetUp } from './set-up.ts';
 import { parseToken, printToken, type ScheduleToken } from './token.ts';
 import { goOnAtOnce, runOn, runOnAll, startLater } from './variants.ts';
 
-/** Steps that cost as much as one execution. */
+/** Steps, or writes, that cost as much as one execution. */
 const STEPS_PER_EXECUTION = 1000;
+const WRITES_PER_EXECUTION = 20_000;
 
-/** Executions that may still be spent. An execution counts once for every thousand steps begun. */
+/** Executions that may still be spent. One counts once for every thousand steps begun, or for as many writes. */
 export class Budget {
   readonly limit: number;
   spent = 0;
@@ -27,9 +28,9 @@ export class Budget {
     return this.spent >= this.limit;
   }
 
-  /** An execution of so many steps has been run. */
-  spend(steps: number): void {
-    this.spent += Math.max(1, Math.ceil(steps / STEPS_PER_EXECUTION));
+  /** An execution of so many steps has been run, which wrote so often. */
+  spend(steps: number, writes = 0): void {
+    this.spent += Math.ceil(Math.max(1, steps / STEPS_PER_EXECUTION, writes / WRITES_PER_EXECUTION));
   }
 }
 
@@ -41,6 +42,7 @@ export class Trials {
   readonly runner: Runner;
   readonly budget: Budget;
   private readonly wanted: Wanted;
+  private last: RunSchedule | undefined;
 
   constructor(runner: Runner, wanted: Wanted, budget: Budget) {
     this.runner = runner;
@@ -53,6 +55,13 @@ export class Trials {
     if (this.budget.exhausted) return undefined;
     const ran = this.run(token, choices);
     return ran !== undefined && this.wanted(this.runner.findings) ? ran : undefined;
+  }
+
+  /** Could the last run have gone no other way? Whoever was there besides its one actor could step at no time. */
+  get hasOneOrder(): boolean {
+    const { last } = this;
+    if (last === undefined || last.token.initialChoices.length > 0) return false;
+    return last.steps.every(({ actor, choices }) => actor === last.steps[0]!.actor && choices.length === 0);
   }
 
   /** Run number `run` of a sampler; undefined when it does not show what is wanted. */
@@ -73,15 +82,17 @@ export class Trials {
 
   private execute(noting: Noting, run: number): RunSchedule | undefined {
     const { runner, budget } = this;
+    this.last = undefined;
     try {
       runner.execute(noting, run);
     } catch (error) {
       if (error instanceof UndeclaredAccess || error instanceof NotRepeatable) return undefined;
       throw error;
     } finally {
-      budget.spend(runner.steps);
+      budget.spend(runner.steps, runner.sim.journalSize);
     }
-    return noting.ran(runner);
+    this.last = noting.ran(runner);
+    return this.last;
   }
 }
 

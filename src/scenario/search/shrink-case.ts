@@ -296,6 +296,7 @@ class CaseShrinker {
     const fits = (): boolean => this.end === 'cut' || bench.end !== 'cut';
     const adapted = trials.show(token, choicesByActor(steps));
     if (adapted !== undefined && fits()) return adapted;
+    if (trials.hasOneOrder) return undefined;
     const sampler = new PartialOrderSampling('shrink', SAMPLES);
     for (let run = 0; run < SAMPLES && !this.budget.exhausted; run++) {
       const sampled = trials.sample(sampler, run);

@@ -185,3 +185,33 @@ describe('what is left as a scenario file', () => {
     expect(load(text).actors.map(({ name }) => name)).toEqual(['writer', 'reader']);
   });
 });
+
+describe('the budget of shrinking', () => {
+  const SINGLE = load(`title: one actor
+kernel: v6.12.117
+host: {memory: {normal: 64MiB}}
+memory: {ram: {kind: anon, size: 16KiB, populate: write}}
+processes: {app: {maps: {ram: {}}}}
+actors:
+  app:
+    - gup.pin: {memory: ram, as: p}
+    - cpu.read: {memory: ram}
+    - madvise: {memory: ram, advice: DONTNEED}
+expect: {possible: [incoherent-mapping]}
+`);
+
+  it('is not spent on other orders where a single actor leaves none', () => {
+    const small = shrunk(SINGLE);
+    expectMinimal(small);
+    // With samples for every try that fails it would be 58.
+    expect(small.executions).toBe(26);
+  });
+
+  it('counts what executions write, so that a few long ones use it up', () => {
+    const budget = new Budget(10);
+    budget.spend(100, 1000);
+    expect(budget.spent).toBe(1);
+    budget.spend(100, 200_000);
+    expect([budget.spent, budget.exhausted]).toEqual([11, true]);
+  });
+});
