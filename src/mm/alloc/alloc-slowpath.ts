@@ -91,8 +91,9 @@ function* throttled(core: CoreMm, pgdat: Pgdat): Steps<boolean> {
   yield task.killed.willRead(PFMEMALLOC);
   if (ready()) return false;
   // Free pages of ZONE_MOVABLE do not keep it asleep: kswapd_highest_zoneidx is lowered.
+  pgdat.failures.willRead(AWAKE);
   yield pgdat.wanted.willUpdate(AWAKE);
-  if (pgdat.failures.peek() < MAX_RECLAIM_RETRIES) pgdat.wanted.value = 'NORMAL';
+  if (pgdat.failures.value < MAX_RECLAIM_RETRIES) pgdat.wanted.value = 'NORMAL';
   yield until(core.sim, seen, ready, PFMEMALLOC, { name: `kswapd${pgdat.node} to make progress` });
   return task.killed.value;
 }
