@@ -50,8 +50,14 @@ export function hashValue(value: unknown): number {
   }
   const identity = (value as Partial<Identified>).identity;
   if (typeof identity === 'number') return identity;
-  if (Object.getPrototypeOf(value) === Object.prototype) return hashEntries(value as object);
+  if (isPlain(value as object)) return hashEntries(value as object);
   throw new Error('a stored object needs an identity to be part of a digest');
+}
+
+/** `{...}`, or an object without prototype: its entries are all there is to it. */
+export function isPlain(value: object): boolean {
+  const prototype: unknown = Object.getPrototypeOf(value);
+  return prototype === Object.prototype || prototype === null;
 }
 
 /** Whatever order the entries were made in. */

@@ -1,11 +1,15 @@
 // What cells of programs hold must not change within them: a search undoes assignments, and nothing else. Lists and plain
 // objects are frozen, so that changing one throws where it happens.
+import { isPlain } from '../engine/hash.ts';
 import type { Named } from '../engine/names.ts';
 import { inWords } from '../engine/yielded.ts';
 
+/** What is frozen with all that is in it. Being frozen is not enough: a list that a program froze may hold others that can change. */
+const kept = new WeakSet<object>();
+
 /** Freeze what `cell` is to hold. Throws TypeError for what can change and cannot be frozen. */
 export function freezeKept(cell: Named, value: unknown): void {
-  if (typeof value !== 'object' || value === null || Object.isFrozen(value)) return;
+  if (typeof value !== 'object' || value === null || kept.has(value)) return;
   if (cannotFreeze(value)) {
     throw new TypeError(
       `${cell.nameOf(0)} cannot hold ${inWords(value)}, as a search could not undo what is changed in it; expected a ` +
@@ -13,8 +17,9 @@ export function freezeKept(cell: Named, value: unknown): void {
     );
   }
   // A class of the program's own may keep to itself what it likes.
-  if (!Array.isArray(value) && Object.getPrototypeOf(value) !== Object.prototype) return;
+  if (!Array.isArray(value) && !isPlain(value)) return;
   Object.freeze(value);
+  kept.add(value);
   for (const inner of Object.values(value)) freezeKept(cell, inner);
 }
 

@@ -351,6 +351,20 @@ describe('changing what a cell holds', () => {
       },
       'Cannot add property 1, object is not extensible',
     ],
+    [
+      'a list in one that the program has frozen itself',
+      Object.freeze([[1]]),
+      (x: { value: number[][] }) => x.value[0]!.push(2),
+      'Cannot add property 1, object is not extensible',
+    ],
+    [
+      'an object without prototype',
+      Object.assign(Object.create(null), { v: 0 }),
+      (x: { value: { v: number } }) => {
+        x.value.v = 1;
+      },
+      "Cannot assign to read only property 'v' of object '[object Object]'",
+    ],
   ])('%s: a search could not undo it, so it fails where it happens', (_, initial, change, message) => {
     expect(tells(initial, change)).toEqual([`p threw at x:update: ${message}${frozen}`]);
   });
@@ -359,6 +373,7 @@ describe('changing what a cell holds', () => {
     const told =
       /x cannot hold an object \(Map\), as a search could not undo what is changed in it; expected a primitive/;
     expect(() => tells(new Map(), () => {})).toThrow(told);
+    expect(() => tells(Object.freeze(new Map()), () => {})).toThrow(told);
     expect(tells(0, (x: { value: unknown }) => (x.value = [new Map()]))).toEqual([expect.stringMatching(told)]);
   });
 
