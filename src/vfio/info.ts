@@ -62,7 +62,7 @@ export interface VfioIommuInfo {
 const INFO_ARGSZ = 16;
 const INFO_BYTES = 24;
 const MIGRATION_BYTES = 32;
-const DMA_AVAIL_BYTES = 16;
+const DMA_AVAIL_BYTES = 12;
 const RANGES_BYTES = 16;
 const RANGE_BYTES = 16;
 
@@ -85,16 +85,21 @@ export function* vfioIommuGetInfo(
     dmaAvail: kernel.has('type1.dma-avail') ? iommu.dmaAvail.value : undefined,
   };
   iommu.lock.releaseNow();
-  const argsz = bytesOfInfo(info);
+  const argsz = bytesOfInfo(info, kernel.has('vfio.capabilities-aligned'));
   const flags = argsz > INFO_BYTES ? 3 : 1;
   if (arg.argsz === undefined || arg.argsz >= argsz) return { ...info, flags, argsz };
   return { ...info, flags, argsz, iovaRanges: [], migrationPgsizes: 0n, maxDirtyBitmap: 0, dmaAvail: undefined };
 }
 
-function bytesOfInfo({ iovaRanges, migrationPgsizes, dmaAvail }: Omit<VfioIommuInfo, 'argsz' | 'flags'>): number {
+/** `aligned`: vfio_info_cap_add rounds up to 8 bytes, which only the capability of dma_avail is no multiple of. */
+function bytesOfInfo(
+  { iovaRanges, migrationPgsizes, dmaAvail }: Omit<VfioIommuInfo, 'argsz' | 'flags'>,
+  aligned: boolean,
+): number {
   const ranges = iovaRanges.length === 0 ? 0 : RANGES_BYTES + iovaRanges.length * RANGE_BYTES;
   const migration = migrationPgsizes === 0n ? 0 : MIGRATION_BYTES;
-  return INFO_BYTES + migration + (dmaAvail === undefined ? 0 : DMA_AVAIL_BYTES) + ranges;
+  const avail = dmaAvail === undefined ? 0 : aligned ? Math.ceil(DMA_AVAIL_BYTES / 8) * 8 : DMA_AVAIL_BYTES;
+  return INFO_BYTES + migration + avail + ranges;
 }
 
 /** vfio_update_pgsize_bitmap: what all domains can do; without any, every size from 4 KiB. */

@@ -246,6 +246,13 @@ export const type1 = subject({
     in: { until: '6.13' },
     note: 'read in 6.1.192 and 6.12.117; the release of the removal is from memory',
   },
+  'vfio.capabilities-aligned': {
+    summary: 'Capabilities of an info request take multiples of 8 bytes; before, the one of dma_avail took 12.',
+    source: 'vfio-type1.md 2.15',
+    evidence: 'source',
+    in: { since: '6.6' },
+    note: 'vfio_info_cap_add as read in 6.1.192 and 6.12.117; the release between is from memory',
+  },
   'type1.set-container-wrong-file': {
     summary: 'What SET_CONTAINER returns for a file that is no container.',
     source: 'vfio-type1.md 2.1',
