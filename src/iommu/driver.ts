@@ -183,6 +183,11 @@ const DRIVERS: Readonly<Record<DriverName, IommuDriver>> = {
   generic: GENERIC,
 };
 
+/** The driver of a machine that does not say which IOMMU it has. */
+export function usualDriver(arch: string | undefined): DriverName {
+  return arch === 's390x' ? 's390' : 'vtd';
+}
+
 /** A driver; `pageSizes`: of an IOMMU that has only these of its entry sizes [bytes]. */
 export function iommuDriver(name: DriverName, pageSizes?: readonly bigint[]): IommuDriver {
   const driver = DRIVERS[name];

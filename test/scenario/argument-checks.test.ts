@@ -384,6 +384,16 @@ expect: {possible: [pin-failure]}
     expect(failures(io('driver: vtd', steps))).toEqual([]);
   });
 
+  it('tells 4 bytes less before capabilities were aligned', () => {
+    const steps = `
+    - vfio.info: {argsz: 116}
+      shows: {argsz: 116, flags: 3, dma_avail: 65535}
+    - vfio.info: {argsz: 115}
+      shows: {argsz: 116, ranges: []}
+`;
+    expect(failures(io('driver: vtd', steps).replace('v6.12.117', 'v6.1.192'))).toEqual([]);
+  });
+
   it.each(['vtd', 'amd', 'smmu'])('of %s has the entry sizes and the aperture that the host says', (driver) => {
     const steps = `
     - vfio.info: {}
@@ -401,9 +411,13 @@ expect: {possible: [pin-failure]}
   });
 
   it('has no entries that its driver does not know', () => {
-    const mistake = (iommu: string) => () => failures(io(iommu, '    - vfio.info: {}'));
+    const mistake =
+      (iommu: string, kernel = 'v6.12.117') =>
+      () =>
+        failures(io(iommu, '    - vfio.info: {}').replace('v6.12.117', kernel));
     expect(mistake('page_sizes: [4KiB, 64KiB]')).toThrow(/`vtd` has no entries of 64KiB/);
     expect(mistake('page_sizes: [2MiB]')).toThrow(/without entries of 4KiB/);
+    expect(mistake('page_sizes: [4KiB, 2MiB]', 'v6.12+s390x')).toThrow(/`s390` has no entries of 2MiB/);
     expect(mistake('aperture: {start: 0x1000, end: 0xfff}')).toThrow(/ends before it starts/);
   });
 });

@@ -1,6 +1,6 @@
 // The cases of a scenario: kernels judged by the kernel room, machines merged, expectations inherited.
 import { LATENCY_DEFAULTS } from '../../hw/latency-defaults.ts';
-import { iommuDriver } from '../../iommu/driver.ts';
+import { iommuDriver, usualDriver } from '../../iommu/driver.ts';
 import { checkAsked, Kernel, KernelError } from '../../kernel/index.ts';
 import { type Diagnostic, didYouMean, nameList } from './diagnostic.ts';
 import type { ExpectedFindings, ScenarioCase } from './scenario.ts';
@@ -29,8 +29,8 @@ export function buildCases(
   const cases = written.map(({ one, path }) => {
     checkSteps(one, stepNames, source, path, complain);
     const built = buildCase(spec, one, source, path);
-    checkHost(spec, built.host, source, path, complain);
-    checkKernel(spec, built, source, path, complain);
+    const kernel = checkKernel(spec, built, source, path, complain);
+    checkHost(spec, built.host, kernel?.profile.arch, source, path, complain);
     return built;
   });
   for (const [index, { name }] of cases.entries())
@@ -100,6 +100,7 @@ function checkSteps(
 function checkHost(
   spec: ScenarioSpec,
   host: HostSpec,
+  arch: string | undefined,
   source: Source,
   path: Path,
   complain: (d: Diagnostic) => void,
@@ -127,7 +128,7 @@ function checkHost(
     const there = source.has([...path, 'host', 'latencies', name]) ? path : [];
     complain(source.diagnostic([...there, 'host', 'latencies', name], what, 'key'));
   }
-  checkIommu(host, source, source.has([...path, 'host', 'iommu']) ? path : [], complain);
+  checkIommu(host, arch, source, source.has([...path, 'host', 'iommu']) ? path : [], complain);
   checkNodes(spec, Array.isArray(memory) ? entries : nodes, source, complain);
   checkZones(host, source, source.has([...path, 'host', 'memory']) ? path : [], complain);
   if (host.cpus === undefined) return;
@@ -137,8 +138,14 @@ function checkHost(
 }
 
 /** An IOMMU can have fewer entry sizes than its driver knows, but no others, and never without 4 KiB. */
-function checkIommu(host: HostSpec, source: Source, path: Path, complain: (d: Diagnostic) => void): void {
-  const { driver = 'vtd', page_sizes: sizes, aperture, reserved = [] } = host.iommu ?? {};
+function checkIommu(
+  host: HostSpec,
+  arch: string | undefined,
+  source: Source,
+  path: Path,
+  complain: (d: Diagnostic) => void,
+): void {
+  const { driver = usualDriver(arch), page_sizes: sizes, aperture, reserved = [] } = host.iommu ?? {};
   const { orders } = iommuDriver(driver);
   for (const [index, size] of (sizes ?? []).entries())
     if (!orders.some((order) => 4096n << BigInt(order) === size)) {
@@ -191,15 +198,17 @@ function checkKernel(
   source: Source,
   path: Path,
   complain: (d: Diagnostic) => void,
-): void {
+): Kernel | undefined {
   try {
     const changes = { with: built.with, without: built.without, config: built.host.config ?? {} };
-    new Kernel(built.kernel, changes);
+    const kernel = new Kernel(built.kernel, changes);
     checkAsked(built.kernel, changes);
+    return kernel;
   } catch (error) {
     if (!(error instanceof KernelError)) throw error;
     const where = offendingPath(error, spec, source, path);
     complain(source.diagnostic(where, kernelDiagnostic(error)));
+    return undefined;
   }
 }
 

@@ -4,7 +4,7 @@ import { call, type Steps } from '../../engine/process.ts';
 import { step } from '../../engine/step.ts';
 import { DmaDevice } from '../../hw/dma-device.ts';
 import { IommuUnit } from '../../hw/iommu-unit.ts';
-import { type IommuDriver, iommuDriver, type ReservedRegion } from '../../iommu/driver.ts';
+import { type IommuDriver, iommuDriver, type ReservedRegion, usualDriver } from '../../iommu/driver.ts';
 import { IommuGroup } from '../../iommu/group.ts';
 import type { Errno } from '../../mm/errno.ts';
 import { OpenFile } from '../../mm/process/task.ts';
@@ -60,7 +60,7 @@ function reservedOf(host: HostSpec, driver: IommuDriver): readonly ReservedRegio
 export function addDevices(world: World, frames: DeviceFrames): void {
   const { host } = world.one;
   const { sim, core } = world;
-  const usual = core.kernel.profile.arch === 's390x' ? 's390' : 'vtd';
+  const usual = usualDriver(core.kernel.profile.arch);
   const driver = iommuDriver(host.iommu?.driver ?? usual, host.iommu?.page_sizes);
   const unit = new IommuUnit(sim, core.frames, core.folios, {
     name: 'iommu0',
