@@ -75,6 +75,9 @@ function* kswapd(core: CoreMm, reclaimer: Reclaimer, pgdat: Pgdat): Steps<void> 
 
 function* isBalanced(pgdat: Pgdat, highest: Highest): Steps<boolean> {
   for (const zone of pgdat.zones.slice(1)) zone.freePages.willRead(BALANCED);
+  // For clearCongested, which goes on in this step.
+  pgdat.dirty.willRead(BALANCED);
+  pgdat.writeback.willRead(BALANCED);
   yield pgdat.zones[0]!.freePages.willRead(BALANCED);
   return balanced(pgdat, highest);
 }
@@ -101,8 +104,9 @@ function* balancePgdat(core: CoreMm, reclaimer: Reclaimer, pgdat: Pgdat, highest
   return balanced(pgdat, highest) || pgdat.failures.value >= MAX_RECLAIM_RETRIES;
 }
 
+/** clear_pgdat_congested, in the step that found the node balanced. */
 function* clearCongested(pgdat: Pgdat): Steps<void> {
-  if (!pgdat.dirty.peek() && !pgdat.writeback.peek()) return;
+  if (!pgdat.dirty.value && !pgdat.writeback.value) return;
   pgdat.dirty.willWrite(NODE);
   yield pgdat.writeback.willWrite(NODE);
   pgdat.dirty.value = false;
