@@ -1,6 +1,16 @@
 // A file that one call keeps for itself, from reading it to the last write: `FILE.lock` beside it says who does. Two calls
 // that went on from one file would each write over what the other has found.
-import { closeSync, openSync, readFileSync, rmSync, statSync, utimesSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  linkSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeSync,
+} from 'node:fs';
 import { hostname } from 'node:os';
 import { resolve } from 'node:path';
 import type { Io } from './io.ts';
@@ -33,7 +43,7 @@ export class HeldFile {
     if (statSync(target, { throwIfNoEntry: false })?.isFile() === false) return;
     for (let waitedMs = 0; !this.take(); waitedMs += PAUSE_MS) {
       const holder = holderOf(this.path);
-      if (!isAlive(holder, this.path)) rmSync(this.path, { force: true });
+      if (!isAlive(holder, this.path)) this.drop(holder);
       else if (waitedMs >= DYING_MS) throw inUse(file, holder);
       else pause(PAUSE_MS);
     }
@@ -54,7 +64,19 @@ export class HeldFile {
   release(): void {
     if (!this.held) return;
     this.held = false;
-    rmSync(this.path, { force: true });
+    if (sameHolder(holderOf(this.path), myself())) rmSync(this.path, { force: true });
+  }
+
+  /** Take away the lock of a holder that is dead, but not one that another call has made in its place since. */
+  private drop(dead: Holder | null): void {
+    const aside = `${this.path}.${process.pid}`;
+    try {
+      renameSync(this.path, aside);
+      if (!sameHolder(holderOf(aside), dead)) linkSync(aside, this.path);
+    } catch {
+      // Somebody else was faster, which the next look will tell.
+    }
+    rmSync(aside, { force: true });
   }
 
   private take(): boolean {
@@ -65,11 +87,18 @@ export class HeldFile {
       if ((error as NodeJS.ErrnoException).code === 'EEXIST') return false;
       throw new UsageError(`cannot write ${this.path}: ${(error as Error).message}`);
     }
-    const holder: Holder = { pid: process.pid, host: hostname(), started: startOf(process.pid) };
-    writeSync(fd, JSON.stringify(holder));
+    writeSync(fd, JSON.stringify(myself()));
     closeSync(fd);
     return true;
   }
+}
+
+function myself(): Holder {
+  return { pid: process.pid, host: hostname(), started: startOf(process.pid) };
+}
+
+function sameHolder(one: Holder | null, other: Holder | null): boolean {
+  return one?.pid === other?.pid && one?.host === other?.host && one?.started === other?.started;
 }
 
 function inUse(file: string, holder: Holder | null): UsageError {

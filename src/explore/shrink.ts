@@ -6,7 +6,7 @@ import { Attempt, choicesByActor, Noting, preemptionsOf, type RunSchedule } from
 import type { Program } from './program.ts';
 import { type RunLimits, Runner, type ScheduledStep } from './runner.ts';
 import { Bounded } from './schedulers/bounded.ts';
-import { NotRepeatable, type Scheduler } from './schedulers/scheduler.ts';
+import { canStep, NotRepeatable, type Scheduler } from './schedulers/scheduler.ts';
 import { checkCall, setUpWorld, withSetUp } from './set-up.ts';
 import { parseToken, printToken, type ScheduleToken } from './token.ts';
 import { goOnAtOnce, runOn, runOnAll, startLater } from './variants.ts';
@@ -57,10 +57,10 @@ export class Trials {
     return ran !== undefined && this.wanted(this.runner.findings) ? ran : undefined;
   }
 
-  /** Could the last run have gone no other way? Whoever was there besides its one actor could step at no time. */
+  /** Could the last run have gone no other way? It went on until nobody could step, and none but one actor ever could. */
   get hasOneOrder(): boolean {
-    const { last } = this;
-    if (last === undefined || last.token.initialChoices.length > 0) return false;
+    const { last, runner } = this;
+    if (last === undefined || last.token.initialChoices.length > 0 || runner.sim.processes.some(canStep)) return false;
     return last.steps.every(({ actor, choices }) => actor === last.steps[0]!.actor && choices.length === 0);
   }
 

@@ -5,7 +5,7 @@ import type { Announced, Step } from '../engine/step.ts';
 import { PMD_PAGES } from '../hw/machine.ts';
 import { type FrameRun, type VIEW_ADDED, VIEW_REMOVED, type View } from '../mm/ledger.ts';
 import { lookVmas } from '../mm/mapping/vma-edit.ts';
-import { willLookAtProcess } from '../mm/proc/view-look.ts';
+import { willLookAtProcess } from '../mm/view-look.ts';
 import type { Memslot } from './memslot.ts';
 import { sptePresent } from './spte.ts';
 import { willOrderAccesses } from './tlb-flush.ts';

@@ -4,7 +4,7 @@ import { IO_WRITE } from '../hw/io-entry.ts';
 import type { IommuDomain } from '../iommu/domain.ts';
 import { VIEW_ADDED, VIEW_REMOVED, type View } from '../mm/ledger.ts';
 import type { Mm } from '../mm/mm.ts';
-import { willLookAtProcess } from '../mm/proc/view-look.ts';
+import { willLookAtProcess } from '../mm/view-look.ts';
 import type { VfioDma } from './dma.ts';
 import type { VfioIommu } from './iommu.ts';
 import { isInvalidReserved } from './pin.ts';

@@ -16,7 +16,7 @@ import {
   VIEW_REMOVED,
   type View,
 } from '../../mm/ledger.ts';
-import { willLookAtProcess } from '../../mm/proc/view-look.ts';
+import { willLookAtProcess } from '../../mm/view-look.ts';
 import { Declared, type Script, visitNames } from '../file/reference.ts';
 import type { ScriptStep } from '../file/step.ts';
 import { operationsIn } from '../file/wait-targets.ts';

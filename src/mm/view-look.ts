@@ -1,10 +1,10 @@
 // A view of process memory is compared with what the process has where it begins and where it ends. The look is part of
 // a step like any other: its order among the steps that change page tables decides what it finds.
-import type { Announced, Step } from '../../engine/step.ts';
-import type { CoreMm } from '../core.ts';
-import type { View } from '../ledger.ts';
-import { lookVmas } from '../mapping/vma-edit.ts';
-import { pmdOf } from '../page-table.ts';
+import type { Announced, Step } from '../engine/step.ts';
+import type { CoreMm } from './core.ts';
+import type { View } from './ledger.ts';
+import { lookVmas } from './mapping/vma-edit.ts';
+import { pmdOf } from './page-table.ts';
 
 /** Announce reading what the process has where the view leads: in the step in which the view is added or removed. */
 export function willLookAtProcess(
