@@ -125,7 +125,7 @@ describe('B5: a notifier while a memslot update zaps dead roots', () => {
   it('leaves entries of dead roots behind when it looks at valid roots only', () => {
     const { found } = explored(race(['kvm.zap-covers-invalid-roots']));
     expect(found).toMatch(/stale-mapping: pfn \d+ goes back to the allocator while 1 translation still leads/);
-    expect(found).toMatch(/use-after-free: updater reads pfn/);
+    expect(found).toMatch(/use-after-free: updater sets PG_dirty of pfn/);
   });
 
   it('removes the entries of all roots when it looks at all', () => {
