@@ -1,5 +1,5 @@
-// `pinsim schema`: the JSON Schema of scenario files, or of the reports that `--format json` prints. It is generated on demand and not kept in the repository; the
-// `$schema` line of a scenario names the file that `-o` wrote, relative to the scenario.
+// `pinsim schema`: the JSON Schema of scenario files, or of the reports that `--format json` prints. It is generated and not
+// kept in the repository: the build writes the one beside the library, which the `$schema` lines there name; `-o` others.
 import type { Command, Parts } from './command.ts';
 import { textOption } from './command.ts';
 

@@ -51,7 +51,8 @@ interface Outcome {
 
 /**
  * Test a program, or a world that is set up and has not run yet; the world must keep its journal and its digest. Objects
- * that its cells hold need an `identity`, save for lists and plain ones. Where a set-up chooses, the world that the seed gives is tested.
+ * that its cells hold need an `identity`, save for lists and plain ones. Where a set-up chooses, the world that the seed
+ * gives is tested.
  */
 export function swapTest(world: Sim | SetUp, options: SwapOptions = {}): SwapResult {
   const { seed: worldSeed = '0' } = options;

@@ -1,8 +1,8 @@
 // A schedule as one line that can be pasted into a mail. It names where actors were preempted by label, never by index,
 // so that it survives an added step:
 //   s1;==2;=1;dma;vcpu0@gup_fast:recheck-pte#2=0,3;zap
-// reads: the set-up chose 2; one choice before the first step gave 1; `dma` runs until it cannot; `vcpu0` runs, choosing 0 and 3, until it
-// is about to act gup_fast:recheck-pte for the second time; `zap` runs until it cannot.
+// reads: the set-up chose 2; one choice before the first step gave 1; `dma` runs until it cannot; `vcpu0` runs, choosing 0
+// and 3, until it is about to act gup_fast:recheck-pte for the second time; `zap` runs until it cannot.
 
 /** One uninterrupted run of one actor. */
 export interface Segment {

@@ -26,8 +26,9 @@ const SLOT_WAIT = step('kvm_faultin_pfn:invalid-slot', 'vm-exit');
 const GENERATION = step('make_mmio_spte:generation', 'op');
 
 /**
- * `fixed`: the guest tries again. `async`: a worker faults the page in; the guest was told. `emulate`: no memory, or a write to a read-only slot. Others end KVM_RUN: `EFAULT`,
- * `EINTR` (a signal), `MEMORY_FAULT` (private or shared, but not as the VMM has it: EFAULT), `HWPOISON` (SIGBUS with BUS_MCEERR_AR), `livelock` (it can never succeed).
+ * `fixed`: the guest tries again. `async`: a worker faults the page in; the guest was told. `emulate`: no memory, or a
+ * write to a read-only slot. Others end KVM_RUN: `EFAULT`, `EINTR` (a signal), `MEMORY_FAULT` (private or shared, but not
+ * as the VMM has it: EFAULT), `HWPOISON` (SIGBUS with BUS_MCEERR_AR), `livelock` (it can never succeed).
  */
 export type FaultOutcome =
   | 'fixed'

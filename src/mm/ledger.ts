@@ -93,7 +93,8 @@ export const OWNER_MOVED = eventType<OwnerMoved>('owner-moved');
 
 /**
  * A view of process memory: pages of `holder` (IOVAs of a domain, gfns of a VM, pages that a driver pins) that its owner
- * believes to be the same bytes as pages of `mm`. `runAt` looks without a step: the contiguous frames behind page `offset` on (pfn 0: none).
+ * believes to be the same bytes as pages of `mm`. `runAt` looks without a step: the contiguous frames behind page `offset`
+ * on (pfn 0: none).
  */
 export interface View {
   readonly kind: 'dma' | 'guest' | 'pin';

@@ -117,7 +117,7 @@ export function* tryToUnmapFlushDirty(core: CoreMm): Steps<void> {
 
 /** flush_tlb_batched_pending, under the page-table lock of zap, mprotect, madvise, mremap. */
 export function* tlbFlushBatchedPending(core: CoreMm, mm: Mm): Steps<void> {
-  if (mm.tlbFlushBatched.peek()[0] === mm.tlbFlushBatched.peek()[1] && !mayDefer(core, mm)) return;
+  if (mm.tlbFlushBatched.peek()[0] === mm.tlbFlushBatched.peek()[1] && !deferredFlushPossible(core, mm)) return;
   yield mm.tlbFlushBatched.willRead(BATCHED_CHECK);
   const [pending, flushed] = mm.tlbFlushBatched.value;
   if (pending === flushed) return;
@@ -126,9 +126,9 @@ export function* tlbFlushBatchedPending(core: CoreMm, mm: Mm): Steps<void> {
   mm.tlbFlushBatched.value = [mm.tlbFlushBatched.value[0], pending];
 }
 
-/** Without a reclaimer or migrator at work nobody defers: then the check is no step. */
-function mayDefer(core: CoreMm, mm: Mm): boolean {
-  return core.params.defersFlushes && mm.cpumask.peek().length > 1;
+/** Could reclaim or migration have cleared entries of this mm without flushing yet? Otherwise the check is no step. */
+export function deferredFlushPossible(core: CoreMm, mm: Mm): boolean {
+  return core.params.defersFlushes && !core.machine.arch.noGather && mm.cpumask.peek().length > 1;
 }
 
 // ---- mmu_gather ------------------------------------------------------------------------------------------------------

@@ -5,7 +5,8 @@ import type { Process } from '../../engine/process.ts';
 import type { Sim } from '../../engine/sim.ts';
 import { mayConflict } from '../../engine/step.ts';
 import { Draws } from '../draws.ts';
-import { canStep, type Scheduler } from './scheduler.ts';
+import { highest } from './priorities.ts';
+import type { Scheduler } from './scheduler.ts';
 
 export class PartialOrderSampling implements Scheduler {
   private readonly seed: string;
@@ -26,14 +27,7 @@ export class PartialOrderSampling implements Scheduler {
   }
 
   nextActor(sim: Sim): Process | null {
-    const { processes } = sim;
-    while (this.priorities.length < processes.length) this.priorities.push(this.draws.fraction());
-    let best: Process | null = null;
-    for (const process of processes) {
-      if (!canStep(process)) continue;
-      if (best === null || this.priorities[process.slot]! > this.priorities[best.slot]!) best = process;
-    }
-    return best;
+    return highest(sim, this.priorities, this.draws);
   }
 
   choose(_process: Process | null, alternatives: number): number {

@@ -315,8 +315,8 @@ export function* allocHugetlb(core: CoreMm, gfp: Gfp, promised: boolean): Steps<
 }
 
 /**
- * alloc_hugetlb_folio_nodemask, for migration: where the pool has no page that suits and nobody was promised, a fresh one, unless it were
- * gigantic. It is temporary until the old page takes that over (move_hugetlb_state).
+ * alloc_hugetlb_folio_nodemask, for migration: where the pool has no page that suits and nobody was promised, a fresh one,
+ * unless it were gigantic. It is temporary until the old page takes that over (move_hugetlb_state).
  */
 export function* allocMigrateHugetlb(core: CoreMm, gfp: Gfp): Steps<number | undefined> {
   const pooled = yield* call(allocHugetlb(core, gfp, false));

@@ -1,5 +1,6 @@
 // GUP-fast at one leaf (mm/gup.c gup_fast_pte_range, gup_fast_pmd_leaf): speculative reference, pin, re-read of the
-// entries, the folio's own tests, exclusivity, and the mark of its use. A run of PTEs alike is taken together when a step covers several pages.
+// entries, the folio's own tests, exclusivity, and the mark of its use. A run of PTEs alike is taken together when a step
+// covers several pages.
 import { call, type Steps } from '../../engine/process.ts';
 import { step } from '../../engine/step.ts';
 import { PMD_PAGES } from '../../hw/machine.ts';

@@ -16,7 +16,7 @@ import { folioFreeSwap } from '../swap/swap-cache.ts';
 import { freeSwapNow, willFreeSwap } from '../swap/swap-slots.ts';
 import { splitHugePmd } from '../thp/huge-pmd.ts';
 import { type MmuGather, tlbFinish, tlbFlushBatchedPending, tlbGather } from '../tlb.ts';
-import { deferredFlushPossible, notifierRange } from '../zap/zap.ts';
+import { notifierRange } from '../zap/zap.ts';
 import { normalHead } from '../zap/zap-entry.ts';
 import { hugeHead } from '../zap/zap-huge.ts';
 import { splitLocked, wholeFolio } from './madvise-split.ts';
@@ -99,7 +99,7 @@ function* freePtes(free: Free, row: number, from: number, to: number): Steps<voi
     pageTable.ptl.releaseNow(row);
     return;
   }
-  yield* call(checkPending(core, mm));
+  yield* call(tlbFlushBatchedPending(core, mm));
   for (let vpn = from; vpn < to; ) {
     const pte = pageTable.peekPte(vpn);
     const head = ptePresent(pte.bits) ? normalHead(core, pte) : undefined;
@@ -113,17 +113,13 @@ function* freePtes(free: Free, row: number, from: number, to: number): Steps<voi
       yield pageTable.ptl.unlock(row, UNLOCK);
       if (!(yield* call(splitLocked(core, mm, head)))) vpn++;
       yield pageTable.ptl.lock(row, LOCK);
-      if (core.kernel.has('tlb.deferred-flush-recheck-after-relock')) yield* call(checkPending(core, mm));
+      if (core.kernel.has('tlb.deferred-flush-recheck-after-relock')) yield* call(tlbFlushBatchedPending(core, mm));
       continue;
     }
     yield* call(freeEntry(free, vpn, pages, head));
     vpn += pages;
   }
   yield pageTable.ptl.unlock(row, UNLOCK);
-}
-
-function* checkPending(core: CoreMm, mm: Mm): Steps<void> {
-  if (deferredFlushPossible(core, mm)) yield* call(tlbFlushBatchedPending(core, mm));
 }
 
 /** A swapped page needs not be read back to be dropped; a poisoned one becomes a hole. */

@@ -12,7 +12,6 @@ import { pmdOf } from '../page-table.ts';
 import { PMD_LEAF, PMD_TABLE, PTE_YOUNG, type Pte, ptePresent } from '../pte.ts';
 import { isolateNow, lruAddDrain } from '../reclaim/lru.ts';
 import { type MmuGather, tlbFinish, tlbFlushBatchedPending, tlbGather } from '../tlb.ts';
-import { deferredFlushPossible } from '../zap/zap.ts';
 import { normalHead } from '../zap/zap-entry.ts';
 import { hugeHead } from '../zap/zap-huge.ts';
 import { reclaimIsolated } from './madvise-hooks.ts';
@@ -118,7 +117,7 @@ function* coldPtes(cold: Cold, row: number, from: number, to: number): Steps<voi
     pageTable.ptl.releaseNow(row);
     return;
   }
-  yield* call(checkPending(core, mm));
+  yield* call(tlbFlushBatchedPending(core, mm));
   for (let vpn = from; vpn < to; ) {
     const pte = pageTable.peekPte(vpn);
     const head = ptePresent(pte.bits) ? normalHead(core, pte) : undefined;
@@ -135,7 +134,7 @@ function* coldPtes(cold: Cold, row: number, from: number, to: number): Steps<voi
         yield pageTable.ptl.unlock(row, UNLOCK);
         if (!(yield* call(splitLocked(core, mm, head)))) vpn++;
         yield pageTable.ptl.lock(row, LOCK);
-        if (core.kernel.has('tlb.deferred-flush-recheck-after-relock')) yield* call(checkPending(core, mm));
+        if (core.kernel.has('tlb.deferred-flush-recheck-after-relock')) yield* call(tlbFlushBatchedPending(core, mm));
       }
       continue;
     }
@@ -143,11 +142,6 @@ function* coldPtes(cold: Cold, row: number, from: number, to: number): Steps<voi
     vpn += pages;
   }
   yield pageTable.ptl.unlock(row, UNLOCK);
-}
-
-/** flush_tlb_batched_pending, under the lock. */
-function* checkPending(core: CoreMm, mm: Mm): Steps<void> {
-  if (deferredFlushPossible(core, mm)) yield* call(tlbFlushBatchedPending(core, mm));
 }
 
 /** One folio, mapped by `pages` entries from `vpn` on. */

@@ -26,8 +26,8 @@ import {
   ptePresent,
 } from '../pte.ts';
 import { splitHugePmd } from '../thp/huge-pmd.ts';
-import { type MmuGather, tlbFlushBatchedPending } from '../tlb.ts';
-import { deferredFlushPossible, notifierRange } from '../zap/zap.ts';
+import { deferredFlushPossible, type MmuGather, tlbFlushBatchedPending } from '../tlb.ts';
+import { notifierRange } from '../zap/zap.ts';
 import { normalHead } from '../zap/zap-entry.ts';
 import { hugeHead, rowsOf } from '../zap/zap-huge.ts';
 import type { Vma } from './vma.ts';

@@ -64,9 +64,9 @@ export interface MmapRequest {
 export type MmapResult = { readonly vpn: number } | { readonly errno: Errno };
 
 /**
- * mmap. EINVAL: no pages; ENOMEM: no room, beyond the address space, or huge pages that the pool cannot promise; EEXIST: MAP_FIXED_NOREPLACE over a mapping;
- * EPERM: below mmap_min_addr, MAP_LOCKED without leave, or a write-sealed memfd; EAGAIN: over RLIMIT_MEMLOCK; EACCES: shared and writable
- * through a read-only descriptor; EINTR: killed.
+ * mmap. EINVAL: no pages; ENOMEM: no room, beyond the address space, or huge pages that the pool cannot promise; EEXIST:
+ * MAP_FIXED_NOREPLACE over a mapping; EPERM: below mmap_min_addr, MAP_LOCKED without leave, or a write-sealed memfd; EAGAIN:
+ * over RLIMIT_MEMLOCK; EACCES: shared and writable through a read-only descriptor; EINTR: killed.
  */
 export function* mmap(core: CoreMm, request: MmapRequest): Steps<MmapResult> {
   const { task } = core.current;

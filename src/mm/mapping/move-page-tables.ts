@@ -10,7 +10,7 @@ import { hex, pmdOf } from '../page-table.ts';
 import { PMD_LEAF, PMD_TABLE, PTE_MARKER, PTE_SOFT_DIRTY, PTE_UFFD_WP, ptePresent } from '../pte.ts';
 import { splitHugePmd } from '../thp/huge-pmd.ts';
 import { flushTlbRange, tlbFlushBatchedPending } from '../tlb.ts';
-import { deferredFlushPossible, notifierRange } from '../zap/zap.ts';
+import { notifierRange } from '../zap/zap.ts';
 import { hugeHead, rowsOf } from '../zap/zap-huge.ts';
 import type { Vma } from './vma.ts';
 import { rmapLocksOf } from './vma-edit.ts';
@@ -204,9 +204,7 @@ function* movePtes(move: Move, row: number, from: number, to: number): Steps<voi
   if (there.bits === 0) pageTable.setPmd(fresh, there.pfn + 1, PMD_TABLE, 0);
   const rmapLocks = yield* call(takeRmapLocks(vma, move.lockRmap));
   yield* call(lockBoth(move, row, fresh));
-  if (core.kernel.has('tlb.deferred-flush-pending-check') && deferredFlushPossible(core, mm)) {
-    yield* call(tlbFlushBatchedPending(core, mm));
-  }
+  if (core.kernel.has('tlb.deferred-flush-pending-check')) yield* call(tlbFlushBatchedPending(core, mm));
   let flush = false;
   for (let vpn = from; vpn < to; ) {
     const next = nextBatch(move, vpn, to);

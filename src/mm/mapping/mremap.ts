@@ -43,8 +43,9 @@ export interface MremapRequest {
 }
 
 /**
- * mremap. EPERM: to below mmap_min_addr; EINVAL: a senseless combination, overlap, hugetlb misaligned or growing, a private mapping of length 0;
- * EFAULT: not one VMA, or one that may not grow; EAGAIN: over RLIMIT_MEMLOCK; ENOMEM: no room; EINTR.
+ * mremap. EPERM: to below mmap_min_addr; EINVAL: a senseless combination, overlap, hugetlb misaligned or growing, a
+ * private mapping of length 0; EFAULT: not one VMA, or one that may not grow; EAGAIN: over RLIMIT_MEMLOCK; ENOMEM: no room;
+ * EINTR.
  */
 export function* mremap(core: CoreMm, request: MremapRequest): Steps<MmapResult> {
   const { task } = core.current;

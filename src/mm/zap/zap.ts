@@ -13,6 +13,7 @@ import { PMD_LEAF, PMD_TABLE, PTE_NONE, PTE_SWAP, type Pte, ptePresent } from '.
 import { lruAddDrain } from '../reclaim/lru.ts';
 import { splitHugePmd } from '../thp/huge-pmd.ts';
 import {
+  deferredFlushPossible,
   type MmuGather,
   releasePages,
   tlbFinish,
@@ -111,11 +112,6 @@ function* zapPteRange(zap: Zap, row: number, from: number, to: number): Steps<'d
   }
   if (keep && ptl.heldBy(row, core.sim.current)) yield* call(finishLocked(zap, row));
   return 'done';
-}
-
-/** Could reclaim or migration have cleared entries of this mm without flushing yet? */
-export function deferredFlushPossible(core: CoreMm, mm: Mm): boolean {
-  return core.params.defersFlushes && !core.machine.arch.noGather && mm.cpumask.peek().length > 1;
 }
 
 /** One step: up to `stepPages` populated entries from `vpn` on, with the empty ones between. Null: no table here. */
