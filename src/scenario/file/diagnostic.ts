@@ -128,9 +128,23 @@ function excerpt(text: string, column: number, length: number): { shown: string;
   return { shown: head + text.slice(from, to) + tail, caret: before.replace(/[^\t]/g, ' ') + underline };
 }
 
+/** What kinds of memory are called elsewhere, where likeness would lead astray. */
+const CALLED_HERE: ReadonlyMap<string, string> = new Map([
+  ['memfd', 'shmem'],
+  ['memfd_secret', 'secret'],
+  ['thp', 'anon'],
+  ['ext4', 'file'],
+  ['xfs', 'file'],
+  ['dax', 'fsdax'],
+  ['pfnmap', 'driver'],
+]);
+
 /** `did you mean ...?` for the names nearest to a misspelt one; undefined when none is near. */
 export function didYouMean(word: string, names: Iterable<string>): string | undefined {
-  const near = suggest(word, names).filter((name) => name !== word);
+  const known = [...names];
+  const called = CALLED_HERE.get(word);
+  const near =
+    called !== undefined && known.includes(called) ? [called] : suggest(word, known).filter((name) => name !== word);
   if (near.length === 0) return undefined;
   return `did you mean ${near.map((name) => `\`${name}\``).join(' or ')}?`;
 }

@@ -133,6 +133,7 @@ describe('a mistake in what there is', () => {
 
   it.each([
     ['{kind: annon, size: 4KiB}', '[annon] `annon` is not allowed here | did you mean `anon`'],
+    ['{kind: memfd, size: 4KiB}', '[memfd] `memfd` is not allowed here | did you mean `shmem`'],
     ['{kind: anon}', '[a] `a` has no `size`'],
     ['{kind: anon, size: 0}', '[0] this memory has no bytes'],
     ['{kind: anon, size: 4KiB, fs: ext4}', '[fs] unknown key `fs`'],
